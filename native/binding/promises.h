@@ -1,0 +1,56 @@
+// Promises that the stream settles. All of an environment complete through one thread-safe function, which keeps the
+// event loop alive only while a promise is outstanding.
+#pragma once
+#include <node_api.h>
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+
+#include "core/failure.h"
+#include "core/shared_storage.h"
+
+namespace fovea {
+
+struct Pending {
+  uint64_t position = 0;                  // settled once the stream has passed it
+  Failure failure;                        // written by the stream before it passes `position`
+  napi_ref buffer = nullptr;              // the destination of a read: keeps it alive while the stream writes into it
+  std::shared_ptr<SharedStorage> shared;  // the destination of a share()
+  napi_deferred deferred = nullptr;
+};
+
+class Promises {
+ public:
+  // `done` tells which position the stream has passed.
+  Promises(napi_env env, std::function<uint64_t()> done);
+  ~Promises() { close(); }
+  Promises(const Promises&) = delete;
+  Promises& operator=(const Promises&) = delete;
+  // To be called when the thread of the stream is gone.
+  void close();
+
+  // The promise of `pending`, to be followed by add() once the command is queued.
+  napi_value create(Pending& pending);
+  void add(std::unique_ptr<Pending> pending);
+  // From the stream's thread: something is done.
+  void signal();
+  // A promise that is settled already: no command, no hop between threads.
+  napi_value resolved(napi_value value);
+  napi_value rejected(const KernelFailure& failure);
+
+ private:
+  static void on_progress(napi_env env, napi_value, void* context, void*);
+  void settle();
+  void settle_one(Pending& pending);
+  napi_value value_of(Pending& pending);
+
+  napi_env env_;
+  std::function<uint64_t()> done_;
+  napi_threadsafe_function progress_ = nullptr;
+  std::atomic<bool> signalled_{false};
+  std::deque<std::unique_ptr<Pending>> pending_;  // in stream order: finding the finished ones is popping the front
+};
+
+}  // namespace fovea

@@ -1,0 +1,223 @@
+// Life of an environment, its slots, and what it does when memory gets short.
+#include "binding/runtime.h"
+
+#include <algorithm>
+
+#include "binding/holds.h"
+#include "core/budget.h"
+
+namespace fovea {
+namespace {
+
+constexpr int64_t kReportStep = 1 << 20;  // tell V8 about external memory in steps: the call costs as much as an op
+
+}  // namespace
+
+// ---- errors
+
+napi_value make_error(napi_env env, const char* code, const std::string& message) {
+  napi_value arguments[2] = {nullptr, nullptr}, error = nullptr;
+  if (napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &arguments[0]) != napi_ok) return nullptr;
+  if (napi_create_string_utf8(env, message.data(), message.size(), &arguments[1]) != napi_ok) return nullptr;
+  void* data = nullptr;
+  napi_get_instance_data(env, &data);
+  napi_value constructor = data ? static_cast<Runtime*>(data)->error_class() : nullptr;
+  if (constructor && napi_new_instance(env, constructor, 2, arguments, &error) == napi_ok) return error;
+  bool pending = false;
+  napi_value ignored = nullptr;
+  if (napi_is_exception_pending(env, &pending) == napi_ok && pending) napi_get_and_clear_last_exception(env, &ignored);
+  if (napi_create_error(env, arguments[0], arguments[1], &error) != napi_ok) return nullptr;
+  return error;
+}
+
+napi_value throw_error(napi_env env, const char* code, const std::string& message) {
+  if (napi_value error = make_error(env, code, message)) napi_throw(env, error);
+  return nullptr;
+}
+
+size_t dense_bytes(const View& view, const char* what) {
+  constexpr size_t kMost = size_t(1) << 48;  // beyond any address space
+  size_t bytes = bytes_of(view.dtype);
+  for (int i = 0; i < view.rank; i++)
+    if (view.shape[i] == 0) return 0;
+  for (int i = 0; i < view.rank; i++)
+    if (__builtin_mul_overflow(bytes, size_t(view.shape[i]), &bytes) || bytes > kMost)
+      fail("FOVEA_SHAPE", what, ": ", to_string(view), " has more elements than memory can hold; use a smaller shape");
+  return bytes;
+}
+
+// ---- life
+
+Runtime::Runtime(napi_env env)
+    : promises(env, [this] { return stream.done(); }),
+      stream([this] { promises.signal(); }, [this] { return interrupted(); }),
+      allocator([this] { return stream.done(); }),
+      env_(env) {
+  napi_value buffer = nullptr, array = nullptr;
+  must(napi_create_arraybuffer(env, kScratch * sizeof(double), reinterpret_cast<void**>(&scratch), &buffer));
+  must(napi_create_typedarray(env, napi_float64_array, kScratch, buffer, 0, &array));
+  must(napi_create_reference(env, array, 1, &scratch_array_));
+  // Hooks run last in, first out, and the thread-safe function of `promises` has one of its own. Registered after it,
+  // ours runs before it: no stream thread is left that could call a closed function.
+  must(napi_add_env_cleanup_hook(
+      env, [](void* self) { delete static_cast<Runtime*>(self); }, this));
+}
+
+Runtime::~Runtime() {
+  stream.stop();
+  promises.close();
+  napi_set_instance_data(env_, nullptr, nullptr, nullptr);
+}
+
+Runtime& Runtime::of(napi_env env) {
+  void* data = nullptr;
+  must(napi_get_instance_data(env, &data));
+  if (!data) fail("FOVEA_CLOSING", "fovea: this thread is shutting down; start no further work in it");
+  return *static_cast<Runtime*>(data);
+}
+
+napi_value Runtime::scratch_array() const {
+  napi_value value = nullptr;
+  must(napi_get_reference_value(env_, scratch_array_, &value));
+  return value;
+}
+
+void Runtime::set_error_class(napi_value constructor) {
+  if (error_class_) must(napi_delete_reference(env_, error_class_));
+  error_class_ = nullptr;
+  must(napi_create_reference(env_, constructor, 1, &error_class_));
+}
+
+napi_value Runtime::error_class() const {
+  napi_value value = nullptr;
+  return error_class_ && napi_get_reference_value(env_, error_class_, &value) == napi_ok ? value : nullptr;
+}
+
+// A dead worker cannot be noticed from inside a wait, except by asking V8 to run something.
+bool Runtime::interrupted() {
+  napi_handle_scope scope = nullptr;
+  if (napi_open_handle_scope(env_, &scope) != napi_ok) return true;
+  napi_value source = nullptr, result = nullptr;
+  bool alive =
+      napi_create_string_utf8(env_, "0", 1, &source) == napi_ok && napi_run_script(env_, source, &result) == napi_ok;
+  napi_close_handle_scope(env_, scope);
+  return !alive;
+}
+
+// ---- slots
+
+// The caller holds the block (Holds), so that it is released if there is no slot for it.
+int32_t Runtime::add_slot(const View& view, napi_value owner) {
+  if (slots.full()) sweep();
+  if (slots.full())
+    fail("FOVEA_TOO_MANY_TENSORS", "tensor: ", SlotTable::kMaxSlots,
+         " tensors are live, which is the most there can be; use tidy() or dispose()");
+  napi_ref weak = nullptr;
+  if (owner) must(napi_create_reference(env_, owner, 0, &weak));
+  return slots.add(view, weak);
+}
+
+void Runtime::free(int32_t handle) {
+  napi_ref owner = slots.at(handle).owner;
+  Block* block = slots.remove(handle);
+  release_if_unused(block);
+  if (owner) must(napi_delete_reference(env_, owner));
+}
+
+void Runtime::release_if_unused(Block* block) {
+  if (block->users > 0) return;
+  if (block->size_class != Block::kExternal) account(-int64_t(block->bytes));
+  allocator.release(block, stream.queued());
+}
+
+// ---- memory pressure
+
+// V8 only collects what it believes to be large.
+void Runtime::account(int64_t bytes) {
+  unreported_ += bytes;
+  if (unreported_ < kReportStep && unreported_ > -kReportStep) return;
+  int64_t total = 0;
+  if (napi_adjust_external_memory(env_, unreported_, &total) == napi_ok) unreported_ = 0;
+}
+
+// Frees the slots whose JavaScript object is gone. A weak reference answers at once after a collection, also inside a
+// synchronous loop, where finalizers and FinalizationRegistry callbacks never run.
+uint32_t Runtime::sweep() {
+  uint32_t freed = 0;
+  for (uint32_t i = 0; i < slots.all().size(); i++) {
+    const Slot& slot = slots.all()[i];
+    if (!slot.owner || !slot.view.present()) continue;
+    HandleScope scope(env_);
+    napi_value object = nullptr;
+    must(napi_get_reference_value(env_, slot.owner, &object));
+    if (!object) free(slots.handle_of(i)), freed++;
+  }
+  sweeps_++, swept_ += freed;
+  return freed;
+}
+
+void Runtime::sweep_under_pressure(size_t bytes) {
+  if (allocator.live_bytes() + bytes <= sweep_at_ && slots.live() < sweep_at_slots_) return;
+  sweep();
+  sweep_at_ = std::max(kSweepBytes, allocator.live_bytes() + allocator.live_bytes() / 4);
+  sweep_at_slots_ = std::max(kSweepSlots, slots.live() * 2);
+}
+
+// Telling V8 of an absurd amount of external memory makes it collect at once, without --expose-gc.
+void Runtime::collect_garbage() {
+  constexpr int64_t kAbsurd = int64_t(1) << 40;
+  int64_t total = 0;
+  must(napi_adjust_external_memory(env_, kAbsurd, &total));
+  must(napi_adjust_external_memory(env_, -kAbsurd, &total));
+  sweep();
+}
+
+Block* Runtime::allocate(size_t bytes, const char* what, Purpose purpose) {
+  bytes = std::max<size_t>(bytes, 1);
+  auto attempt = [&] {
+    Block* block = purpose == Purpose::op ? allocator.allocate(bytes) : allocator.allocate_idle(bytes);
+    if (block) account(int64_t(block->bytes));
+    return block;
+  };
+  sweep_under_pressure(bytes);
+  if (Block* block = attempt()) return block;
+  if (purpose == Purpose::op) sweep();  // an upload more likely ran ahead of the stream
+  if (Block* block = attempt()) return block;
+  stream.wait(stream.queued());  // then every free block is idle and may be unmapped
+  if (Block* block = attempt()) return block;
+  collect_garbage();
+  allocator.trim();
+  if (Block* block = attempt()) return block;
+  fail("FOVEA_OUT_OF_MEMORY", what, ": needs ", (bytes + 1023) >> 10, " KB, but ", allocator.live_bytes() >> 20,
+       " MB are in use here, ", Budget::process().taken() >> 20, " MB are held by the process and its limit is ",
+       Budget::process().limit() >> 20,
+       " MB; dispose tensors, use tidy(), or raise the limit (setMemoryLimit, FOVEA_MEMORY_LIMIT_MB)");
+}
+
+void Runtime::trim() {
+  sweep();
+  allocator.trim();
+}
+
+// ---- memory that others own
+
+int32_t Runtime::adopt(napi_value owner, const View& shape, std::byte* data, size_t bytes,
+                       std::shared_ptr<void> keeps) {
+  Holds holds(*this);
+  View view = shape;
+  view.block = holds.add(allocator.adopt(data, bytes, std::move(keeps)));
+  view.data = data;
+  return add_slot(view, owner);
+}
+
+uint32_t Runtime::add_file(std::shared_ptr<MappedFile> file) {
+  files_.emplace(next_file_, std::move(file));
+  return next_file_++;
+}
+std::shared_ptr<MappedFile> Runtime::file(uint32_t id, const char* what) {
+  auto found = files_.find(id);
+  if (found == files_.end()) fail("FOVEA_DISPOSED", what, ": file ", id, " is not mapped, or was closed; map it again");
+  return found->second;
+}
+
+}  // namespace fovea

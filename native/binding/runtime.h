@@ -1,0 +1,106 @@
+// Everything one environment (main thread or worker) owns: stream, allocator, slots, promises. Lives in the
+// environment's instance data, never in statics, so that a worker can come and go.
+#pragma once
+#include <node_api.h>
+
+#include <memory>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "binding/promises.h"
+#include "binding/slots.h"
+#include "binding/status.h"
+#include "core/allocator.h"
+#include "core/mapped_file.h"
+#include "core/registry.h"
+#include "core/stream.h"
+
+namespace fovea {
+
+class Holds;
+
+class Runtime {
+ public:
+  explicit Runtime(napi_env env);
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+  // Throws FOVEA_CLOSING when the environment has no runtime any more.
+  static Runtime& of(napi_env env);
+
+  // ---- tensors (queue.cc). `owner`: the JavaScript object that will own the handle, nullptr for none.
+  // Queues one op. `inputs` holds op.rule.inputs().size() views per tuple, one tuple unless the op is over_many.
+  void run_op(const Op& op, std::span<View> inputs, const void* attrs, std::span<const napi_value> owners,
+              int32_t* handles);
+  int32_t empty(napi_value owner, View shape);
+  int32_t upload(napi_value owner, View shape, const void* data);
+  int32_t add_view(napi_value owner, const View& view) { return add_slot(view, owner); }
+  void free(int32_t handle);
+
+  // ---- reading (reads.cc)
+  napi_value read(int32_t handle);      // a promise of an ArrayBuffer
+  napi_value read_now(int32_t handle);  // an ArrayBuffer; waits
+  napi_value synchronize();             // a promise
+  napi_value share(int32_t handle);     // a promise of a token
+  napi_value array_buffer(size_t bytes, std::byte** data, const char* what);
+
+  // ---- memory that others own
+  int32_t adopt(napi_value owner, const View& shape, std::byte* data, size_t bytes, std::shared_ptr<void> keeps);
+  uint32_t add_file(std::shared_ptr<MappedFile> file);
+  std::shared_ptr<MappedFile> file(uint32_t id, const char* what);
+  void close_file(uint32_t id) { files_.erase(id); }
+
+  // ---- memory pressure
+  uint32_t sweep();
+  void trim();
+  size_t sweeps() const { return sweeps_; }
+  size_t swept() const { return swept_; }
+
+  napi_value scratch_array() const;
+  void set_error_class(napi_value constructor);
+  napi_value error_class() const;
+
+  SlotTable slots;
+  Promises promises;
+  Stream stream;
+  Allocator allocator;
+  double* scratch = nullptr;  // a Float64Array shared with JavaScript: shapes and handles without Node-API arrays
+  static constexpr int kScratch = 64;
+  static constexpr size_t kSweepBytes = 64u << 20;
+  // Dropping tiny tensors costs 0.3 us each all-in with this mark, and 1.4 us when half a million slots may pile up
+  // first.
+  static constexpr size_t kSweepSlots = 16384;
+
+ private:
+  friend class Holds;
+  enum class Purpose { op, host_writes };
+  Block* allocate(size_t bytes, const char* what, Purpose purpose = Purpose::op);
+  void sweep_under_pressure(size_t bytes);
+  void account(int64_t bytes);
+  void collect_garbage();
+  void release_if_unused(Block* block);
+  int32_t add_slot(const View& view, napi_value owner);
+  bool interrupted();
+
+  struct Fitting;
+  void fit(const Op& op, std::span<View> inputs, Fitting& fitting);
+  void fit_input(const Op& op, std::span<View> tuple, size_t i, Fitting& fitting);
+  View dense_copy(const View& from, Layout layout, const char* what, Fitting& fitting);
+  void enqueue(const Op& op, std::span<const View> inputs, std::span<const View> outputs, const void* attrs,
+               Block* workspace);
+  void queue_read(const View& view, std::byte* destination, std::unique_ptr<Pending> pending);
+
+  napi_env env_;
+  napi_ref scratch_array_ = nullptr, error_class_ = nullptr;
+  std::unordered_map<uint32_t, std::shared_ptr<MappedFile>> files_;
+  uint32_t next_file_ = 1;
+  size_t sweep_at_ = kSweepBytes, sweep_at_slots_ = kSweepSlots;  // high-water marks
+  size_t sweeps_ = 0, swept_ = 0;
+  int64_t unreported_ = 0;  // external bytes not yet told to V8
+};
+
+// Bytes of a dense tensor of that shape. Throws FOVEA_SHAPE when there are more than can be addressed.
+size_t dense_bytes(const View& view, const char* what);
+
+}  // namespace fovea

@@ -1,0 +1,124 @@
+#include "core/stream.h"
+
+#include "core/check.h"
+#include "core/park.h"
+
+namespace fovea {
+namespace {
+
+constexpr size_t kAlignment = alignof(Command);
+constexpr int kPollMs = 100;  // how often a waiting producer asks whether its environment is being terminated
+
+void refuse_after_fork() {
+  if (after_fork())
+    fail("FOVEA_UNSUPPORTED",
+         "stream: this process was forked from one that used fovea, and threads do not survive a fork(); start it with "
+         "spawn or exec");
+}
+
+}  // namespace
+
+Stream::Stream(std::function<void()> on_progress, std::function<bool()> interrupted)
+    : storage_(new std::byte[kCapacity + kAlignment]),
+      on_progress_(std::move(on_progress)),
+      interrupted_(std::move(interrupted)),
+      lane_(ThreadPool::acquire()) {
+  ring_ = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(storage_.get()) + kAlignment - 1) &
+                                       ~uintptr_t(kAlignment - 1));
+  thread_ = std::thread([this] { consume(); });
+}
+
+void* Stream::reserve_bytes(size_t bytes) {
+  refuse_after_fork();
+  bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  size_t to_end = kCapacity - tail_local_ % kCapacity;
+  size_t needed = bytes <= to_end ? bytes : to_end + bytes;  // a record never wraps: pad to the end instead
+  if (tail_local_ + needed - head_seen_ > kCapacity) head_seen_ = done();
+  if (tail_local_ + needed - head_seen_ > kCapacity) {
+    wait(tail_local_ + needed - kCapacity);
+    head_seen_ = done();
+  }
+  if (bytes > to_end) {
+    auto& padding = *new (at(tail_local_)) Command;
+    padding.bytes = uint32_t(to_end);
+    tail_local_ += to_end;
+  }
+  reserved_ = bytes;
+  return at(tail_local_);
+}
+
+uint64_t Stream::publish() {
+  reinterpret_cast<Command*>(at(tail_local_))->bytes = uint32_t(reserved_);
+  tail_local_ += reserved_;
+  tail_.store(tail_local_);  // seq_cst: the consumer either sees it or has announced that it sleeps
+  if (sleeping_.load()) {
+    sleeping_.store(0);
+    unpark(sleeping_);
+  }
+  return tail_local_;
+}
+
+void Stream::wait(uint64_t position) {
+  for (int spin = 0; spin < kSpins; spin++) {
+    if (done() >= position) return;
+    cpu_relax();
+  }
+  refuse_after_fork();
+  while (done() < position) {
+    uint32_t ticket = woken_.load();
+    wake_at_.store(position);
+    if (head_.load() < position) park(woken_, ticket, kPollMs);
+    wake_at_.store(UINT64_MAX);
+    if (done() < position && interrupted_())
+      fail("FOVEA_CLOSING", "wait: this thread is shutting down; start no further work in it");
+  }
+}
+
+void Stream::sleep_until_work(uint64_t head) {
+  for (int spin = 0; spin < kSpins; spin++) {
+    if (tail_.load(std::memory_order_acquire) != head || stopping_.load(std::memory_order_relaxed)) return;
+    cpu_relax();
+  }
+  sleeping_.store(1);
+  if (tail_.load() == head && !stopping_.load()) park(sleeping_, 1);
+  sleeping_.store(0);
+}
+
+void Stream::consume() {
+  lower_priority();
+  uint64_t head = 0;
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    if (tail_.load(std::memory_order_acquire) == head) {
+      sleep_until_work(head);
+      continue;
+    }
+    auto& command = *reinterpret_cast<Command*>(at(head));
+    uint32_t bytes = command.bytes;
+    bool notify = command.notify;
+    if (command.run) command.run(command, lane_);
+    head += bytes;
+    head_.store(head);  // seq_cst, against wake_at_
+    if (head >= wake_at_.load()) {
+      woken_.fetch_add(1);
+      unpark(woken_);
+    }
+    if (notify) on_progress_();
+  }
+}
+
+void Stream::stop() {
+  if (!thread_.joinable()) return;
+  lane_.cancel();
+  stopping_.store(true);
+  sleeping_.store(0);
+  unpark(sleeping_);
+  if (after_fork()) return thread_.detach();
+  thread_.join();
+  for (uint64_t position = head_; position < tail_local_;) {
+    auto& command = *reinterpret_cast<Command*>(at(position));
+    position += command.bytes;
+    if (command.discard) command.discard(command);
+  }
+}
+
+}  // namespace fovea

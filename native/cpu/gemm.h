@@ -1,0 +1,234 @@
+// The pieces of a matrix product, for kernels that are one (matmul) or contain one.
+//
+//   micro_kernel     a tile of C, Rows x Vectors registers, summed over k in registers
+//   pack_panel       what it reads: [k][lanes], contiguous, in the type that is computed in
+//   load_compute     a vector of storage type in the type that is computed in
+//
+// The tile is as high as the register file allows, because each step of k costs Rows broadcasts and Vectors loads for
+// Rows x Vectors multiply-adds (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008).
+#pragma once
+#include <type_traits>
+#include <utility>
+
+#include "cpu/simd.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kTileRows = 14, kTileVectors = 2;  // 28 sums + 2 of B + 1 of A of 32 registers; 15 rows spill
+#elif defined(__AVX2__)
+constexpr int kTileRows = 6, kTileVectors = 2;  // 12 + 2 + 1 of 16
+#elif defined(__aarch64__)
+constexpr int kTileRows = 8, kTileVectors = 3;  // 24 + 3 + 1 of 32
+#else
+constexpr int kTileRows = 4, kTileVectors = 2;  // 8 + 2 + 1 + a product of 16: no fused multiply-add
+#endif
+template <class T>
+constexpr int kTileColumns = kTileVectors* kLanes<T>;
+
+// Rolled up and apart, or gcc keeps all of its addresses on the stack for the stores at the end.
+template <class T, int Rows, int Vectors>
+FOVEA_INLINE void prefetch_rows(const T* c, int64_t c_stride) {
+#pragma GCC unroll 1
+  for (int i = 0; i < Rows; i++, c += c_stride) {
+    __builtin_prefetch(c, 1);
+    if constexpr (Vectors * sizeof(Vec<T>) > 64) __builtin_prefetch(reinterpret_cast<const char*>(c) + 64, 1);
+  }
+}
+
+// c[Rows][Vectors x lanes] = before + a[depth][Rows]^T b[depth][kTileColumns]. `before` is a contiguous tile with rows
+// of kTileColumns, or nullptr for zeros. With fewer Vectors than kTileVectors only the first columns are computed.
+template <class T, int Rows, int Vectors>
+void micro_kernel(int64_t depth, const T* __restrict a, const T* __restrict b, const T* before, T* c,
+                  int64_t c_stride) {
+  constexpr int L = kLanes<T>;
+  // Every loop over `tile` must be unrolled, or gcc 12 keeps it on the stack.
+  Vec<T> tile[Rows][Vectors];
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < Vectors; j++) tile[i][j] = Vec<T>{};
+  prefetch_rows<T, Rows, Vectors>(c, c_stride);
+#pragma GCC unroll 1
+  for (int64_t p = 0; p < depth; p++, a += Rows, b += kTileColumns<T>) {
+    Vec<T> column[Vectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < Vectors; j++) column[j] = load(b + j * L);
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; i++) {
+      Vec<T> x = splat(a[i]);
+#pragma GCC unroll 4
+      for (int j = 0; j < Vectors; j++) tile[i][j] += x * column[j];
+    }
+  }
+  if (before) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; i++)
+#pragma GCC unroll 4
+      for (int j = 0; j < Vectors; j++) tile[i][j] += load(before + i * kTileColumns<T> + j * L);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < Rows; i++, c += c_stride)
+#pragma GCC unroll 4
+    for (int j = 0; j < Vectors; j++) store(c + j * L, tile[i][j]);
+}
+
+template <class T>
+using MicroKernel = void (*)(int64_t depth, const T* a, const T* b, const T* before, T* c, int64_t c_stride);
+
+// kMicroKernels<T>.of[vectors - 1][rows - 1]: one instance per height, so that rows are cut into nearly equal strips
+// (15 rows are 8 + 7, not 14 + 1), and no row is ever padded.
+template <class T>
+struct MicroKernelTable {
+  MicroKernel<T> of[kTileVectors][kTileRows];
+};
+template <class T, int Vectors, int... I>
+constexpr void fill_heights(MicroKernelTable<T>& table, std::integer_sequence<int, I...>) {
+  ((table.of[Vectors - 1][I] = micro_kernel<T, I + 1, Vectors>), ...);
+}
+template <class T, int... J>
+constexpr MicroKernelTable<T> all_micro_kernels(std::integer_sequence<int, J...>) {
+  MicroKernelTable<T> table{};
+  (fill_heights<T, J + 1>(table, std::make_integer_sequence<int, kTileRows>{}), ...);
+  return table;
+}
+template <class T>
+constexpr MicroKernelTable<T> kMicroKernels = all_micro_kernels<T>(std::make_integer_sequence<int, kTileVectors>{});
+
+// ---- storage type -> type that is computed in
+
+template <class T>
+FOVEA_INLINE T to_compute(T x) {
+  return x;
+}
+FOVEA_INLINE float to_compute(Half x) { return to_float(x); }
+FOVEA_INLINE float to_compute(Bfloat16 x) { return to_float(x); }
+
+template <class T>
+FOVEA_INLINE Vec<T> load_compute(const T* p) {
+  return load(p);
+}
+FOVEA_INLINE Vec<float> load_compute(const Bfloat16* p) {
+  typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
+  Narrow narrow;
+  __builtin_memcpy(&narrow, p, sizeof narrow);
+  Vec<float> wide;
+  Vec<uint32_t> bits = __builtin_convertvector(narrow, Vec<uint32_t>) << 16;
+  __builtin_memcpy(&wide, &bits, sizeof wide);
+  return wide;
+}
+FOVEA_INLINE Vec<float> load_compute(const Half* p) {
+#if defined(__AVX512F__)
+  return Vec<float>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+#elif defined(__F16C__)
+  return Vec<float>(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__aarch64__)
+  typedef __fp16 Narrow __attribute__((vector_size(kVectorBytes / 2)));
+  Narrow narrow;
+  __builtin_memcpy(&narrow, p, sizeof narrow);
+  return __builtin_convertvector(narrow, Vec<float>);
+#else
+  float lane[kLanes<float>];
+  for (int i = 0; i < kLanes<float>; i++) lane[i] = to_float(p[i]);
+  return load(lane);
+#endif
+}
+
+// from[n] -> to[n]. The rest of a row is moved as two overlapping pieces, since strips of 13 are common and a scalar
+// loop over 13 elements costs more than the two instructions of 8.
+template <class T, int Piece>
+FOVEA_INLINE void copy_rest(const T* from, T* to, int64_t n) {
+  if constexpr (Piece > 0) {
+    if (n < Piece) return copy_rest<T, Piece / 2>(from, to, n);
+    __builtin_memcpy(to, from, Piece * sizeof(T));
+    __builtin_memmove(to + n - Piece, from + n - Piece, Piece * sizeof(T));
+  }
+}
+template <class T>
+FOVEA_INLINE void to_compute_row(const T* from, T* to, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) store(to + i, load(from + i));
+  copy_rest<T, kLanes<T> / 2>(from + i, to + i, n - i);
+}
+FOVEA_INLINE void to_compute_row(const Half* from, float* to, int64_t n) { convert_row(from, to, n); }
+FOVEA_INLINE void to_compute_row(const Bfloat16* from, float* to, int64_t n) { convert_row(from, to, n); }
+
+// ---- packing
+
+// Two registers riffled: the first halves of both, or the second halves, element by element.
+template <class T, int Start, int... I>
+FOVEA_INLINE Vec<T> riffle(Vec<T> a, Vec<T> b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (Start + I / 2 + (I % 2) * kLanes<T>)...);
+}
+
+// rows[i][j] <-> rows[j][i]. A riffle of all L rows, rows i and i + L/2, log2 L times over, is a transposition.
+template <class T>
+FOVEA_INLINE void transpose(Vec<T> (&rows)[kLanes<T>]) {
+  constexpr int L = kLanes<T>;
+  using Lanes = std::make_integer_sequence<int, L>;
+#pragma GCC unroll 4
+  for (int stage = 1; stage < L; stage *= 2) {
+    Vec<T> riffled[L];
+#pragma GCC unroll 8
+    for (int i = 0; i < L / 2; i++) {
+      riffled[2 * i] = riffle<T, 0>(rows[i], rows[i + L / 2], Lanes{});
+      riffled[2 * i + 1] = riffle<T, L / 2>(rows[i], rows[i + L / 2], Lanes{});
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) rows[i] = riffled[i];
+  }
+}
+
+// Bytes: rows that are packed together are more streams than hardware prefetchers follow.
+constexpr int kPackAhead = 128;
+
+// packed[p * pitch + lane] for one vector of k and up to one vector of lanes, whose k has stride 1.
+template <class S, class T>
+FOVEA_INLINE void pack_block(const S* from, int64_t lane_stride, int64_t lanes, T* packed, int64_t pitch) {
+  constexpr int L = kLanes<T>;
+  Vec<T> rows[L];
+  if (lanes >= L) {
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) {
+      rows[i] = load_compute(from + i * lane_stride);
+      __builtin_prefetch(reinterpret_cast<const char*>(from + i * lane_stride) + kPackAhead);
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) rows[i] = i < lanes ? load_compute(from + i * lane_stride) : Vec<T>{};
+  }
+  transpose<T>(rows);
+#pragma GCC unroll 16
+  for (int i = 0; i < L; i++) store(packed + i * pitch, rows[i]);
+}
+
+// packed[p][lane] = from[lane * lane_stride + p * k_stride] for `lanes` lanes in rows of `pitch` elements; lanes
+// beyond, up to `pitch`, become zeros. Either pitch == lanes, and up to one vector behind the panel is overwritten, or
+// pitch is a multiple of kLanes. Lanes are rows of A or columns of B.
+template <class S, class T>
+void pack_panel(const S* from, int64_t lane_stride, int64_t k_stride, int64_t lanes, int64_t depth, T* packed,
+                int64_t pitch) {
+  constexpr int L = kLanes<T>;
+  int64_t p = 0;
+  if (lane_stride == 1) {
+    for (; p < depth; p++) {
+      to_compute_row(from + p * k_stride, packed + p * pitch, lanes);
+      for (int64_t i = lanes; i < pitch; i++) packed[p * pitch + i] = T(0);
+    }
+    return;
+  }
+  if (k_stride == 1) {
+    // The last block of lanes first: what its stores spill over the end of a row, the later blocks write again.
+    for (int64_t i = (pitch - 1) / L * L; i >= 0; i -= L)
+      for (p = 0; p + L <= depth; p += L)
+        pack_block(from + i * lane_stride + p, lane_stride, lanes - i, packed + p * pitch + i, pitch);
+  }
+  for (; p < depth; p++) {
+    for (int64_t i = 0; i < lanes; i++) packed[p * pitch + i] = to_compute(from[i * lane_stride + p * k_stride]);
+    for (int64_t i = lanes; i < pitch; i++) packed[p * pitch + i] = T(0);
+  }
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

@@ -1,0 +1,302 @@
+// What kernels over rows share: where rows lie, blocks of a row in the type that is computed in, and folds over them.
+// Included by per-instruction-set files only (see cpu/simd.h).
+//
+// A row is read in blocks of kBlock elements. A block of float or double with stride 1 is used where it lies; anything
+// else is converted into a buffer on the stack first, so that each kernel has one loop for all types and strides.
+#pragma once
+#include "core/attrs.h"
+#include "core/kernel.h"
+#include "cpu/simd.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+constexpr int64_t kBlock = 1024;
+// Work of about this many elements is worth waking a thread for.
+constexpr int64_t kGrain = 32768;
+
+FOVEA_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+FOVEA_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+FOVEA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+// How many rows of `n` elements make up `kGrain`.
+FOVEA_INLINE int64_t row_grain(int64_t n) { return max_of(1, kGrain / max_of(n, 1)); }
+
+template <class A, class B>
+constexpr bool kSame = false;
+template <class A>
+constexpr bool kSame<A, A> = true;
+
+// The leading axes of a view, neighbours merged where one continues the other.
+struct Axes {
+  int rank = 0;
+  int64_t shape[kMaxRank], strides[kMaxRank];
+};
+// All but the last `drop` axes of v.
+FOVEA_INLINE Axes leading_axes(const View& v, int drop) {
+  Axes a;
+  for (int i = 0; i < v.rank - drop; i++) {
+    if (v.shape[i] == 1) continue;
+    if (a.rank > 0 && a.strides[a.rank - 1] == v.strides[i] * v.shape[i]) {
+      a.shape[a.rank - 1] *= v.shape[i];
+      a.strides[a.rank - 1] = v.strides[i];
+    } else {
+      a.shape[a.rank] = v.shape[i];
+      a.strides[a.rank++] = v.strides[i];
+    }
+  }
+  return a;
+}
+// The element offset of position `index` in row-major order.
+FOVEA_INLINE int64_t offset_of(const Axes& a, int64_t index) {
+  int64_t offset = 0;
+  for (int i = a.rank - 1; i > 0; i--) {
+    offset += index % a.shape[i] * a.strides[i];
+    index /= a.shape[i];
+  }
+  return a.rank > 0 ? offset + index * a.strides[0] : 0;
+}
+// Size and stride of the last axis; a 0-d view is one row of one element.
+FOVEA_INLINE int64_t row_length(const View& v) { return v.rank > 0 ? v.dim(-1) : 1; }
+FOVEA_INLINE int64_t row_stride(const View& v) { return v.rank > 0 ? v.stride(-1) : 1; }
+FOVEA_INLINE int64_t leading_size(const View& v) {
+  int64_t n = 1;
+  for (int i = 0; i + 1 < v.rank; i++) n *= v.shape[i];
+  return n;
+}
+
+// ---- elements as A, whatever they are stored as
+//
+// Kernels are instantiated for the few types that are computed in; one call per block, through a pointer, converts from
+// and to the type stored, so that float32, float16 and bfloat16 share their code.
+
+template <class A, class T>
+void load_strided(const std::byte* from, int64_t stride, int64_t count, A* to) {
+  const T* x = reinterpret_cast<const T*>(from);
+  if (stride == 1) return convert_row(x, to, count);
+  for (int64_t i = 0; i < count; i++) convert_row(x + i * stride, to + i, 1);
+}
+template <class A, class T>
+void store_dense(const A* from, std::byte* to, int64_t count) { convert_row(from, reinterpret_cast<T*>(to), count); }
+
+// body.operator()<T>() with the stored type of `t`, one that values of type A are made from. bool is stored as bytes.
+template <class A, class Body>
+FOVEA_INLINE void with_stored(Dtype t, Body body) {
+  if constexpr (kSame<A, float>) {
+    if (t == Dtype::f16) return body.template operator()<Half>();
+    if (t == Dtype::bf16) return body.template operator()<Bfloat16>();
+    body.template operator()<float>();
+  } else if constexpr (kSame<A, int32_t>) {
+    if (t == Dtype::i8) return body.template operator()<int8_t>();
+    if (t == Dtype::u8 || t == Dtype::boolean) return body.template operator()<uint8_t>();
+    body.template operator()<int32_t>();
+  } else if constexpr (kSame<A, uint64_t>) {
+    if (t == Dtype::i32) return body.template operator()<int32_t>();
+    body.template operator()<uint64_t>();
+  } else {
+    if (t == Dtype::f32) return body.template operator()<float>();  // double from float32
+    body.template operator()<A>();
+  }
+}
+
+template <class A>
+class Source {
+ public:
+  explicit Source(const View& v) : data_(v.data), width_(int64_t(bytes_of(v.dtype))) {
+    with_stored<A>(v.dtype, [&]<class T>() { native_ = kSame<T, A>, load_ = load_strided<A, T>; });
+  }
+  // `count` elements from element offset `at`: the tensor itself if it is dense A, else a copy in `buffer`.
+  FOVEA_INLINE const A* block(int64_t at, int64_t stride, int64_t count, A* buffer) const {
+    const std::byte* x = data_ + at * width_;
+    if (native_ && stride == 1) return reinterpret_cast<const A*>(x);
+    load_(x, stride, count, buffer);
+    return buffer;
+  }
+  // Asks for what will be read next, such as the row after this one while this one is computed.
+  FOVEA_INLINE void prefetch(int64_t at) const { __builtin_prefetch(data_ + at * width_); }
+  FOVEA_INLINE const A* block(int64_t at, int64_t count, A* buffer) const { return block(at, 1, count, buffer); }
+
+ private:
+  const std::byte* data_;
+  int64_t width_;
+  bool native_;
+  void (*load_)(const std::byte*, int64_t, int64_t, A*);
+};
+
+// A dense output. A block is computed at block(at, buffer) and then committed.
+template <class A>
+class Target {
+ public:
+  explicit Target(const View& v) : data_(v.data), width_(int64_t(bytes_of(v.dtype))) {
+    with_stored<A>(v.dtype, [&]<class T>() { native_ = kSame<T, A>, store_ = store_dense<A, T>; });
+  }
+  FOVEA_INLINE A* block(int64_t at, A* buffer) const { return native_ ? reinterpret_cast<A*>(data_ + at * width_) : buffer; }
+  FOVEA_INLINE void commit(const A* block, int64_t at, int64_t count) const {
+    if (!native_) store_(block, data_ + at * width_, count);
+  }
+  // Whether every row of n elements may be, and should be, written with store_past_caches.
+  FOVEA_INLINE bool past_caches(int64_t elements, int64_t n) const {
+    constexpr int64_t kLarge = 4 << 20;
+    return native_ && elements * width_ >= kLarge && reinterpret_cast<uintptr_t>(data_) % kVectorBytes == 0 && n * width_ % kVectorBytes == 0;
+  }
+  // Blocks are written as they are computed, so that what is there can be read again.
+  FOVEA_INLINE bool native() const { return native_; }
+  FOVEA_INLINE void put(const A* from, int64_t at, int64_t count) const { store_(from, data_ + at * width_, count); }
+
+ private:
+  std::byte* data_;
+  int64_t width_;
+  bool native_;
+  void (*store_)(const A*, std::byte*, int64_t);
+};
+
+// body.operator()<A>() with the type that a float tensor is computed in.
+template <class Body>
+FOVEA_INLINE void dispatch_compute(Dtype t, Body body) {
+  if (t == Dtype::f64) return body.template operator()<double>();
+  body.template operator()<float>();
+}
+
+// ---- vectors that may be cut short at the end of a row
+
+template <class A>
+FOVEA_INLINE Vec<A> lane_numbers() {
+  Vec<A> v;
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes<A>; i++) v[i] = A(i);
+  return v;
+}
+// The first `count` lanes of v, `fill` in the others.
+template <class A>
+FOVEA_INLINE Vec<A> first_lanes(Vec<A> v, int64_t count, A fill) {
+  return lane_numbers<A>() < splat<A>(A(count)) ? v : splat<A>(fill);
+}
+// `count` is the constant kLanes<A> in the body of a loop, which leaves one full load or store there.
+template <class A>
+FOVEA_INLINE Vec<A> load(const A* p, int64_t count) {
+  if (count == kLanes<A>) return load(p);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(A) == 4) return (Vec<A>)_mm512_maskz_loadu_epi32(__mmask16((1u << count) - 1), p);
+  else return (Vec<A>)_mm512_maskz_loadu_epi64(__mmask8((1u << count) - 1), p);
+#else
+  A lane[kLanes<A>] = {};
+  for (int64_t i = 0; i < count; i++) lane[i] = p[i];
+  return load(static_cast<const A*>(lane));
+#endif
+}
+template <class A>
+FOVEA_INLINE void store(A* p, Vec<A> v, int64_t count) {
+  if (count == kLanes<A>) return store(p, v);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(A) == 4) _mm512_mask_storeu_epi32(p, __mmask16((1u << count) - 1), (__m512i)v);
+  else _mm512_mask_storeu_epi64(p, __mmask8((1u << count) - 1), (__m512i)v);
+#else
+  A lane[kLanes<A>];
+  store(static_cast<A*>(lane), v);
+  for (int64_t i = 0; i < count; i++) p[i] = lane[i];
+#endif
+}
+
+// Stores past the caches: for outputs too large to be found in them again, it saves reading what is overwritten.
+// p must be aligned to a vector; fence_stores() must follow before another thread reads.
+template <class A>
+FOVEA_INLINE void store_past_caches(A* p, Vec<A> v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#else
+  store(p, v);
+#endif
+}
+FOVEA_INLINE void fence_stores() {
+#if defined(__AVX2__)
+  _mm_sfence();
+#endif
+}
+
+// Lane i: x[i step], for the `count` lanes there are; the others repeat the last.
+template <class A>
+FOVEA_INLINE Vec<A> load_apart(const A* x, int64_t step, int64_t count) {
+  A lane[kLanes<A>];
+  for (int64_t i = 0; i < kLanes<A>; i++) lane[i] = x[min_of(i, count - 1) * step];
+  return load(static_cast<const A*>(lane));
+}
+template <class A>
+FOVEA_INLINE void store_apart(A* x, int64_t step, Vec<A> v, int64_t count) {
+  A lane[kLanes<A>];
+  store(static_cast<A*>(lane), v);
+  for (int64_t i = 0; i < count; i++) x[i * step] = lane[i];
+}
+// Rows this short are worked on side by side, one to a lane.
+constexpr int64_t kShortRow = 16;
+// All rows lie one after the other in memory.
+FOVEA_INLINE bool rows_follow(const Axes& axes, int64_t n, int64_t stride) {
+  return (stride == 1 || n == 1) && (axes.rank == 0 || (axes.rank == 1 && axes.strides[0] == n));
+}
+#define FOVEA_FLAT __attribute__((always_inline))
+
+// body(i, count) for every vector of [0, n); the last one may be short.
+template <class A, class Body>
+FOVEA_INLINE void for_vectors(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes<A> <= n; i += kLanes<A>) body(i, int64_t(kLanes<A>));
+  if (i < n) body(i, n - i);
+}
+
+// ---- folds: op is associative, works on A and on Vec<A>
+
+struct Add {
+  template <class A>
+  static constexpr A identity = A(0);
+  template <class V>
+  FOVEA_INLINE V operator()(V a, V b) const { return a + b; }
+};
+// NaN wins, whichever side it is on.
+struct Maximum {
+  template <class A>
+  static constexpr A identity = kSame<A, float> || kSame<A, double> ? A(-__builtin_inf()) : A(uint64_t(1) << (8 * sizeof(A) - 1));
+  template <class V>
+  FOVEA_INLINE V operator()(V a, V b) const { return ((a > b) | (a != a)) ? a : b; }
+};
+
+template <class A, class Op>
+FOVEA_INLINE A fold_lanes(Vec<A> v, Op op) {
+  A lane[kLanes<A>];
+  store(static_cast<A*>(lane), v);
+#pragma GCC unroll 8
+  for (int half = kLanes<A> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) lane[i] = op(lane[i], lane[i + half]);
+  return lane[0];
+}
+// Folds vector_at(i, count), the vector of elements [i, i + count), over [0, n). Four chains hide the latency of op.
+template <class A, class Op, class VectorAt>
+FOVEA_INLINE A fold_vectors(int64_t n, Op op, VectorAt vector_at) {
+  constexpr int64_t kStep = kLanes<A>;
+  constexpr A kIdentity = Op::template identity<A>;
+  int64_t i = 0;
+  Vec<A> a = splat<A>(kIdentity), b = a, c = a, d = a;
+  for (; i + 4 * kStep <= n; i += 4 * kStep) {
+    a = op(a, vector_at(i, kStep));
+    b = op(b, vector_at(i + kStep, kStep));
+    c = op(c, vector_at(i + 2 * kStep, kStep));
+    d = op(d, vector_at(i + 3 * kStep, kStep));
+  }
+  for (; i + kStep <= n; i += kStep) a = op(a, vector_at(i, kStep));
+  if (i < n) b = op(b, first_lanes<A>(vector_at(i, n - i), n - i, kIdentity));
+  return fold_lanes<A>(op(op(a, b), op(c, d)), op);
+}
+
+// Folds of_block(begin, count) over the blocks of a row of n elements.
+template <class A, class Op, class OfBlock>
+FOVEA_INLINE A fold_blocks(int64_t n, Op op, OfBlock of_block) {
+  A total = Op::template identity<A>;
+  for (int64_t begin = 0; begin < n; begin += kBlock) total = op(total, of_block(begin, min_of(kBlock, n - begin)));
+  return total;
+}
+template <class Body>
+FOVEA_INLINE void for_blocks(int64_t n, Body body) {
+  for (int64_t begin = 0; begin < n; begin += kBlock) body(begin, min_of(kBlock, n - begin));
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

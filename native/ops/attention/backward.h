@@ -1,0 +1,354 @@
+// Gradients of attention in tiles, with the probabilities recomputed from lse (FlashAttention-2, Dao 2023, algorithm
+// 2). Included by per-instruction-set files only.
+//
+//   p = 2^(s2 - log2(e) lse)   f = dropout factor   delta_i = sum_c dO_ic o_ic
+//   dv = (p f)^T dO            ds = p (f dO v^T - delta)
+//   dq = scale ds k            dk = scale ds^T q    dbias = ds
+//
+// Two passes, so that every sum has one owner and one order whatever the number of threads: blocks of keys own their
+// dk and dv and walk over the queries; blocks of queries own their dq and walk over the keys. In both, strips of rows
+// meet blocks of columns: rows are keys and columns queries in the first pass, the other way round in the second.
+#pragma once
+#include "ops/attention/scores.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+// The inputs and scratch of all gradient ops.
+template <class T>
+struct BackwardProblem : Problem<T> {
+  using A = Compute<T>;
+  const View &o, &lse, &d_o;
+  BackwardProblem(const Call& call, const AttentionAttrs& attrs)
+      : Problem<T>(call, attrs), o(call.in[5]), lse(call.in[6]), d_o(call.in[7]) {}
+};
+
+// ---- packing
+
+// A transposed block of rows [first, end) in panels.
+template <class T, class A = Compute<T>>
+void pack_panels(const View& x, int64_t bi, int64_t head, int64_t first, int64_t end, A* packed) {
+  constexpr int P = kPanel<A>;
+  int64_t width = x.shape[3];
+  for (int64_t i = first; i < end; i += P)
+    pack_columns<P>(Problem<T>::row(x, bi, head, i), x.strides[2], min_of(P, end - i), width, A(1), packed + i * width);
+}
+template <class T, class A = Compute<T>>
+void pack_row_block(const View& x, int64_t bi, int64_t head, int64_t first, int64_t end, A* packed) {
+  if (rows_in_place<A, T>(x)) return;
+  pack_rows(Problem<T>::row(x, bi, head, first), x.strides[2], end - first, x.shape[3], x.shape[2],
+            packed + first * kPanel<A>);
+}
+template <class T, class A = Compute<T>>
+RowOperand<A> rows_of(const View& x, int64_t bi, int64_t head, const A* packed) {
+  constexpr int P = kPanel<A>;
+  if constexpr (kSame<A, T>) {
+    if (rows_in_place<A, T>(x)) return {Problem<T>::row(x, bi, head, 0), x.shape[3], P};
+  }
+  return {packed, P, x.shape[2] * P};
+}
+// x . y over n elements
+template <class T, class A = Compute<T>>
+A dot_rows(const T* x, const T* y, int64_t n) {
+  constexpr int L = kLanes<A>;
+  Vec<A> sum{};
+  int64_t c = 0;
+  for (; c + L <= n; c += L) sum += load_as<A>(x + c) * load_as<A>(y + c);
+  A total = total_of<A>(sum);
+  for (; c < n; c++) total += value_of<A>(x[c]) * value_of<A>(y[c]);
+  return total;
+}
+template <class T, class A = Compute<T>>
+void pack_query_block(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t block,
+                      A* packed) {
+  int64_t first = block * kColumns, end = min_of(first + kColumns, p.n);
+  pack_panels<T>(p.q, bi, hi, first, end, packed);
+  pack_panels<T>(p.d_o, bi, hi, first, end, packed + plan.d_o);
+  pack_row_block<T>(p.q, bi, hi, first, end, packed + plan.query_rows);
+  pack_row_block<T>(p.d_o, bi, hi, first, end, packed + plan.d_o_rows);
+  A *lse = packed + plan.lse, *delta = packed + plan.delta;
+  for (int64_t i = first; i < end; i++) {
+    A x = p.lse.template as<A>()[bi * p.lse.strides[0] + hi * p.lse.strides[1] + i * p.lse.strides[2]];
+    lse[i] = x == -kInfinity<A> ? kInfinity<A> : A(kLog2e) * x;  // what sees nothing: 2^(s2 - inf) = 0
+    delta[i] = dot_rows(p.row(p.d_o, bi, hi, i), p.row(p.o, bi, hi, i), p.e);
+  }
+  for (int64_t i = end; i < round_up(end, kPanel<A>); i++) lse[i] = kInfinity<A>, delta[i] = 0;
+}
+template <class T, class A = Compute<T>>
+void pack_backward_keys(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t gi, int64_t block,
+                        A* packed) {
+  int64_t first = block * kColumns, end = min_of(first + kColumns, p.m);
+  pack_panels<T>(p.k, bi, gi, first, end, packed);
+  pack_panels<T>(p.v, bi, gi, first, end, packed + plan.values);
+  pack_row_block<T>(p.k, bi, gi, first, end, packed + plan.key_rows);
+}
+// Heads [start, start + heads).
+template <class T>
+void pack_heads(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t start, int64_t heads) {
+  auto* packed = call.scratch<Compute<T>>();
+  int64_t key_blocks = ceil_div(p.m, kColumns), query_blocks = ceil_div(p.n, kColumns);
+  int64_t each = key_blocks + query_blocks * p.group;
+  for_chunks(call, p.small(), heads * each, [&](int64_t chunk, int) {
+    int64_t at = start + chunk / each, i = chunk % each, bi = at / p.g, gi = at % p.g;
+    auto* head = packed + (at - start) * plan.head;
+    if (i < key_blocks) return pack_backward_keys(p, plan, bi, gi, i, head);
+    int64_t member = (i - key_blocks) / query_blocks;
+    pack_query_block(p, plan, bi, gi * p.group + member, (i - key_blocks) % query_blocks,
+                     head + plan.queries + member * plan.query_head);
+  });
+}
+
+// ---- tiles
+
+// A strip of rows: keys with values, or queries with dO; and the sums that it owns.
+template <class A>
+struct RowStrip {
+  A *x, *y;    // [d][kRows], scaled for scores in units of log2; [e][kRows]
+  A *dx, *dy;  // in panels
+  int64_t first, rows;
+};
+template <class A>
+struct BackwardScratch {
+  A *scores, *slopes, *factors;  // tiles
+  A* query_factors;              // dropout factors of kColumns queries for all keys of the strips, kColumns apart
+  A* strips;
+  int64_t d, e;
+  FOVEA_INLINE BackwardScratch(const AttentionShape& s, A* memory) : d(s.d), e(s.e) {
+    scores = memory, slopes = scores + kAttentionMaxTile, factors = slopes + kAttentionMaxTile;
+    query_factors = factors + kAttentionMaxTile, strips = query_factors + kColumns * kColumns;
+  }
+  FOVEA_INLINE RowStrip<A> strip(int64_t index, int64_t first, int64_t n) const {
+    int64_t wide_d = attention_pad(d), wide_e = attention_pad(e);
+    A* dx = strips + index * attention_pad(kRows * (d + e + wide_d + wide_e));
+    A *dy = dx + kRows * wide_d, *x = dy + kRows * wide_e;
+    return {x, x + kRows * d, dx, dy, first, min_of(kRows, n - first)};
+  }
+};
+// What the strips walk over.
+template <class A>
+struct ColumnHead {
+  const A *x, *y;  // panels
+  RowOperand<A> x_rows, y_rows;
+  const A *lse, *delta;  // of the queries, in units of log2
+};
+
+template <class T, class A = Compute<T>>
+void start_rows(const Problem<T>& p, const View& x, const View& y, int64_t bi, int64_t head, const RowStrip<A>& strip) {
+  pack_columns<kRows>(p.row(x, bi, head, strip.first), x.strides[2], strip.rows, p.d, p.scale2, strip.x);
+  pack_columns<kRows>(p.row(y, bi, head, strip.first), y.strides[2], strip.rows, p.e, A(1), strip.y);
+  fill_zero(strip.dx, kRows * round_up(p.d, kPanel<A>)), fill_zero(strip.dy, kRows * round_up(p.e, kPanel<A>));
+}
+template <class T, class A = Compute<T>>
+void write_rows(const RowStrip<A>& strip, const A* sums, A factor, int64_t head, const View& out) {
+  int64_t width = out.shape[3], first = head * out.shape[2] + strip.first;
+  for (int64_t r = 0; r < strip.rows; r++) unpack_row(sums, r, width, factor, out.as<T>() + (first + r) * width);
+}
+
+// scores -> p f, slopes -> ds, for one row and columns [begin, end). lse and delta step over the queries: 1 if
+// columns are queries, 0 if the row is one.
+template <class A, int kStep>
+FOVEA_INLINE void slope_row(A* scores, A* slopes, const A* factors, const A* lse, const A* delta, int64_t begin,
+                            int64_t end) {
+  constexpr int L = kLanes<A>;
+  for (int64_t c = begin; c < end; c += L) {
+    Vec<A> lse_of = kStep ? load(lse + c) : splat(*lse), delta_of = kStep ? load(delta + c) : splat(*delta);
+    Vec<A> x = exp2_of(load(scores + c) - lse_of), slope = load(slopes + c);
+    if (factors) {
+      Vec<A> f = load(factors + c);
+      store(scores + c, x * f);
+      slope *= f;
+    } else if (kStep) {
+      store(scores + c, x);
+    }
+    store(slopes + c, x * (slope - delta_of));
+  }
+}
+
+// Dropout of queries [i0, i0 + kColumns) against keys from `first` on, generated where keys are neighbours.
+template <class T, class A = Compute<T>>
+void drop_keys(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i0, int64_t first, const BackwardScratch<A>& mine) {
+  int64_t count = min_of(kAttentionRows, p.m - first);
+  for (int64_t c = 0; c < kColumns && i0 + c < p.n; c++)
+    dropout_factors(p.dropout, p.element(bi, hi, i0 + c, first), count, mine.query_factors + c * kColumns);
+}
+// The same for one strip of those keys, transposed.
+template <class A>
+void drop_strip(int64_t key, int64_t rows, int64_t queries, const BackwardScratch<A>& mine) {
+  constexpr int P = kPanel<A>;
+  for (int64_t c = 0; c < queries; c += P)
+    pack_columns<P, int(kColumns)>(mine.query_factors + c * kColumns + key, kColumns, min_of(P, queries - c),
+                                   round_up(rows, kLanes<A>), A(1), mine.factors + c);
+}
+
+// Rows are keys: adds to dv and dk of a strip what queries [i0, i0 + kColumns) of one head send. `block` is the first
+// key of all strips.
+template <class T, class A = Compute<T>>
+void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<A>& queries, const RowStrip<A>& strip,
+                  int64_t block, int64_t i0, const BackwardScratch<A>& mine) {
+  constexpr int P = kPanel<A>;
+  int64_t count = min_of(kColumns, p.n - i0), padded = round_up(count, P);
+  int64_t first = max_of(0, p.first_query(strip.first) - i0), begin = first / P * P;
+  if (first >= count) return;
+  score_tile(p.d, strip.x, queries.x + i0 * p.d, begin, padded, mine.scores);
+  score_tile(p.e, strip.y, queries.y + i0 * p.e, begin, padded, mine.slopes);
+  bool edit = p.edits_scores() || begin < p.first_query(strip.first + strip.rows - 1) - i0;
+  if (p.dropout.threshold) drop_strip(strip.first - block, strip.rows, count, mine);
+  for (int64_t r = 0; r < strip.rows; r++) {
+    int64_t at = r * kColumns, j = strip.first + r;
+    if (edit)
+      edit_scores(line_at(p, bi, hi, i0, j, 2, clamp_to(p.first_query(j) - i0, 0, count), count), mine.scores + at,
+                  padded);
+    slope_row<A, 1>(mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors + at : nullptr,
+                    queries.lse + i0, queries.delta + i0, begin, padded);
+  }
+  add_product(count - begin, mine.scores + begin, queries.y_rows, i0 + begin, p.e, strip.dy);
+  add_product(count - begin, mine.slopes + begin, queries.x_rows, i0 + begin, p.d, strip.dx);
+}
+
+// Rows are queries: ds of a strip against keys [j0, j0 + kColumns), into `slopes`. Returns how many keys are seen.
+template <class T, class A = Compute<T>>
+int64_t slopes_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<A>& keys,
+                          const RowStrip<A>& strip, int64_t j0, const BackwardScratch<A>& mine) {
+  int64_t count = min_of(kColumns, p.visible_keys(strip.first + strip.rows - 1) - j0),
+          padded = round_up(count, kPanel<A>);
+  if (count <= 0) return 0;
+  score_tile(p.d, strip.x, keys.x + j0 * p.d, 0, padded, mine.scores);
+  score_tile(p.e, strip.y, keys.y + j0 * p.e, 0, padded, mine.slopes);
+  bool edit = p.edits_scores() || padded > p.visible_keys(strip.first) - j0;
+  for (int64_t r = 0; r < strip.rows; r++) {
+    int64_t at = r * kColumns, i = strip.first + r;
+    if (edit)
+      edit_scores(line_at(p, bi, hi, i, j0, 3, 0, clamp_to(p.visible_keys(i) - j0, 0, count)), mine.scores + at,
+                  padded);
+    if (p.dropout.threshold) {
+      dropout_factors(p.dropout, p.element(bi, hi, i, j0), count, mine.factors);
+      fill_zero(mine.factors + count, padded - count);
+    }
+    slope_row<A, 0>(mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors : nullptr, keys.lse + i,
+                    keys.delta + i, 0, padded);
+  }
+  return count;
+}
+
+// ---- chunks: a block of rows of one head
+
+template <class T, class A = Compute<T>>
+ColumnHead<A> queries_of(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
+                         const A* packed_head) {
+  const A* x = packed_head + plan.queries + hi % p.group * plan.query_head;
+  return {x,
+          x + plan.d_o,
+          rows_of<T>(p.q, bi, hi, x + plan.query_rows),
+          rows_of<T>(p.d_o, bi, hi, x + plan.d_o_rows),
+          x + plan.lse,
+          x + plan.delta};
+}
+template <class T, class A = Compute<T>>
+ColumnHead<A> keys_of(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
+                      const A* packed_head) {
+  ColumnHead<A> queries = queries_of(p, plan, bi, hi, packed_head);
+  RowOperand<A> rows = rows_of<T>(p.k, bi, hi / p.group, packed_head + plan.key_rows);
+  return {packed_head, packed_head + plan.values, rows, rows, queries.lse, queries.delta};
+}
+
+template <class T, class A = Compute<T>>
+void gradients_of_keys(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t head,
+                       const RowBlocks& blocks, int64_t block, const A* packed, const BackwardScratch<A>& mine) {
+  int64_t bi = head / p.g, gi = head % p.g, first = block * blocks.rows_each(),
+          strips = ceil_div(min_of(blocks.rows_each(), p.m - first), kRows);
+  for (int64_t s = 0; s < strips; s++) start_rows(p, p.k, p.v, bi, gi, mine.strip(s, first + s * kRows, p.m));
+  for (int64_t hi = gi * p.group; hi < (gi + 1) * p.group; hi++) {
+    ColumnHead<A> queries = queries_of(p, plan, bi, hi, packed);
+    for (int64_t i0 = p.first_query(first) / kColumns * kColumns; i0 < p.n; i0 += kColumns) {
+      if (p.dropout.threshold) drop_keys(p, bi, hi, i0, first, mine);
+      for (int64_t s = 0; s < strips; s++)
+        send_to_keys(p, bi, hi, queries, mine.strip(s, first + s * kRows, p.m), first, i0, mine);
+    }
+  }
+  for (int64_t s = 0; s < strips; s++) {
+    RowStrip<A> strip = mine.strip(s, first + s * kRows, p.m);
+    write_rows<T>(strip, strip.dx, p.scale, head, call.out[1]), write_rows<T>(strip, strip.dy, A(1), head, call.out[2]);
+  }
+}
+template <class T, class A = Compute<T>>
+void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
+                          const RowBlocks& blocks, int64_t block, const A* packed, const BackwardScratch<A>& mine) {
+  ColumnHead<A> keys = keys_of(p, plan, bi, hi, packed);
+  int64_t first = block * blocks.rows_each(), end = min_of(first + blocks.rows_each(), p.n),
+          strips = ceil_div(end - first, kRows);
+  for (int64_t s = 0; s < strips; s++) start_rows(p, p.q, p.d_o, bi, hi, mine.strip(s, first + s * kRows, p.n));
+  for (int64_t j0 = 0; j0 < p.visible_keys(end - 1); j0 += kColumns)
+    for (int64_t s = 0; s < strips; s++) {
+      RowStrip<A> strip = mine.strip(s, first + s * kRows, p.n);
+      int64_t count = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
+      add_product(count, mine.slopes, keys.x_rows, j0, p.d, strip.dx);
+    }
+  for (int64_t s = 0; s < strips; s++) {
+    RowStrip<A> strip = mine.strip(s, first + s * kRows, p.n);
+    write_rows<T>(strip, strip.dx, p.scale, bi * p.h + hi, call.out[0]);
+  }
+}
+// The same walk, but ds itself is what is wanted.
+template <class T, class A = Compute<T>>
+void gradients_of_bias(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
+                       const RowBlocks& blocks, int64_t block, const A* packed, const BackwardScratch<A>& mine) {
+  ColumnHead<A> keys = keys_of(p, plan, bi, hi, packed);
+  int64_t first = block * blocks.rows_each(), end = min_of(first + blocks.rows_each(), p.n);
+  for (int64_t i = first; i < end; i += kRows) {
+    RowStrip<A> strip = mine.strip(0, i, p.n);
+    start_rows(p, p.q, p.d_o, bi, hi, strip);
+    for (int64_t j0 = 0; j0 < p.m; j0 += kColumns) {
+      int64_t width = min_of(kColumns, p.m - j0), count = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
+      for (int64_t r = 0; r < strip.rows; r++) {
+        A* row = mine.slopes + r * kColumns;
+        fill_zero(row + count, width - count);
+        convert_row(row, call.out[0].as<T>() + p.element(bi, hi, i + r, j0), width);
+      }
+    }
+  }
+}
+
+template <class T>
+void attention_gradients(Call& call, const BackwardProblem<T>& p) {
+  using A = Compute<T>;
+  const BackwardPlan plan(p);
+  const RowBlocks key_blocks(p.m), query_blocks(p.n);
+  A *packed = call.scratch<A>(), *scratch = packed + plan.heads * plan.head;
+  for (int64_t start = 0; start < p.b * p.g; start += plan.heads) {
+    int64_t heads = min_of(plan.heads, p.b * p.g - start), keys = heads * key_blocks.count;
+    pack_heads(call, p, plan, start, heads);
+    for_chunks(call, p.small(), keys + heads * p.group * query_blocks.count, [&](int64_t chunk, int thread) {
+      BackwardScratch<A> mine(p, scratch + thread * plan.thread);
+      if (chunk < keys) {
+        int64_t head = chunk / key_blocks.count;
+        return gradients_of_keys(call, p, plan, start + head, key_blocks, chunk % key_blocks.count,
+                                 packed + head * plan.head, mine);
+      }
+      // Backwards: with causality the last queries have the most work.
+      int64_t row = (chunk - keys) / query_blocks.count,
+              block = query_blocks.count - 1 - (chunk - keys) % query_blocks.count;
+      int64_t head = row / p.group, at = start + head, hi = at % p.g * p.group + row % p.group;
+      gradients_of_queries(call, p, plan, at / p.g, hi, query_blocks, block, packed + head * plan.head, mine);
+    });
+  }
+}
+template <class T>
+void bias_gradient(Call& call, const BackwardProblem<T>& p) {
+  using A = Compute<T>;
+  const BackwardPlan plan(p);
+  const RowBlocks blocks(p.n);
+  A *packed = call.scratch<A>(), *scratch = packed + plan.heads * plan.head;
+  for (int64_t start = 0; start < p.b * p.g; start += plan.heads) {
+    int64_t heads = min_of(plan.heads, p.b * p.g - start);
+    pack_heads(call, p, plan, start, heads);
+    for_chunks(call, p.small(), heads * p.group * blocks.count, [&](int64_t chunk, int thread) {
+      BackwardScratch<A> mine(p, scratch + thread * plan.thread);
+      int64_t row = chunk / blocks.count, head = row / p.group, at = start + head,
+              hi = at % p.g * p.group + row % p.group;
+      gradients_of_bias(call, p, plan, at / p.g, hi, blocks, chunk % blocks.count, packed + head * plan.head, mine);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

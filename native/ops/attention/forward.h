@@ -1,0 +1,187 @@
+// The forward pass in tiles (FlashAttention-2, Dao 2023, algorithm 1). Included by per-instruction-set files only.
+//
+// Keys (transposed, in panels) and values of a head are packed once. Then a chunk of work is a block of queries of
+// one head: for every block of kColumns keys, each strip of kRows queries computes its tile of scores, turns it into
+// 2^(s2 - top) and adds the tile times the values to its o, rescaled whenever the row's maximum has moved.
+#pragma once
+#include "ops/attention/scores.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+// Some element is infinite or NaN: all bits of its exponent are set.
+template <class Bits, class T>
+FOVEA_INLINE bool has_exponent(const T* x, int64_t n, Bits exponent) {
+  Bits found = 0;
+  for (int64_t i = 0; i < n; i++) {
+    Bits bits;
+    __builtin_memcpy(&bits, x + i, sizeof bits);
+    found |= Bits((bits & exponent) == exponent);
+  }
+  return found != 0;
+}
+FOVEA_INLINE bool has_special(const float* x, int64_t n) { return has_exponent<uint32_t>(x, n, 0x7f800000u); }
+FOVEA_INLINE bool has_special(const double* x, int64_t n) { return has_exponent<uint64_t>(x, n, 0x7ff0000000000000u); }
+FOVEA_INLINE bool has_special(const Half* x, int64_t n) { return has_exponent<uint16_t>(x, n, 0x7c00u); }
+FOVEA_INLINE bool has_special(const Bfloat16* x, int64_t n) { return has_exponent<uint16_t>(x, n, 0x7f80u); }
+
+// What the queries of a head look at.
+template <class A>
+struct KeyHead {
+  const A* keys;  // [panel][d][P]
+  RowOperand<A> values;
+  const uint8_t* special;  // for each block of keys: some value is infinite or NaN
+};
+template <class T>
+KeyHead<Compute<T>> key_head(const Problem<T>& p, const ForwardPlan& plan, Compute<T>* packed, int64_t bi, int64_t gi) {
+  using A = Compute<T>;
+  RowOperand<A> values{packed + plan.values, kPanel<A>, p.m * kPanel<A>};
+  if constexpr (kSame<A, T>) {
+    if (rows_in_place<A, T>(p.v)) values = {p.row(p.v, bi, gi, 0), p.e, kPanel<A>};
+  }
+  return {packed, values, reinterpret_cast<const uint8_t*>(packed + plan.flags)};
+}
+template <class T, class A = Compute<T>>
+void pack_key_block(const Problem<T>& p, const ForwardPlan& plan, int64_t bi, int64_t gi, int64_t block, A* packed) {
+  constexpr int P = kPanel<A>;
+  int64_t j0 = block * kColumns, end = min_of(j0 + kColumns, p.m);
+  for (int64_t j = j0; j < end; j += P)
+    pack_columns<P>(p.row(p.k, bi, gi, j), p.k.strides[2], min_of(P, end - j), p.d, A(1), packed + j * p.d);
+  if (!rows_in_place<A, T>(p.v))
+    pack_rows(p.row(p.v, bi, gi, j0), p.v.strides[2], end - j0, p.e, p.m, packed + plan.values + j0 * P);
+  bool special = false;
+  if (p.hides())
+    for (int64_t j = j0; j < end; j++) special |= has_special(p.row(p.v, bi, gi, j), p.e);
+  reinterpret_cast<uint8_t*>(packed + plan.flags)[block] = special;
+}
+
+// A strip of kRows queries and what is known of them so far.
+template <class A>
+struct QueryStrip {
+  A* q;      // [d][kRows], scaled
+  A* o;      // [panel][kRows][P]
+  A* top;    // [kRows]
+  A* total;  // [kRows][lanes]
+  int64_t first, rows;
+};
+// Where a thread keeps its strips, tile and dropout factors.
+template <class A>
+struct ForwardScratch {
+  A *strips, *tile, *factors;
+  int64_t d, e;  // e padded
+  FOVEA_INLINE ForwardScratch(const AttentionShape& s, A* memory) : d(s.d), e(attention_pad(s.e)) {
+    tile = memory, factors = tile + kAttentionMaxTile, strips = factors + kColumns;
+  }
+  FOVEA_INLINE QueryStrip<A> strip(int64_t index, int64_t first, int64_t n) const {
+    int64_t size = attention_pad(kRows * (e + kLanes<A> + d + 1));
+    A* o = strips + index * size;
+    A *total = o + kRows * e, *q = total + kRows * kLanes<A>;
+    return {q, o, q + kRows * d, total, first, min_of(kRows, n - first)};
+  }
+};
+
+// o += p v where p = 0 keeps what is infinite or NaN in v out: a hidden key must not show. Rare. The sums are those
+// of add_product, so that a query does not change by a bit when a key that it cannot see becomes infinite.
+template <class A>
+void add_visible(const QueryStrip<A>& strip, const A* tile, const RowOperand<A>& v, int64_t j0, int64_t keys,
+                 int64_t e) {
+  constexpr int L = kLanes<A>, P = kPanel<A>;
+  for (int64_t r = 0; r < strip.rows; r++)
+    for (int64_t p = 0; p * P < e; p++) {
+      Vec<A> sum0{}, sum1{};
+      for (int64_t j = 0; j < keys; j++) {
+        A weight = tile[r * kColumns + j];
+        if (weight == 0) continue;
+        const A* row = v.data + (j0 + j) * v.row + p * v.panel;
+        sum0 += load(row) * weight, sum1 += load(row + L) * weight;
+      }
+      A* o = strip.o + (p * kRows + r) * P;
+      store(o, load(o) + sum0), store(o + L, load(o + L) + sum1);
+    }
+}
+
+// One tile: the strip meets keys [j0, j0 + kColumns).
+template <class T, class A = Compute<T>>
+void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head, const QueryStrip<A>& strip, int64_t j0,
+            A* tile, A* factors) {
+  constexpr int P = kPanel<A>;
+  int64_t keys = min_of(kColumns, p.visible_keys(strip.first + strip.rows - 1) - j0);
+  if (keys <= 0) return;
+  int64_t padded = round_up(keys, P);
+  score_tile(p.d, strip.q, head.keys + j0 * p.d, 0, padded, tile);
+  bool any = false, edit = p.edits_scores() || padded > p.visible_keys(strip.first) - j0;
+  for (int64_t r = 0; r < strip.rows; r++) {
+    int64_t i = strip.first + r;
+    A* row = tile + r * kColumns;
+    if (edit) edit_scores(line_at(p, bi, hi, i, j0, 3, 0, clamp_to(p.visible_keys(i) - j0, 0, keys)), row, padded);
+    Vec<A> total = load(strip.total + r * kLanes<A>);
+    A shrink = soften_row(row, padded, strip.top[r], total, any);
+    store(strip.total + r * kLanes<A>, total);
+    if (shrink != 1)
+      for (int64_t c = 0; c < p.e; c += P) {
+        A* o = strip.o + c * kRows + r * P;
+        store(o, load(o) * shrink), store(o + P / 2, load(o + P / 2) * shrink);
+      }
+    if (p.dropout.threshold) {
+      dropout_factors(p.dropout, p.element(bi, hi, i, j0), keys, factors);
+      for (int64_t c = 0; c < keys; c++) row[c] *= factors[c];
+    }
+  }
+  if (!any) return;
+  if (head.special[j0 / kColumns]) return add_visible(strip, tile, head.values, j0, keys, p.e);
+  add_product(keys, tile, head.values, j0, p.e, strip.o);
+}
+
+template <class T, class A = Compute<T>>
+void start_strip(const Problem<T>& p, int64_t bi, int64_t hi, const QueryStrip<A>& strip) {
+  pack_columns<kRows>(p.row(p.q, bi, hi, strip.first), p.q.strides[2], strip.rows, p.d, p.scale2, strip.q);
+  fill_zero(strip.o, kRows * round_up(p.e, kPanel<A>));
+  fill_zero(strip.total, kRows * kLanes<A>);
+  for (int r = 0; r < kRows; r++) strip.top[r] = -kInfinity<A>;
+}
+template <class T, class A = Compute<T>>
+void finish_strip(const Problem<T>& p, int64_t bi, int64_t hi, const QueryStrip<A>& strip, const View& o,
+                  const View& lse) {
+  for (int64_t r = 0; r < strip.rows; r++) {
+    int64_t at = (bi * p.h + hi) * p.n + strip.first + r;
+    A total = total_of<A>(load(strip.total + r * kLanes<A>));
+    unpack_row(strip.o, r, p.e, total == 0 ? A(0) : 1 / total, o.as<T>() + at * p.e);
+    lse.as<A>()[at] = log_total(strip.top[r], total);
+  }
+}
+
+// Rounds of as many heads as are packed at a time.
+template <class T>
+void tiled_attention(Call& call, const Problem<T>& p) {
+  using A = Compute<T>;
+  const ForwardPlan plan(p);
+  const RowBlocks blocks(p.n);
+  A *packed = call.scratch<A>(), *scratch = packed + plan.heads * plan.head;
+  int64_t seen = p.visible_keys(p.n - 1), key_blocks = ceil_div(seen, kColumns);
+  for (int64_t start = 0; start < p.b * p.g; start += plan.heads) {
+    int64_t heads = min_of(plan.heads, p.b * p.g - start);
+    for_chunks(call, p.small(), heads * key_blocks, [&](int64_t chunk, int) {
+      int64_t head = chunk / key_blocks, at = start + head;
+      pack_key_block(p, plan, at / p.g, at % p.g, chunk % key_blocks, packed + head * plan.head);
+    });
+    for_chunks(call, p.small(), heads * p.group * blocks.count, [&](int64_t chunk, int thread) {
+      int64_t head = chunk / blocks.count / p.group, at = start + head, bi = at / p.g, gi = at % p.g;
+      int64_t hi = gi * p.group + chunk / blocks.count % p.group;
+      // Backwards: with causality the last queries have the most work, which is best begun first.
+      int64_t first = (blocks.count - 1 - chunk % blocks.count) * blocks.rows_each();
+      int64_t strips = ceil_div(min_of(blocks.rows_each(), p.n - first), kRows);
+      ForwardScratch<A> mine(p, scratch + thread * plan.thread);
+      KeyHead<A> keys = key_head(p, plan, packed + head * plan.head, bi, gi);
+      for (int64_t s = 0; s < strips; s++) start_strip(p, bi, hi, mine.strip(s, first + s * kRows, p.n));
+      int64_t end = p.visible_keys(min_of(first + blocks.rows_each(), p.n) - 1);
+      for (int64_t j0 = 0; j0 < end; j0 += kColumns)
+        for (int64_t s = 0; s < strips; s++)
+          attend(p, bi, hi, keys, mine.strip(s, first + s * kRows, p.n), j0, mine.tile, mine.factors);
+      for (int64_t s = 0; s < strips; s++)
+        finish_strip(p, bi, hi, mine.strip(s, first + s * kRows, p.n), call.out[0], call.out[1]);
+    });
+  }
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

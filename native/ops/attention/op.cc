@@ -1,0 +1,49 @@
+// o = dropout(softmax(scale q k^T + bias, where mask)) v, one tile of scores at a time, in memory linear in n and m
+// (FlashAttention-2, Dao 2023, https://arxiv.org/abs/2307.08691).
+//   q [b,h,n,d]  k [b,g,m,d]  v [b,g,m,e]  lse[b,h,n] = log sum exp of a row of scores
+// h/g query heads share a key head (Ainslie et al. 2023, https://arxiv.org/abs/2305.13245). The bias is added to the
+// scores; the mask is true where a key may be seen.
+// A row that sees no key gives o = 0, lse = -inf and zero gradients.
+#include "core/registry.h"
+#include "ops/attention/attrs.h"
+#include "ops/attention/workspace.h"
+#include "ops/families.h"
+
+namespace fovea {
+
+size_t attention_workspace(Views in, Views, const void*, int threads) {
+  AttentionShape s(in[0], in[1], in[2]);
+  AttentionPlan plan = s.decodes() ? AttentionPlan(DecodePlan(s)) : AttentionPlan(ForwardPlan(s));
+  return size_t(plan.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
+}
+size_t attention_backward_workspace(Views in, Views, const void*, int threads) {
+  BackwardPlan plan(AttentionShape(in[0], in[1], in[2]));
+  return size_t(plan.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
+}
+
+void declare_attention(Registry& r) {
+  r.add<AttentionAttrs>(
+       "attention",
+       "q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~ -> o:b h n e, lse:b h n where h%g",
+       "T T T T bool -> T acc | T: float")
+      .with(Layout::dense_rows)
+      .with(attention_workspace);
+  r.add<AttentionAttrs>(
+       "attentionBackward",
+       "q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e -> "
+       "dq:b h n d, dk:b g m d, dv:b g m e where h%g",
+       "T T T T bool T acc T -> T T T | T: float")
+      .with(Layout::dense_rows)
+      .with(attention_backward_workspace);
+  // The gradient of the bias before it is summed over the axes that were broadcast: as large as the scores
+  // themselves.
+  r.add<AttentionAttrs>(
+       "attentionBiasBackward",
+       "q:b h n d, k:b g m d, v:b g m e, bias:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e -> "
+       "dbias:b h n m where h%g",
+       "T T T T bool T acc T -> T | T: float")
+      .with(Layout::dense_rows)
+      .with(attention_backward_workspace);
+}
+
+}  // namespace fovea

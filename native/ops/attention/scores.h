@@ -1,0 +1,180 @@
+// What becomes of raw scores: bias, mask, causality and dropout. Included by per-instruction-set files only.
+//
+// Scores are kept in units of log2: s2 = log2(e) (scale q k^T + bias), so that softmax takes 2^x and not e^x.
+#pragma once
+#include "core/random.h"
+#include "ops/attention/attrs.h"
+#include "ops/attention/tile.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+constexpr double kLog2e = 1.4426950408889634, kLn2 = 0.6931471805599453;
+template <class A>
+constexpr A kInfinity = A(__builtin_inf());
+
+// Element (i, j) is kept iff its random number u >= p, that is iff the integer 2^24 u >= ceil(2^24 p).
+struct Dropout {
+  uint64_t seed, offset;
+  uint32_t threshold;  // 0: none
+  double factor;       // of what is kept
+};
+
+typedef uint64_t Words __attribute__((vector_size(kVectorBytes)));
+// Random words of W consecutive Philox blocks, in order; a 64-bit lane computes one block (see core/random.h).
+FOVEA_INLINE Words multiply_words(Words a, uint64_t b) {
+#if defined(__AVX512F__)
+  return Words(_mm512_mul_epu32(__m512i(a), _mm512_set1_epi64(int64_t(b))));
+#elif defined(__AVX2__)
+  return Words(_mm256_mul_epu32(__m256i(a), _mm256_set1_epi64x(int64_t(b))));
+#else
+  return a * b;
+#endif
+}
+FOVEA_INLINE void random_words(uint64_t seed, uint64_t block, uint32_t* out) {
+  constexpr int W = kVectorBytes / 8;
+  constexpr uint64_t kLow = 0xffffffffu;
+  Words counter;
+  for (int i = 0; i < W; i++) counter[i] = block + uint64_t(i);
+  Words c0 = counter & kLow, c1 = counter >> 32, c2{}, c3{};
+  uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+  for (int round = 0; round < 10; round++) {
+    Words p0 = multiply_words(c0, 0xD2511F53u), p1 = multiply_words(c2, 0xCD9E8D57u);
+    c0 = (p1 >> 32) ^ c1 ^ k0, c2 = (p0 >> 32) ^ c3 ^ k1;
+    c1 = p1 & kLow, c3 = p0 & kLow;
+    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+  }
+  Words low, high;
+  zip(c0 | c1 << 32, c2 | c3 << 32, low, high, typename LaneList<W>::type{});
+  __builtin_memcpy(out, &low, sizeof low);
+  __builtin_memcpy(out + 2 * W, &high, sizeof high);
+}
+// out[t] = factor or 0 for the `count` <= kColumns elements from `first` on.
+template <class A>
+void dropout_factors(const Dropout& drop, uint64_t first, int64_t count, A* out) {
+  constexpr int kBatch = kVectorBytes / 2;  // words at a time
+  uint32_t words[kColumns + 2 * kBatch];
+  int64_t skip = int64_t(first % 4);
+  for (int64_t t = 0; t < skip + count; t += kBatch)
+    random_words(drop.seed, drop.offset + first / 4 + uint64_t(t) / 4, words + t);
+  const A factor = A(drop.factor);
+  for (int64_t t = 0; t < count; t++) out[t] = (words[skip + t] >> 8) >= drop.threshold ? factor : A(0);
+}
+
+// The inputs that all three ops share.
+template <class T>
+struct Problem : AttentionShape {
+  using A = Compute<T>;
+  const View &q, &k, &v, &bias, &mask;
+  int64_t causal;
+  A scale, scale2;  // for scores, and for scores in units of log2
+  Dropout dropout;
+
+  Problem(const Call& call, const AttentionAttrs& attrs)
+      : AttentionShape(call.in[0], call.in[1], call.in[2]),
+        q(call.in[0]),
+        k(call.in[1]),
+        v(call.in[2]),
+        bias(call.in[3]),
+        mask(call.in[4]),
+        causal(attrs.causal),
+        scale(A(attrs.scale)),
+        scale2(A(attrs.scale * kLog2e)) {
+    if (causal < 0 || causal > 2)
+      call.fail("FOVEA_ARGUMENT", "causal is %lld; pass 0 (no), 1 (top left) or 2 (bottom right)", (long long)causal);
+    double p = attrs.dropoutP;
+    if (!(p >= 0 && p <= 1)) call.fail("FOVEA_ARGUMENT", "dropoutP is %g; pass a probability from 0 to 1", p);
+    dropout = {uint64_t(attrs.seed), uint64_t(attrs.offset), uint32_t(__builtin_ceil(p * 0x1p24)),
+               p < 1 ? 1 / (1 - p) : 0};
+  }
+  static FOVEA_INLINE const T* row(const View& x, int64_t bi, int64_t head, int64_t i) {
+    return x.as<T>() + bi * x.strides[0] + head * x.strides[1] + i * x.strides[2];
+  }
+  // Query i sees keys [0, visible_keys(i)); key j is seen by queries [first_query(j), n).
+  FOVEA_INLINE int64_t shift() const { return causal == 2 ? m - n : 0; }
+  FOVEA_INLINE int64_t visible_keys(int64_t i) const { return causal ? clamp_to(i + 1 + shift(), 0, m) : m; }
+  FOVEA_INLINE int64_t first_query(int64_t j) const { return causal ? clamp_to(j - shift(), 0, n) : 0; }
+  FOVEA_INLINE bool edits_scores() const { return bias.present() || mask.present(); }
+  // Some key may be hidden from some query.
+  FOVEA_INLINE bool hides() const { return causal || edits_scores(); }
+  FOVEA_INLINE bool small() const { return b * h * n * m * (d + e) < 1 << 18; }
+  // The number of score (i, j) for dropout.
+  FOVEA_INLINE uint64_t element(int64_t bi, int64_t hi, int64_t i, int64_t j) const {
+    return (uint64_t(bi * h + hi) * uint64_t(n) + uint64_t(i)) * uint64_t(m) + uint64_t(j);
+  }
+};
+
+// A row of a tile of scores: keys of one query, or queries of one key, from score (i, j) on.
+template <class T>
+struct Line {
+  const T* bias = nullptr;
+  const Bool* mask = nullptr;
+  int64_t bias_step = 0, mask_step = 0;
+  int64_t first, last;  // columns outside of [first, last) are hidden
+};
+template <class T>
+FOVEA_INLINE Line<T> line_at(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i, int64_t j, int axis, int64_t first,
+                             int64_t last) {
+  Line<T> line{.first = first, .last = last};
+  const View &bias = p.bias, &mask = p.mask;
+  if (bias.present()) line.bias = p.row(bias, bi, hi, i) + j * bias.strides[3], line.bias_step = bias.strides[axis];
+  if (mask.present()) {
+    line.mask =
+        mask.as<Bool>() + bi * mask.strides[0] + hi * mask.strides[1] + i * mask.strides[2] + j * mask.strides[3];
+    line.mask_step = mask.strides[axis];
+  }
+  return line;
+}
+// Adds the bias and hides what may not be seen, in row[0, padded).
+template <class T, class A>
+void edit_scores(const Line<T>& line, A* row, int64_t padded) {
+  if (line.bias) {
+    A buffer[kColumns];
+    const A* bias = row_as<A>(line.bias, line.bias_step, min_of(line.last, kColumns), buffer);
+    for (int64_t c = line.first; c < line.last; c++) row[c] += A(kLog2e) * bias[c];
+  }
+  if (line.mask && line.mask_step == 1) {
+    for (int64_t c = line.first; c < line.last; c++) row[c] = line.mask[c].value ? row[c] : -kInfinity<A>;
+  } else if (line.mask) {
+    for (int64_t c = line.first; c < line.last; c++)
+      if (!line.mask[c * line.mask_step].value) row[c] = -kInfinity<A>;
+  }
+  for (int64_t c = 0; c < line.first; c++) row[c] = -kInfinity<A>;
+  for (int64_t c = line.last; c < padded; c++) row[c] = -kInfinity<A>;
+}
+
+// ---- one row of softmax, key block by key block
+
+// With s2 the scores seen so far: top = max s2, total = sum of 2^(s2 - top), in lanes. Turns row[0, padded) into
+// 2^(s2 - top). Returns the factor for what was summed with an older top; 1 if it did not move. `any` is set unless all
+// keys so far are hidden from this row.
+template <class A>
+FOVEA_INLINE A soften_row(A* row, int64_t padded, A& top, Vec<A>& total, bool& any) {
+  constexpr int L = kLanes<A>;
+  Vec<A> high0 = load(row), high1 = load(row + L);
+  for (int64_t c = 2 * L; c < padded; c += 2 * L)
+    high0 = max(high0, load(row + c)), high1 = max(high1, load(row + c + L));
+  A highest = highest_of<A>(max(high0, high1)), shrink = 1;
+  if (highest > top) {
+    if (top != -kInfinity<A>) shrink = exp2_of(top - highest), total *= shrink;
+    top = highest;
+  }
+  A base = top == -kInfinity<A> ? A(0) : top;  // -inf - -inf would be NaN
+  Vec<A> sum0{}, sum1{};
+  for (int64_t c = 0; c < padded; c += 2 * L) {
+    Vec<A> p0 = exp2_of(load(row + c) - base), p1 = exp2_of(load(row + c + L) - base);
+    sum0 += p0, sum1 += p1;
+    store(row + c, p0), store(row + c + L, p1);
+  }
+  total += sum0 + sum1;
+  any |= top != -kInfinity<A> || total_of<A>(sum0 + sum1) != 0;
+  return shrink;
+}
+// lse = ln sum e^s
+template <class A>
+FOVEA_INLINE A log_total(A top, A total) {
+  return total == 0 ? -kInfinity<A> : A(kLn2) * top + log_of(total);
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

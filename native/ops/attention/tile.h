@@ -1,0 +1,330 @@
+// Register tiles for attention: packing of operands, one matrix product and 2^x. Included by per-instruction-set
+// files only.
+//
+// Every product of attention has the form C[rows, P] (+)= A[rows, k] B[k, P] with kRows rows and P = two vectors of
+// columns, which fill the vector registers with sums. A is either packed, element (r, i) at i kRows + r, or a tile of
+// scores, element (r, i) at r kAttentionColumns + i. A row of B is P adjacent elements.
+#pragma once
+#include "cpu/simd.h"
+#include "ops/attention/workspace.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kRows = 14;  // 28 sums, 2 vectors of B and 1 of A in 32 registers
+#elif defined(__aarch64__)
+constexpr int kRows = 8;
+#else
+constexpr int kRows = 6;  // 16 registers
+#endif
+constexpr int kStrips = int(kAttentionRows) / kRows;  // of kRows rows each: one pass over the columns
+constexpr int64_t kColumns = kAttentionColumns;
+template <class A>
+constexpr int kPanel = 2 * kLanes<A>;
+
+FOVEA_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+FOVEA_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+FOVEA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+FOVEA_INLINE int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
+FOVEA_INLINE int64_t clamp_to(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
+
+// ---- shuffles
+
+template <int... I>
+struct Lanes {};
+template <int N, int... I>
+struct LaneList : LaneList<N - 1, N - 1, I...> {};
+template <int... I>
+struct LaneList<0, I...> {
+  using type = Lanes<I...>;
+};
+
+// Interleaves the lower halves of a and b, then the upper halves.
+template <class V, int... I>
+FOVEA_INLINE void zip(V a, V b, V& low, V& high, Lanes<I...>) {
+  constexpr int half = int(sizeof...(I)) / 2, other = int(sizeof...(I));
+  low = __builtin_shufflevector(a, b, (I / 2 + (I % 2 ? other : 0))...);
+  high = __builtin_shufflevector(a, b, (half + I / 2 + (I % 2 ? other : 0))...);
+}
+// An L x L block in place. Each round rotates the bits of an element's address (row, column) by one.
+template <class A>
+FOVEA_INLINE void transpose_block(Vec<A>* v) {
+  constexpr int L = kLanes<A>;
+#pragma GCC unroll 4
+  for (int round = 1; round < L; round *= 2) {
+    Vec<A> next[L];
+#pragma GCC unroll 8
+    for (int i = 0; i < L / 2; i++) zip(v[i], v[i + L / 2], next[2 * i], next[2 * i + 1], typename LaneList<L>::type{});
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) v[i] = next[i];
+  }
+}
+template <int kShift, class V, int... I>
+FOVEA_INLINE V rotate_lanes(V v, Lanes<I...>) {
+  return __builtin_shufflevector(v, v, ((I + kShift) % int(sizeof...(I)))...);
+}
+// Folds the upper half of the lanes onto the lower, until one is left.
+template <class A, class Op>
+FOVEA_INLINE A fold_lanes(Vec<A> v, Op op) {
+  using All = typename LaneList<kLanes<A>>::type;
+  if constexpr (kLanes<A> >= 16) v = op(v, rotate_lanes<8>(v, All{}));
+  if constexpr (kLanes<A> >= 8) v = op(v, rotate_lanes<4>(v, All{}));
+  if constexpr (kLanes<A> >= 4) v = op(v, rotate_lanes<2>(v, All{}));
+  return op(v, rotate_lanes<1>(v, All{}))[0];
+}
+template <class A>
+FOVEA_INLINE A total_of(Vec<A> v) {
+  return fold_lanes<A>(v, [](Vec<A> a, Vec<A> b) { return a + b; });
+}
+// NaN may win or be ignored.
+template <class A>
+FOVEA_INLINE A highest_of(Vec<A> v) {
+  return fold_lanes<A>(v, [](Vec<A> a, Vec<A> b) { return max(a, b); });
+}
+
+// ---- 2^x for x <= 0 or a little above; 0 below the smallest normal number; NaN stays NaN
+// Minimax polynomials of 2^f on [-1/2, 1/2]: relative error 1.9e-9 and 3.1e-18 before rounding.
+
+FOVEA_INLINE Vec<float> exp2_polynomial(Vec<float> f) {
+  Vec<float> p = splat(1.5345811e-4f);
+  p = p * f + 1.3399931e-3f, p = p * f + 9.6184890e-3f, p = p * f + 5.5503288e-2f;
+  p = p * f + 2.4022647e-1f, p = p * f + 6.9314721e-1f;
+  return p * f + 1.0f;
+}
+FOVEA_INLINE Vec<double> exp2_polynomial(Vec<double> f) {
+  Vec<double> p = splat(4.435282706957277e-10);
+  p = p * f + 7.074105613508143e-09, p = p * f + 1.0178198021671931e-07, p = p * f + 1.32154330896764e-06;
+  p = p * f + 1.5252733489988525e-05, p = p * f + 1.5403530462514432e-4, p = p * f + 1.3333558146789923e-3;
+  p = p * f + 9.618129107588335e-3, p = p * f + 5.5504108664819925e-2, p = p * f + 2.4022650695910155e-1;
+  p = p * f + 6.931471805599453e-1;
+  return p * f + 1.0;
+}
+#if defined(__AVX512F__)
+FOVEA_INLINE Vec<float> exp2_of(Vec<float> x) {
+  x = max(splat(-200.0f), x);  // below, x - n would be NaN for -inf
+  __m512 n = _mm512_roundscale_ps(__m512(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return Vec<float>(_mm512_scalef_ps(__m512(exp2_polynomial(x - Vec<float>(n))), n));
+}
+FOVEA_INLINE Vec<double> exp2_of(Vec<double> x) {
+  x = max(splat(-2000.0), x);
+  __m512d n = _mm512_roundscale_pd(__m512d(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return Vec<double>(_mm512_scalef_pd(__m512d(exp2_polynomial(x - Vec<double>(n))), n));
+}
+#else
+// Adding 1.5 2^23 leaves the nearest integer in the low bits of the mantissa, from where it moves into the exponent.
+FOVEA_INLINE Vec<float> exp2_of(Vec<float> x) {
+  Vec<float> shifted = x + 0x1.8p23f;
+  Vec<float> power = Vec<float>((Vec<int32_t>(shifted) << 23) + 0x3f800000);
+  Vec<float> result = exp2_polynomial(x - (shifted - 0x1.8p23f)) * power;
+  return select(x < -126.0f, Vec<float>{}, result);
+}
+FOVEA_INLINE Vec<double> exp2_of(Vec<double> x) {
+  Vec<double> shifted = x + 0x1.8p52;
+  Vec<double> power = Vec<double>((Vec<int64_t>(shifted) << 52) + 0x3ff0000000000000);
+  Vec<double> result = exp2_polynomial(x - (shifted - 0x1.8p52)) * power;
+  return select(x < -1022.0, Vec<double>{}, result);
+}
+#endif
+template <class A>
+FOVEA_INLINE A exp2_of(A x) {
+  return exp2_of(splat(x))[0];
+}
+FOVEA_INLINE float log_of(float x) { return __builtin_logf(x); }
+FOVEA_INLINE double log_of(double x) { return __builtin_log(x); }
+
+// ---- packing
+
+template <class A, class B>
+constexpr bool kSame = false;
+template <class A>
+constexpr bool kSame<A, A> = true;
+template <class A, class T>
+FOVEA_INLINE A value_of(T x) {
+  A value;
+  convert_row(&x, &value, 1);
+  return value;
+}
+// `count` elements as A: the row itself where that is what it holds, else a copy in `buffer`.
+template <class A, class T>
+FOVEA_INLINE const A* row_as(const T* x, int64_t step, int64_t count, A* buffer) {
+  if constexpr (kSame<A, T>) {
+    if (step == 1) return x;
+  }
+  if (step == 1) {
+    convert_row(x, buffer, count);
+  } else {
+    for (int64_t i = 0; i < count; i++) buffer[i] = value_of<A>(x[i * step]);
+  }
+  return buffer;
+}
+
+// One vector from and to storage: gcc would turn a loop that copies a few floats into `rep movs`, slow to start.
+template <class A, class T>
+FOVEA_INLINE Vec<A> load_as(const T* x) {
+  A buffer[kLanes<A>];
+  return load(row_as<A>(x, 1, kLanes<A>, buffer));
+}
+template <class A, class T>
+FOVEA_INLINE void store_as(T* x, Vec<A> v) {
+  if constexpr (kSame<A, T>) {
+    store(x, v);
+  } else {
+    A buffer[kLanes<A>];
+    store(buffer, v);
+    convert_row(buffer, x, kLanes<A>);
+  }
+}
+// Rows [0, rows) of an L x L block as columns, the others as 0.
+template <class A, class T>
+FOVEA_INLINE void load_transposed(const T* in, int64_t stride, int64_t rows, A factor, Vec<A>* v) {
+  constexpr int L = kLanes<A>;
+#pragma GCC unroll 16
+  for (int i = 0; i < L; i++) v[i] = (i < rows ? load_as<A>(in + i * stride) : Vec<A>{}) * factor;
+  transpose_block<A>(v);
+}
+// out[c kStep + r] = factor in[r stride + c] for r < rows <= kWidth and c < width; 0 for the other r. Up to a vector
+// behind the last of them is overwritten.
+template <int kWidth, int kStep = kWidth, class A, class T>
+__attribute__((noinline)) void pack_columns(const T* in, int64_t stride, int64_t rows, int64_t width, A factor,
+                                            A* out) {
+  constexpr int L = kLanes<A>;
+  const int64_t vectors = width / L * L;
+  // Columns are stored in ascending order, so that what a store spills into the next column is written over. Blocks of
+  // L rows can follow one another, except where the last of several spills into the first.
+  constexpr bool kSpills = kWidth > L && kWidth % L != 0;
+  constexpr int kBlocks = (kWidth + L - 1) / L, kTogether = kSpills ? kBlocks : 1;
+  for (int first = 0; first < kBlocks; first += kTogether)
+    for (int64_t c = 0; c < vectors; c += L) {
+      Vec<A> v[kTogether][L];
+#pragma GCC unroll 3
+      for (int b = 0; b < kTogether; b++)
+        load_transposed(in + (first + b) * L * stride + c, stride, rows - (first + b) * L, factor, v[b]);
+#pragma GCC unroll 16
+      for (int i = 0; i < L; i++)
+#pragma GCC unroll 3
+        for (int b = 0; b < kTogether; b++) store(out + (c + i) * kStep + (first + b) * L, v[b][i]);
+    }
+  for (int64_t c = vectors; c < width; c++)
+    for (int64_t r = 0; r < kWidth; r++)
+      out[c * kStep + r] = r < rows ? factor * value_of<A>(in[r * stride + c]) : A(0);
+}
+
+// A matrix whose rows are read P elements at a time: columns [p P, p P + P) of row r start at data + r row + p panel.
+template <class A>
+struct RowOperand {
+  const A* data;
+  int64_t row, panel;
+};
+// Whether rows of `width` elements can be read in place: no conversion or padding, and close enough for the L1 cache.
+template <class A, class T>
+FOVEA_INLINE bool rows_in_place(const View& x) {
+  int64_t width = x.shape[3];
+  return kSame<A, T> && width > 0 && width % kPanel<A> == 0 && x.strides[2] == width &&
+         width * int64_t(sizeof(A)) <= 256;
+}
+// The packed form: panels of all `total` rows. Writes `rows` of them, padding their width with 0.
+template <class A, class T>
+void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t width, int64_t total, A* out) {
+  constexpr int L = kLanes<A>, P = kPanel<A>;
+  for (int64_t c = 0; c < width; c += P, out += total * P) {
+    int64_t count = min_of(P, width - c);
+    for (int64_t r = 0; r < rows; r++) {
+      const T* from = in + r * stride + c;
+      A* to = out + r * P;
+      if (count == P) {
+        store(to, load_as<A>(from)), store(to + L, load_as<A>(from + L));
+      } else {
+        for (int64_t i = 0; i < P; i++) to[i] = i < count ? value_of<A>(from[i]) : A(0);
+      }
+    }
+  }
+}
+// Row r of sums in panels [panel][kRows][P] -> factor times it.
+template <class A, class T>
+FOVEA_INLINE void unpack_row(const A* panels, int64_t r, int64_t width, A factor, T* out) {
+  constexpr int L = kLanes<A>, P = kPanel<A>;
+  for (int64_t c = 0; c < width; c += P, panels += kRows * P) {
+    Vec<A> low = load(panels + r * P) * factor, high = load(panels + r * P + L) * factor;
+    if (c + P <= width) {
+      store_as<A>(out + c, low), store_as<A>(out + c + L, high);
+    } else {
+      A row[P];
+      store(row, low), store(row + L, high);
+      convert_row(row, out + c, width - c);
+    }
+  }
+}
+template <class A>
+FOVEA_INLINE void fill_zero(A* out, int64_t n) {
+  for (int64_t i = 0; i < n; i++) out[i] = 0;
+}
+
+// ---- the product
+
+enum class Left { packed, tile };
+
+// c[r kCStep + j] = (kAdd ? c : 0) + sum over i < k of a(r, i) b[i b_step + j]. A sum starts from 0, so that adding
+// block after block keeps rounding errors small.
+template <class A, Left kLeft, int kCStep, bool kAdd>
+__attribute__((noinline)) void multiply(int64_t k, const A* a, const A* b, int64_t b_step, A* c) {
+  constexpr int L = kLanes<A>;
+  constexpr int64_t row = kLeft == Left::packed ? 1 : kColumns, next = kLeft == Left::packed ? kRows : 1;
+  Vec<A> sum[kRows][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; r++) sum[r][0] = sum[r][1] = Vec<A>{};
+#pragma GCC unroll 1
+  for (int64_t i = 0; i < k; i++) {
+    Vec<A> b0 = load(b), b1 = load(b + L);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; r++) {
+      Vec<A> x = splat(a[r * row]);
+      sum[r][0] += x * b0, sum[r][1] += x * b1;
+    }
+    a += next, b += b_step;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; r++) {
+    A* to = c + r * kCStep;
+    store(to, kAdd ? load(to) + sum[r][0] : sum[r][0]);
+    store(to + L, kAdd ? load(to + L) + sum[r][1] : sum[r][1]);
+  }
+}
+// c, in panels [panel][kRows][P], += tile[kRows][count of kColumns] b[count][width]
+template <class A>
+FOVEA_INLINE void add_product(int64_t count, const A* tile, const RowOperand<A>& b, int64_t first_row, int64_t width,
+                              A* c) {
+  constexpr int P = kPanel<A>;
+  for (int64_t p = 0; p * P < width; p++)
+    multiply<A, Left::tile, P, true>(count, tile, b.data + first_row * b.row + p * b.panel, b.row, c + p * kRows * P);
+}
+// tile[kRows][columns from `begin` to `end`, multiples of P] = a b, with b in panels of P columns [panel][width][P]
+template <class A>
+FOVEA_INLINE void score_tile(int64_t width, const A* a, const A* panels, int64_t begin, int64_t end, A* tile) {
+  for (int64_t j = begin; j < end; j += kPanel<A>)
+    multiply<A, Left::packed, int(kColumns), false>(width, a, panels + j * width, kPanel<A>, tile + j);
+}
+
+// ---- chunks
+
+// Tiny problems stay on the calling thread.
+template <class Body>
+FOVEA_INLINE void for_chunks(Call& call, bool small, int64_t count, Body&& body) {
+  if (small || count <= 1) {
+    for (int64_t chunk = 0; chunk < count; chunk++) body(chunk, 0);
+  } else {
+    call.parallel.for_each(count, body);
+  }
+}
+// Rows cut into strips of kRows, and those into nearly equal blocks of at most kStrips.
+struct RowBlocks {
+  int64_t strips_each, count;
+  FOVEA_INLINE explicit RowBlocks(int64_t rows) {
+    int64_t strips = ceil_div(rows, kRows), blocks = max_of(1, ceil_div(strips, kStrips));
+    strips_each = max_of(1, ceil_div(strips, blocks)), count = ceil_div(strips, strips_each);
+  }
+  FOVEA_INLINE int64_t rows_each() const { return strips_each * kRows; }
+};
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

@@ -1,0 +1,99 @@
+// How attention cuts its work and lays out its workspace: by shape only, the same for every instruction set. Offsets
+// and sizes are in elements of the type that is computed in (float, or double for float64).
+#pragma once
+#include "core/kernel.h"
+
+namespace fovea {
+
+constexpr int64_t kAttentionColumns = 128;  // columns of a tile of scores
+constexpr int64_t kAttentionRows = 112;     // at most so many rows share a pass over the columns
+constexpr int64_t kAttentionMaxPanel = 32;  // packed operands are padded to the widest panel of any instruction set
+constexpr int64_t kAttentionMaxTile = 16 * kAttentionColumns;
+constexpr int64_t kAttentionMaxStrips = 20;   // parts of those rows, each aligned to a panel
+constexpr int64_t kDecodeQueries = 4;         // up to so many queries, keys and values are streamed instead of packed
+constexpr int64_t kDecodeKeys = 512;          // keys of one piece of a decoding step
+constexpr int64_t kDecodeGroup = 16;          // keys converted at a time
+constexpr int64_t kAttentionRound = 1 << 20;  // elements packed at a time, if that is more than one head
+
+FOVEA_INLINE int64_t attention_pad(int64_t n) {
+  return (n + kAttentionMaxPanel - 1) / kAttentionMaxPanel * kAttentionMaxPanel;
+}
+
+struct AttentionShape {
+  int64_t b, h, g, n, m, d, e;
+  int64_t group;  // query heads that share a key head
+  FOVEA_INLINE AttentionShape(const View& q, const View& k, const View& v)
+      : b(q.shape[0]),
+        h(q.shape[1]),
+        g(k.shape[1]),
+        n(q.shape[2]),
+        m(k.shape[2]),
+        d(q.shape[3]),
+        e(v.shape[3]),
+        group(g > 0 ? h / g : 0) {}
+  FOVEA_INLINE bool decodes() const { return n <= kDecodeQueries; }
+};
+
+struct AttentionPlan {
+  int64_t head = 0;    // what is packed of one key head (and its query heads, for gradients)
+  int64_t heads = 0;   // key heads packed at a time
+  int64_t thread = 0;  // scratch of one thread
+  FOVEA_INLINE void choose_heads(const AttentionShape& s) {
+    int64_t fit = head > 0 ? kAttentionRound / head : 1, all = s.b * s.g;
+    heads = fit < 1 ? 1 : fit < all ? fit : all;
+  }
+  FOVEA_INLINE int64_t elements(int threads) const { return head * heads + thread * threads; }
+};
+
+struct ForwardPlan : AttentionPlan {
+  int64_t values, flags;  // inside a head, behind the keys
+  FOVEA_INLINE explicit ForwardPlan(const AttentionShape& s) {
+    int64_t blocks = (s.m + kAttentionColumns - 1) / kAttentionColumns;
+    values = attention_pad(s.m) * s.d;
+    flags = values + s.m * attention_pad(s.e);
+    head = flags + attention_pad(blocks);
+    choose_heads(s);
+    thread = kAttentionRows * (s.d + attention_pad(s.e) + 1 + kAttentionMaxPanel / 2) + kAttentionMaxTile +
+             kAttentionColumns;
+    thread = attention_pad(thread) + kAttentionMaxStrips * kAttentionMaxPanel;
+  }
+};
+
+// heads = all, head = the partial results of a key head: for each piece of the keys and each row o[e], top, total.
+struct DecodePlan : AttentionPlan {
+  int64_t pieces, rows, partial;
+  FOVEA_INLINE explicit DecodePlan(const AttentionShape& s) {
+    pieces = (s.m + kDecodeKeys - 1) / kDecodeKeys;
+    rows = s.group * s.n;
+    partial = attention_pad(s.e) + kAttentionMaxPanel;
+    head = pieces * rows * partial;
+    heads = s.b * s.g;
+    thread = rows * (attention_pad(s.d) + kAttentionColumns) +
+             kDecodeGroup * (attention_pad(s.d) + attention_pad(s.e)) + kAttentionColumns;
+    thread += kAttentionMaxPanel;
+  }
+};
+
+// A key head's part: transposed keys and values, rows of keys; then for each of its query heads transposed queries
+// and dO, rows of both, lse and delta.
+struct BackwardPlan : AttentionPlan {
+  int64_t values, key_rows, queries;              // inside a head; the transposed keys are at 0
+  int64_t d_o, query_rows, d_o_rows, lse, delta;  // inside a query head; the transposed queries are at 0
+  int64_t query_head;
+  FOVEA_INLINE explicit BackwardPlan(const AttentionShape& s) {
+    int64_t n = attention_pad(s.n), m = attention_pad(s.m), d = attention_pad(s.d), e = attention_pad(s.e);
+    d_o = n * s.d, query_rows = d_o + n * s.e, d_o_rows = query_rows + n * d, lse = d_o_rows + n * e, delta = lse + n,
+    query_head = delta + n;
+    values = m * s.d, key_rows = values + m * s.e, queries = key_rows + m * d;
+    head = queries + s.group * query_head;
+    choose_heads(s);
+    thread = attention_pad(kAttentionRows * (s.d + s.e + d + e)) + 3 * kAttentionMaxTile +
+             kAttentionMaxStrips * kAttentionMaxPanel;
+    thread += kAttentionColumns * kAttentionColumns;
+  }
+};
+
+size_t attention_workspace(Views in, Views out, const void* attrs, int threads);
+size_t attention_backward_workspace(Views in, Views out, const void* attrs, int threads);
+
+}  // namespace fovea

@@ -1,0 +1,342 @@
+// The functions proper: one struct per op, called on vectors of float, double, int32_t or int64_t; those that derive
+// from OnScalars are called on single values instead, since no instruction set has them for vectors (integer division,
+// fmod). Integers wrap around. A constructor takes the op's attributes.
+#pragma once
+#include "cpu/math.h"
+#include "ops/elementwise/attrs.h"
+#include "ops/elementwise/convert.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+struct OnScalars {
+  bool failed = false;
+};
+
+template <class T>
+struct UnsignedOf {
+  using type = T;
+};
+template <>
+struct UnsignedOf<int32_t> {
+  using type = uint32_t;
+};
+template <>
+struct UnsignedOf<int64_t> {
+  using type = uint64_t;
+};
+template <class V>
+using Element = __typeof__(V{}[0] + V{}[0]);
+// The vector as unsigned integers, whose overflow is defined; floats as they are.
+template <class V>
+FOVEA_INLINE auto unsign(V x) {
+  return (Vec<typename UnsignedOf<Element<V>>::type>)x;
+}
+template <class V>
+constexpr bool kFloatVector = kIsFloat<Element<V>>;
+
+#define FOVEA_STATELESS(Name) \
+  Name() = default;           \
+  explicit Name(const void*) {}
+
+// ---- one operand, numbers
+
+struct Neg {
+  FOVEA_STATELESS(Neg)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    return (V)-unsign(x);
+  }
+};
+struct Abs {
+  FOVEA_STATELESS(Abs)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    if constexpr (kFloatVector<V>) return abs(x);
+    else return x < 0 ? (V)-unsign(x) : x;
+  }
+};
+struct Sign {
+  FOVEA_STATELESS(Sign)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    V one = V{} + 1, y = x > 0 ? one : x < 0 ? -one : V{};
+    return x == x ? y : x;
+  }
+};
+struct Square {
+  FOVEA_STATELESS(Square)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    return (V)(unsign(x) * unsign(x));
+  }
+};
+struct Relu {
+  FOVEA_STATELESS(Relu)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    return x < 0 ? V{} : x;
+  }
+};
+
+// floor, ceil, round (halves to even), trunc: integers are what they are already.
+#define FOVEA_ROUNDING(Name, function)                                         \
+  struct Name {                                                                \
+    FOVEA_STATELESS(Name)                                                      \
+    FOVEA_INLINE Vec<float> operator()(Vec<float> x) {                         \
+      return each_lane(x, [](float v) { return __builtin_##function##f(v); }); \
+    }                                                                          \
+    FOVEA_INLINE Vec<double> operator()(Vec<double> x) {                       \
+      return each_lane(x, [](double v) { return __builtin_##function(v); });   \
+    }                                                                          \
+    template <class V>                                                         \
+    FOVEA_INLINE V operator()(V x) {                                           \
+      return x;                                                                \
+    }                                                                          \
+  };
+FOVEA_ROUNDING(Floor, floor)
+FOVEA_ROUNDING(Ceil, ceil)
+FOVEA_ROUNDING(Round, rint)
+FOVEA_ROUNDING(Trunc, trunc)
+#undef FOVEA_ROUNDING
+
+struct Clamp {
+  double low, high;
+  explicit Clamp(const void* attrs)
+      : low(static_cast<const ClampAttrs*>(attrs)->min), high(static_cast<const ClampAttrs*>(attrs)->max) {}
+  template <class V>
+  FOVEA_INLINE V bound(double x) {
+    return V{} + convert_one<double, Element<V>>(x);
+  }
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    V l = bound<V>(low), h = bound<V>(high), y = x < l ? l : x;
+    return y > h ? h : y;
+  }
+};
+
+// ---- one operand, floats
+
+#define FOVEA_MATH(Name, expression) \
+  struct Name {                      \
+    FOVEA_STATELESS(Name)            \
+    template <class V>               \
+    FOVEA_INLINE V operator()(V x) { \
+      return expression;             \
+    }                                \
+  };
+FOVEA_MATH(Exp, exp(x))
+FOVEA_MATH(Expm1, expm1(x))
+FOVEA_MATH(Log, log(x))
+FOVEA_MATH(Log1p, log1p(x))
+FOVEA_MATH(Log2, log2(x))
+FOVEA_MATH(Reciprocal, 1 / x)
+FOVEA_MATH(Sin, sin(x))
+FOVEA_MATH(Cos, cos(x))
+FOVEA_MATH(Tanh, tanh(x))
+FOVEA_MATH(Sigmoid, sigmoid(x))
+FOVEA_MATH(Erf, erf(x))
+#undef FOVEA_MATH
+FOVEA_INLINE Vec<float> square_root(Vec<float> x) {
+  return each_lane(x, [](float v) { return __builtin_sqrtf(v); });
+}
+FOVEA_INLINE Vec<double> square_root(Vec<double> x) {
+  return each_lane(x, [](double v) { return __builtin_sqrt(v); });
+}
+struct Sqrt {
+  FOVEA_STATELESS(Sqrt)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    return square_root(x);
+  }
+};
+struct Rsqrt {
+  FOVEA_STATELESS(Rsqrt)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    return 1 / square_root(x);
+  }
+};
+
+// x P(Z < x); for x < 0 the tail itself is computed, since 1 - P(Z < -x) would cancel.
+struct Gelu {
+  FOVEA_STATELESS(Gelu)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    V q = normal_tail(abs(x), x < 0 ? x : V{} + 1);
+    return x < 0 ? q : x * (1 - q);
+  }
+};
+// x / (1 + e^-x), with x inside of the exponential's scaling so that small results keep their precision.
+struct Silu {
+  FOVEA_STATELESS(Silu)
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    auto e = decay(-abs(x), x);
+    return (x < 0 ? e.times : x) / (1 + e.plain);
+  }
+};
+// x / (1 + e^-z), z = 2 sqrt(2/pi) (x + 0.044715 x^3): x (1 + tanh(z/2)) / 2. An error in z is magnified |z| times for
+// x < 0, so that float takes z in two parts.
+struct GeluTanh {
+  FOVEA_STATELESS(GeluTanh)
+  static constexpr double k1 = 1.5957691216057308, k3 = k1 * 0.044715;
+  FOVEA_INLINE Vec<double> argument(Vec<double> x) { return x * (k1 + k3 * x * x); }
+  FOVEA_INLINE Vec<double> operator()(Vec<double> x) {
+    WideDecay e = decay(-abs(argument(x)), x);
+    return (x < 0 ? e.times : x) / (1 + e.plain);
+  }
+  FOVEA_INLINE Vec<float> operator()(Vec<float> x) {
+    Wide w = widen(x < -20.f  ? splat(-20.f)
+                   : x > 20.f ? splat(20.f)
+                              : x),
+         z{-abs(argument(w.first)), -abs(argument(w.second))};
+    Vec<float> a = narrow(z);
+    Wide main = widen(a);
+    Vec<float> rest = narrow({z.first - main.first, z.second - main.second});
+    Decay e = decay(a, x + x * rest);
+    return (x < 0 ? e.times : x) / (1 + e.plain);
+  }
+};
+struct Softplus {
+  double beta, threshold;
+  explicit Softplus(const void* attrs)
+      : beta(static_cast<const SoftplusAttrs*>(attrs)->beta),
+        threshold(static_cast<const SoftplusAttrs*>(attrs)->threshold) {}
+  template <class V>
+  FOVEA_INLINE V operator()(V x) {
+    using T = Element<V>;
+    V z = x * T(beta);
+    return z > T(threshold) ? x : log1p(exp(z)) / T(beta);
+  }
+};
+
+// ---- two operands
+
+#define FOVEA_WRAPPING(Name, op)          \
+  struct Name {                           \
+    FOVEA_STATELESS(Name)                 \
+    template <class V>                    \
+    FOVEA_INLINE V operator()(V a, V b) { \
+      return (V)(unsign(a) op unsign(b)); \
+    }                                     \
+  };
+FOVEA_WRAPPING(Add, +)
+FOVEA_WRAPPING(Sub, -)
+FOVEA_WRAPPING(Mul, *)
+FOVEA_WRAPPING(Div, /)
+#undef FOVEA_WRAPPING
+struct Maximum {
+  FOVEA_STATELESS(Maximum)
+  template <class V>
+  FOVEA_INLINE V operator()(V a, V b) {
+    return (a > b) | (a != a) ? a : b;
+  }
+};
+struct Minimum {
+  FOVEA_STATELESS(Minimum)
+  template <class V>
+  FOVEA_INLINE V operator()(V a, V b) {
+    return (a < b) | (a != a) ? a : b;
+  }
+};
+struct Atan2 : OnScalars {
+  explicit Atan2(const void*) {}
+  FOVEA_INLINE float operator()(float y, float x) { return __builtin_atan2f(y, x); }
+  FOVEA_INLINE double operator()(double y, double x) { return __builtin_atan2(y, x); }
+};
+
+FOVEA_INLINE float modulo(float a, float b) { return __builtin_fmodf(a, b); }
+FOVEA_INLINE double modulo(double a, double b) { return __builtin_fmod(a, b); }
+template <class T>
+constexpr T kLowest = T(uint64_t(1) << (sizeof(T) * 8 - 1));
+
+// a - b floor(a / b): the sign of b.
+struct Remainder : OnScalars {
+  explicit Remainder(const void*) {}
+  template <class T>
+  FOVEA_INLINE T operator()(T a, T b) {
+    if constexpr (!kIsFloat<T>) {
+      if (b == 0) failed = true;
+      if (b == 0 || b == -1) return 0;  // the lowest number % -1 traps
+      T r = a % b;
+      return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+    } else {
+      T r = modulo(a, b);
+      return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+    }
+  }
+};
+struct FloorDivide : OnScalars {
+  explicit FloorDivide(const void*) {}
+  template <class T>
+  FOVEA_INLINE T operator()(T a, T b) {
+    if constexpr (!kIsFloat<T>) {
+      using U = typename UnsignedOf<T>::type;
+      if (b == 0) return failed = true, T(0);
+      if (b == -1) return T(U(0) - U(a));
+      T q = a / b;
+      return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
+    } else {
+      if (b == 0) return a / b;
+      // (a - r) / b is a whole number up to rounding, which the last step takes away.
+      T r = modulo(a, b), q = (a - r) / b;
+      if (r != 0 && (r < 0) != (b < 0)) q -= 1;
+      if (q == 0) return __builtin_copysign(T(0), a / b);
+      T whole = T(__builtin_floor(q));
+      return q - whole > T(0.5) ? whole + 1 : whole;
+    }
+  }
+};
+struct PowFloat {
+  FOVEA_STATELESS(PowFloat)
+  template <class V>
+  FOVEA_INLINE V operator()(V a, V b) {
+    return pow(a, b);
+  }
+};
+// Negative exponents give 0, but for bases 1 and -1.
+struct PowInt : OnScalars {
+  explicit PowInt(const void*) {}
+  template <class T>
+  FOVEA_INLINE T operator()(T base, T exponent) {
+    using U = typename UnsignedOf<T>::type;
+    if (exponent < 0) return base == 1 ? 1 : base == -1 ? (exponent % 2 ? -1 : 1) : 0;
+    U result = 1;
+    for (U power = U(base); exponent; exponent >>= 1, power *= power)
+      if (exponent & 1) result *= power;
+    return T(result);
+  }
+};
+
+// ---- comparisons, and tests of one operand: masks
+
+#define FOVEA_COMPARISON(Name, op)           \
+  struct Name {                              \
+    template <class V>                       \
+    FOVEA_INLINE auto operator()(V a, V b) { \
+      return a op b;                         \
+    }                                        \
+  };
+FOVEA_COMPARISON(Eq, ==)
+FOVEA_COMPARISON(Ne, !=)
+FOVEA_COMPARISON(Lt, <)
+FOVEA_COMPARISON(Le, <=)
+FOVEA_COMPARISON(Gt, >)
+FOVEA_COMPARISON(Ge, >=)
+#undef FOVEA_COMPARISON
+struct IsNan {
+  template <class V>
+  FOVEA_INLINE auto operator()(V x) {
+    return x != x;
+  }
+};
+struct IsFinite {
+  template <class V>
+  FOVEA_INLINE auto operator()(V x) {
+    return x - x == x - x;
+  }
+};  // inf - inf is NaN; integers: always
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

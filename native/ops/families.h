@@ -1,0 +1,26 @@
+// Every op family, one folder each. No static initialisers, so no order of initialisation to think about.
+#pragma once
+
+#define FOVEA_FAMILIES(F) \
+  F(elementwise)          \
+  F(creation)             \
+  F(reduce)               \
+  F(matmul)               \
+  F(softmax)              \
+  F(norm)                 \
+  F(loss)                 \
+  F(attention)            \
+  F(rope)                 \
+  F(indexing)             \
+  F(sorting)              \
+  F(random)               \
+  F(optim)                \
+  F(probe)                \
+  F(faults)
+
+namespace fovea {
+class Registry;
+#define FOVEA_DECLARE(family) void declare_##family(Registry&);
+FOVEA_FAMILIES(FOVEA_DECLARE)
+#undef FOVEA_DECLARE
+}  // namespace fovea

@@ -1,0 +1,106 @@
+// c[..., m, n] = alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n], for any strides; leading axes
+// broadcast. float16 and bfloat16 are converted while they are read, summed in float32 over all of k and rounded once;
+// integers wrap around. beta = 0 leaves the bias unread. plan.h says how the work is cut.
+#include "core/kernel.h"
+#include "ops/matmul/skinny.h"
+#include "ops/matmul/tiles.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+// The matrices at one index of the leading axes that are left.
+template <class S>
+Product<S> product_at(const Product<S>& first, int64_t index) {
+  const MatmulProblem& p = first.shape;
+  Product<S> product = first;
+  product.c += index * p.m * p.n;
+  for (int i = 0; i < p.rank; i++) {  // plan.h lists the last axis first
+    int64_t at = index % p.shape[i];
+    index /= p.shape[i];
+    product.a += at * p.a_leading[i];
+    product.b += at * p.b_leading[i];
+    if (product.bias) product.bias += at * p.bias_leading[i];
+  }
+  return product;
+}
+
+template <class S>
+void multiply_all_skinny(Parallel& parallel, const Product<S>& first, const Memory& memory) {
+  using T = Compute<S>;
+  const MatmulProblem& p = first.shape;
+  // About 128 KB of B per unit of work, in multiples of what the kernels take at once; small units are joined.
+  int64_t wide = kSweepVectors * kLanes<T>, chunk = (int64_t(1) << 17) / (p.k * int64_t(sizeof(S)));
+  int64_t step = p.b_k == 1 ? 16 : wide;
+  chunk = larger(step, smaller(chunk, kMaxFinished) / step * step);
+  int64_t chunks = ceil_div(p.n, chunk), unit = smaller(chunk, p.n) * p.k * p.m;
+  int64_t grain = larger(1, kTaskMultiplications / 8 / unit), units = p.batches * chunks;
+  parallel.for_each(ceil_div(units, grain), [&](int64_t task, int thread) {
+    T* x_copy = memory.own<T>(thread, 0);
+    int64_t copied = -1;
+    for (int64_t i = task * grain; i < smaller(units, (task + 1) * grain); i++) {
+      int64_t batch = i / chunks, column = i % chunks * chunk;
+      multiply_skinny(product_at(first, batch), column, smaller(chunk, p.n - column), x_copy, copied == batch);
+      copied = batch;
+    }
+  });
+}
+
+// Nothing to sum: beta bias, or zeros.
+template <class S>
+void fill_empty_sums(const Product<S>& first) {
+  const Compute<S> zeros[kMaxFinished] = {};
+  const MatmulProblem& p = first.shape;
+  for (int64_t batch = 0; batch < p.batches; batch++)
+    for (int64_t row = 0; row < p.m; row++)
+      for (int64_t column = 0; column < p.n; column += kMaxFinished)
+        finish(product_at(first, batch), zeros, 0, row, column, 1, smaller(kMaxFinished, p.n - column));
+}
+
+template <class S>
+void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> beta) {
+  MatmulPlan plan = matmul_plan(p, call.parallel.threads());
+  Memory memory{call.workspace, plan};
+  const View &a = call.in[p.transposed ? 1 : 0], &b = call.in[p.transposed ? 0 : 1];
+  Product<S> first{p, a.as<S>(), b.as<S>(), p.biased ? call.in[2].as<S>() : nullptr, call.out[0].as<S>(), alpha, beta};
+  if (p.k == 0) return fill_empty_sums(first);
+  if constexpr (std::is_floating_point_v<Compute<S>>)
+    if (plan.path == MatmulPath::skinny) return multiply_all_skinny(call.parallel, first, memory);
+  if (plan.path == MatmulPath::per_matrix) {
+    int64_t grain = larger(1, kTaskMultiplications / (p.m * p.n * p.k));
+    return call.parallel.for_each(ceil_div(p.batches, grain), [&](int64_t task, int thread) {
+      for (int64_t i = task * grain; i < smaller(p.batches, (task + 1) * grain); i++)
+        multiply_alone(product_at(first, i), plan, memory, thread);
+    });
+  }
+  for (int64_t i = 0; i < p.batches; i++) {
+    Product<S> product = product_at(first, i);
+    if (plan.path == MatmulPath::shared_a) multiply_shared_a(call.parallel, product, plan, memory);
+    else multiply_shared_b(call.parallel, product, plan, memory);
+  }
+}
+
+void matmul(Call& call, const MatmulAttrs& attrs) {
+  const View& c = call.out[0];
+  if (c.size() == 0) return;
+  MatmulProblem problem = matmul_problem(call.in, c, attrs);
+  double alpha = attrs.alpha, beta = attrs.beta;
+  if (c.dtype == Dtype::i32 || c.dtype == Dtype::i64) {
+    constexpr double kLimit = 0x1p53;  // also refuses NaN
+    if (!(__builtin_fabs(alpha) <= kLimit && __builtin_fabs(beta) <= kLimit && alpha == __builtin_trunc(alpha) &&
+          beta == __builtin_trunc(beta)))
+      call.fail("FOVEA_ARGUMENT",
+                "alpha and beta must be integers when the tensors are %s, got alpha=%g and beta=%g; cast the tensors "
+                "to float32 first",
+                name_of(c.dtype), alpha, beta);
+    if (c.dtype == Dtype::i32)
+      return multiply<uint32_t>(call, problem, uint32_t(int64_t(alpha)), uint32_t(int64_t(beta)));
+    return multiply<uint64_t>(call, problem, uint64_t(int64_t(alpha)), uint64_t(int64_t(beta)));
+  }
+  dispatch_float(c.dtype, [&]<class S>() { multiply<S>(call, problem, Compute<S>(alpha), Compute<S>(beta)); });
+}
+
+}  // namespace
+
+FOVEA_KERNELS(matmul, FOVEA_KERNEL("matmul", matmul, MatmulAttrs))
+
+}  // namespace fovea::FOVEA_ISA

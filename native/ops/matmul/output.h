@@ -1,0 +1,58 @@
+// One matrix product of a batch as kernels see it, and what is done to finished sums: c = alpha sum + beta bias,
+// rounded once to the storage type.
+#pragma once
+#include "cpu/gemm.h"
+#include "ops/matmul/plan.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+// S is the storage type; integers are multiplied as unsigned ones, which wrap around.
+template <class S>
+struct Product {
+  using T = Compute<S>;
+  const MatmulProblem& shape;
+  const S *a, *b, *bias;  // bias: nullptr for none
+  S* c;
+  T alpha, beta;
+
+  FOVEA_INLINE bool plain() const { return alpha == T(1) && !bias; }
+};
+
+FOVEA_INLINE void from_compute_row(const float* from, Half* to, int64_t n) { convert_row(from, to, n); }
+FOVEA_INLINE void from_compute_row(const float* from, Bfloat16* to, int64_t n) { convert_row(from, to, n); }
+template <class T>
+FOVEA_INLINE void from_compute_row(const T* from, T* to, int64_t n) {
+  to_compute_row(from, to, n);
+}
+
+// c[row + i][column + j] = alpha sums[i][j] + beta bias[row + i][column + j]; at most kMaxFinished columns.
+constexpr int64_t kMaxFinished = 256;
+template <class S>
+void finish(const Product<S>& product, const Compute<S>* sums, int64_t pitch, int64_t row, int64_t column, int64_t rows,
+            int64_t columns) {
+  using T = Compute<S>;
+  const MatmulProblem& p = product.shape;
+  T line[kMaxFinished], bias[kMaxFinished];
+  S rounded[kMaxFinished];
+  for (int64_t i = 0; i < rows; i++) {
+    for (int64_t j = 0; j < columns; j++) line[j] = product.alpha * sums[i * pitch + j];
+    if (product.bias) {
+      const S* from = product.bias + (row + i) * p.bias_row + column * p.bias_column;
+      if (p.bias_column == 1) to_compute_row(from, bias, columns);
+      else
+        for (int64_t j = 0; j < columns; j++) bias[j] = to_compute(from[j * p.bias_column]);
+      for (int64_t j = 0; j < columns; j++) line[j] += product.beta * bias[j];
+    }
+    S* to = product.c + (row + i) * p.c_row + column * p.c_column;
+    if (p.c_column == 1) {
+      from_compute_row(line, to, columns);
+    } else {
+      from_compute_row(line, rounded, columns);
+      for (int64_t j = 0; j < columns; j++) to[j * p.c_column] = rounded[j];
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

@@ -1,0 +1,171 @@
+// How a matrix product is cut, from shapes and strides alone: used by op.cc to size the workspace and by cpu.cc to run.
+// The widths of tiles differ between instruction sets, so every size here is an upper bound over all of them.
+//
+// Each element of C is summed over blocks of k in the same order whatever the path or the cut into tasks, except that
+// `skinny` sums differently; that choice depends on shapes and strides only. So thread counts never change a result.
+#pragma once
+#include "core/kernel.h"
+#include "ops/matmul/attrs.h"
+
+namespace fovea {
+
+constexpr int64_t kMaxSkinnyRows = 8;
+constexpr int64_t kDepthBytes = 2048;                 // of k per pass: a strip of A and a panel of B stay in L1/L2
+constexpr int64_t kRowChunk = 168;                    // rows of A packed at a time; a multiple of most tile heights
+constexpr int64_t kColumnChunk = 1024;                // columns of C per task, so that its unfinished sums stay in L2
+constexpr int64_t kPackedBBytes = int64_t(16) << 20;  // packed at a time where B is shared by all rows: about L3
+constexpr int64_t kPrivateBBytes = int64_t(1) << 20;  // packed by one thread for itself: about L2
+constexpr int64_t kTaskMultiplications = 1 << 19;     // below this, waking a thread costs more than it saves
+constexpr int64_t kPanelGroup = 4;                    // panels packed together, since they share rows of B
+constexpr int64_t kMaxTileRows = 16, kMaxTileColumns = 32, kSlotPadding = 16;
+
+constexpr FOVEA_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr FOVEA_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr FOVEA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr FOVEA_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+// The product with its leading axes: as many as possible are folded into rows, since one large product beats many
+// small.
+struct MatmulProblem {
+  int64_t m, n, k, batches = 1;
+  int64_t a_row, a_k, b_k, b_column, c_row, c_column, bias_row = 0, bias_column = 0;
+  int32_t rank = 0;  // of what is left of the leading axes
+  int64_t shape[kMaxRank], a_leading[kMaxRank], b_leading[kMaxRank], bias_leading[kMaxRank];
+  int64_t bytes;            // of one element in the type that is computed in
+  bool biased = false;      // beta = 0 leaves the bias unread
+  bool transposed = false;  // this is c^T = b^T a^T: what is called a here is the op's b
+  bool integers;
+
+  FOVEA_INLINE int64_t depth_blocks() const { return larger(1, ceil_div(k * bytes, kDepthBytes)); }
+  FOVEA_INLINE int64_t depth() const { return ceil_div(k, depth_blocks()); }
+};
+
+// A vector-like A is multiplied without packing, and so is a vector-like B, as the transposed product.
+FOVEA_INLINE void transpose_if_skinny(MatmulProblem& p) {
+  bool streams = !p.integers && (p.a_k == 1 || p.a_row == 1);
+  if (p.n > kMaxSkinnyRows || p.m <= kMaxSkinnyRows || !streams) return;
+  p.transposed = true;
+  auto swap = [](int64_t& x, int64_t& y) {
+    int64_t old = x;
+    x = y, y = old;
+  };
+  swap(p.m, p.n), swap(p.a_row, p.b_column), swap(p.a_k, p.b_k);
+  swap(p.c_row, p.c_column), swap(p.bias_row, p.bias_column);
+  for (int i = 0; i < p.rank; i++) swap(p.a_leading[i], p.b_leading[i]);
+}
+
+FOVEA_INLINE bool is_skinny(const MatmulProblem& p) {
+  return !p.integers && p.m <= kMaxSkinnyRows && (p.b_k == 1 || p.b_column == 1);
+}
+
+// in: a [..., m, k], b [..., k, n], bias [..., m, n] or absent.
+FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulAttrs& attrs) {
+  const View &a = in[0], &b = in[1], &bias = in[2];
+  bool biased = bias.present() && attrs.beta != 0;
+  MatmulProblem p;
+  p.m = c.dim(-2), p.n = c.dim(-1), p.k = a.dim(-1);
+  p.a_row = a.stride(-2), p.a_k = a.stride(-1), p.b_k = b.stride(-2), p.b_column = p.n == 1 ? 1 : b.stride(-1);
+  p.c_row = p.n, p.c_column = 1;
+  p.biased = biased;
+  if (biased) p.bias_row = bias.stride(-2), p.bias_column = bias.stride(-1);
+  p.integers = c.dtype == Dtype::i32 || c.dtype == Dtype::i64;
+  p.bytes = c.dtype == Dtype::f64 || c.dtype == Dtype::i64 ? 8 : 4;
+  bool folding = true;
+  for (int i = c.rank - 3; i >= 0; i--) {
+    int64_t size = c.shape[i], bias_stride = biased ? bias.strides[i] : 0;
+    if (size == 1) continue;
+    folding = folding && b.strides[i] == 0 &&
+              (p.m == 1 || (a.strides[i] == p.m * p.a_row && bias_stride == p.m * p.bias_row));
+    if (folding) {
+      if (p.m == 1) p.a_row = a.strides[i], p.bias_row = bias_stride;
+      p.m *= size;
+      continue;
+    }
+    p.shape[p.rank] = size, p.a_leading[p.rank] = a.strides[i], p.b_leading[p.rank] = b.strides[i];
+    p.bias_leading[p.rank++] = bias_stride;
+    p.batches *= size;
+  }
+  transpose_if_skinny(p);
+  return p;
+}
+
+enum class MatmulPath : uint8_t {
+  skinny,      // up to 8 rows: B is streamed where it lies
+  per_matrix,  // many small products: each is one thread's, which packs both operands
+  shared_a,    // few rows: A is packed first, for all; tasks are columns, and each packs its own part of B
+  shared_b,    // else: B is packed first, for all; tasks are rows (and columns), and each packs its own part of A
+};
+
+struct MatmulPlan {
+  MatmulPath path;
+  int64_t column_blocks = 1;                  // passes, one after the other, that bound the memory for packed B
+  int64_t row_chunks = 1, column_chunks = 1;  // tasks per pass
+  int64_t shared_bytes = 0;                   // packed A or packed B
+  int64_t thread_bytes = 0;                   // per thread: [packed A][packed B][unfinished sums]
+  int64_t b_offset = 0, sums_offset = 0;
+};
+
+// Bytes of packed operands and of unfinished sums, with the padding of any instruction set.
+FOVEA_INLINE int64_t packed_a_bytes(const MatmulProblem& p, int64_t rows, int64_t blocks) {
+  return round_up((rows + kMaxTileRows) * (p.depth() + 1 + kSlotPadding) * blocks * p.bytes, 64);
+}
+FOVEA_INLINE int64_t packed_b_bytes(const MatmulProblem& p, int64_t columns, int64_t depth) {
+  return round_up((columns + kMaxTileColumns) * depth * p.bytes, 64);
+}
+FOVEA_INLINE int64_t sums_bytes(const MatmulProblem& p, int64_t rows, int64_t columns) {
+  if (p.depth_blocks() == 1) return 0;
+  return round_up((rows + kMaxTileRows) * (columns + 3 * kMaxTileColumns) * p.bytes, 64);
+}
+
+FOVEA_INLINE void plan_shared_a(const MatmulProblem& p, int64_t useful_tasks, int threads, MatmulPlan& plan) {
+  int64_t per_thread = p.n >= threads * 4 * 256 ? 4 : 1;
+  plan.column_chunks = larger(ceil_div(p.n, kColumnChunk), smaller(useful_tasks, threads * per_thread));
+  plan.column_chunks = smaller(plan.column_chunks, ceil_div(p.n, kMaxTileColumns));
+  plan.shared_bytes = packed_a_bytes(p, p.m, p.depth_blocks());
+  plan.sums_offset = packed_b_bytes(p, kPanelGroup * kMaxTileColumns, p.depth());
+  plan.thread_bytes = plan.sums_offset + sums_bytes(p, p.m, ceil_div(p.n, plan.column_chunks));
+}
+
+FOVEA_INLINE void plan_shared_b(const MatmulProblem& p, int64_t useful_tasks, int threads, MatmulPlan& plan) {
+  int64_t columns = larger(kColumnChunk / 2, kPackedBBytes / (p.k * p.bytes));
+  plan.column_blocks = ceil_div(p.n, columns);
+  columns = ceil_div(p.n, plan.column_blocks) + kMaxTileColumns;
+  plan.row_chunks = ceil_div(p.m, kRowChunk);
+  if (int64_t even = round_up(plan.row_chunks, threads); p.m / even >= 2 * kMaxTileRows) plan.row_chunks = even;
+  plan.column_chunks = ceil_div(columns - kMaxTileColumns, kColumnChunk);
+  int64_t wanted = smaller(useful_tasks, threads);
+  if (plan.row_chunks * plan.column_chunks < wanted)
+    plan.column_chunks = smaller(ceil_div(wanted, plan.row_chunks), ceil_div(columns, 2 * kMaxTileColumns));
+  int64_t rows = ceil_div(p.m, plan.row_chunks);
+  plan.shared_bytes = packed_b_bytes(p, columns, p.k);
+  plan.sums_offset = packed_a_bytes(p, rows, 1);
+  plan.thread_bytes = plan.sums_offset + sums_bytes(p, rows, ceil_div(columns, plan.column_chunks));
+}
+
+FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
+  MatmulPlan plan{};
+  plan.column_blocks = plan.row_chunks = plan.column_chunks = 1;
+  if (p.m == 0 || p.n == 0 || p.k == 0 || p.batches == 0) return plan;
+  int64_t useful_tasks = larger(1, p.m * p.n * p.k / kTaskMultiplications);
+  bool enough = p.batches >= 4 * threads || (p.batches > 1 && useful_tasks < 2 * threads);
+  if (is_skinny(p)) {
+    plan.path = MatmulPath::skinny;
+    plan.thread_bytes = round_up(p.m * p.k * p.bytes, 64);
+  } else if (enough && packed_b_bytes(p, p.n, p.k) <= kPrivateBBytes) {
+    plan.path = MatmulPath::per_matrix;
+    plan.row_chunks = ceil_div(p.m, kRowChunk);
+    int64_t rows = ceil_div(p.m, plan.row_chunks);
+    plan.b_offset = packed_a_bytes(p, rows, 1);
+    plan.sums_offset = plan.b_offset + packed_b_bytes(p, p.n, p.k);
+    plan.thread_bytes = plan.sums_offset + sums_bytes(p, rows, p.n);
+  } else if (p.m <= kRowChunk) {
+    plan.path = MatmulPath::shared_a;
+    plan_shared_a(p, useful_tasks, threads, plan);
+  } else {
+    plan.path = MatmulPath::shared_b;
+    plan_shared_b(p, useful_tasks, threads, plan);
+  }
+  return plan;
+}
+
+}  // namespace fovea

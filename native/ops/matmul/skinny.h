@@ -1,0 +1,187 @@
+// c[m][n] for up to eight rows of A, as in decoding: bound by the memory that holds B, which is streamed once, in the
+// order in which it lies, and never packed.
+//
+//   dot_columns    k has stride 1 in B (the weight of a linear layer, seen transposed): dot products, several at once
+//   sweep_columns  columns have stride 1: several vectors of columns are summed in registers while k runs
+//
+// Sums over k are kept per block of kSumDepth, so that the rounding error of long sums stays that of a short one.
+#pragma once
+#include "ops/matmul/output.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+constexpr int64_t kSumDepth = 4096;
+constexpr int kRegisters = kTileRows * kTileVectors > 16 ? 32 : 16;
+constexpr int kSweepVectors = 8;          // of columns at once, fewer where registers are short
+constexpr int64_t kPrefetchBytes = 2048;  // ahead, where B is read along k
+constexpr int64_t kPrefetchRows = 16;     // ahead, where B is read across
+
+// The part of a dot product that does not fill a vector.
+template <class S>
+__attribute__((noinline)) Compute<S> dot_rest(const Compute<S>* x, const S* y, int64_t begin, int64_t end) {
+  Compute<S> sum(0);
+  for (int64_t p = begin; p < end; p++) sum += x[p] * to_compute(y[p]);
+  return sum;
+}
+
+// sums[i][j] = x[i] . b[j] for Columns columns, b_column elements apart; x is [Rows][k] at x_row.
+template <class S, int Rows, int Columns>
+FOVEA_INLINE void dot_tile(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_column,
+                           Compute<S>* sums, int64_t pitch) {
+  using T = Compute<S>;
+  constexpr int L = kLanes<T>;
+  T total[Rows][Columns] = {};
+  for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
+    int64_t end = smaller(k, k0 + kSumDepth), p = k0;
+    Vec<T> sum[Rows][Columns];
+#pragma GCC unroll 4
+    for (int i = 0; i < Rows; i++)
+#pragma GCC unroll 8
+      for (int j = 0; j < Columns; j++) sum[i][j] = Vec<T>{};
+#pragma GCC unroll 1
+    for (; p + L <= end; p += L) {
+      Vec<T> y[Columns];
+#pragma GCC unroll 8
+      for (int j = 0; j < Columns; j++) {
+        y[j] = load_compute(b + j * b_column + p);
+        __builtin_prefetch(reinterpret_cast<const char*>(b + j * b_column + p) + kPrefetchBytes);
+      }
+#pragma GCC unroll 4
+      for (int i = 0; i < Rows; i++) {
+        Vec<T> v = load(x + i * x_row + p);
+#pragma GCC unroll 8
+        for (int j = 0; j < Columns; j++) sum[i][j] += v * y[j];
+      }
+    }
+    // Through memory: the sums across lanes are rolled up, since unrolled they would be most of this file's code.
+    T lanes[Rows][Columns][L];
+#pragma GCC unroll 4
+    for (int i = 0; i < Rows; i++)
+#pragma GCC unroll 8
+      for (int j = 0; j < Columns; j++) store(lanes[i][j], sum[i][j]);
+#pragma GCC unroll 1
+    for (int i = 0; i < Rows; i++)
+#pragma GCC unroll 1
+      for (int j = 0; j < Columns; j++)
+        total[i][j] += sum_lanes<T>(load(lanes[i][j])) + dot_rest(x + i * x_row, b + j * b_column, p, end);
+  }
+  for (int i = 0; i < Rows; i++)
+    for (int j = 0; j < Columns; j++) sums[i * pitch + j] = total[i][j];
+}
+
+template <class S, int Rows>
+void dot_columns(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_column, int64_t columns,
+                 Compute<S>* sums, int64_t pitch) {
+  constexpr int kAtOnce = kRegisters == 32 ? (Rows == 1 ? 8 : 4) : (Rows > 2 ? 2 : 4);
+  int64_t j = 0;
+  for (; j + kAtOnce <= columns; j += kAtOnce)
+    dot_tile<S, Rows, kAtOnce>(x, x_row, k, b + j * b_column, b_column, sums + j, pitch);
+  for (; j < columns; j++) dot_tile<S, Rows, 1>(x, x_row, k, b + j * b_column, b_column, sums + j, pitch);
+}
+
+// sums[i][0 .. Vectors x lanes) = sum over k of x[i][k] b[k][...].
+template <class S, int Rows, int Vectors>
+FOVEA_INLINE void sweep_tile(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_k, Compute<S>* sums,
+                             int64_t pitch) {
+  using T = Compute<S>;
+  constexpr int L = kLanes<T>;
+  for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
+    int64_t end = smaller(k, k0 + kSumDepth);
+    Vec<T> sum[Rows][Vectors];
+#pragma GCC unroll 4
+    for (int i = 0; i < Rows; i++)
+#pragma GCC unroll 8
+      for (int j = 0; j < Vectors; j++) sum[i][j] = Vec<T>{};
+#pragma GCC unroll 1
+    for (int64_t p = k0; p < end; p++) {
+      Vec<T> y[Vectors];
+#pragma GCC unroll 8
+      for (int j = 0; j < Vectors; j++) {
+        y[j] = load_compute(b + p * b_k + j * L);
+        if (j * L * int(sizeof(S)) % 64 == 0) __builtin_prefetch(b + (p + kPrefetchRows) * b_k + j * L);
+      }
+#pragma GCC unroll 4
+      for (int i = 0; i < Rows; i++) {
+        Vec<T> v = splat(x[i * x_row + p]);
+#pragma GCC unroll 8
+        for (int j = 0; j < Vectors; j++) sum[i][j] += v * y[j];
+      }
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < Rows; i++)
+#pragma GCC unroll 8
+      for (int j = 0; j < Vectors; j++) {
+        T* to = sums + i * pitch + j * L;
+        store(to, k0 > 0 ? load(to) + sum[i][j] : sum[i][j]);
+      }
+  }
+}
+
+// A column that does not fill a vector.
+template <class S>
+__attribute__((noinline)) Compute<S> sweep_one(const Compute<S>* x, int64_t k, const S* b, int64_t b_k) {
+  Compute<S> total(0);
+  for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
+    Compute<S> sum(0);
+    for (int64_t p = k0; p < smaller(k, k0 + kSumDepth); p++) sum += x[p] * to_compute(b[p * b_k]);
+    total += sum;
+  }
+  return total;
+}
+
+template <class S, int Rows>
+void sweep_columns(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_k, int64_t columns,
+                   Compute<S>* sums, int64_t pitch) {
+  using T = Compute<S>;
+  constexpr int L = kLanes<T>, kAtOnce = kSweepVectors / (Rows * 8 > kRegisters ? (Rows * 4 > kRegisters ? 4 : 2) : 1);
+  int64_t j = 0;
+  for (; j + kAtOnce * L <= columns; j += kAtOnce * L)
+    sweep_tile<S, Rows, kAtOnce>(x, x_row, k, b + j, b_k, sums + j, pitch);
+  if constexpr (kAtOnce > 4)
+    for (; j + 4 * L <= columns; j += 4 * L) sweep_tile<S, Rows, 4>(x, x_row, k, b + j, b_k, sums + j, pitch);
+  for (; j + L <= columns; j += L) sweep_tile<S, Rows, 1>(x, x_row, k, b + j, b_k, sums + j, pitch);
+  for (; j < columns; j++)
+    for (int i = 0; i < Rows; i++) sums[i * pitch + j] = sweep_one(x + i * x_row, k, b + j, b_k);
+}
+
+template <class S, int Rows>
+void skinny_rows(const Product<S>& product, const Compute<S>* x, int64_t x_row, int64_t row, int64_t column,
+                 int64_t columns) {
+  const MatmulProblem& p = product.shape;
+  alignas(64) Compute<S> sums[Rows * kMaxFinished];
+  const S* b = product.b + column * p.b_column;
+  if (p.b_k == 1) dot_columns<S, Rows>(x, x_row, p.k, b, p.b_column, columns, sums, kMaxFinished);
+  else sweep_columns<S, Rows>(x, x_row, p.k, b, p.b_k, columns, sums, kMaxFinished);
+  finish(product, sums, kMaxFinished, row, column, Rows, columns);
+}
+
+template <class S>
+void gather_row(const S* from, int64_t stride, Compute<S>* to, int64_t n) {
+  if (stride == 1) return to_compute_row(from, to, n);
+  for (int64_t i = 0; i < n; i++) to[i] = to_compute(from[i * stride]);
+}
+
+// Columns [column, column + columns), at most kMaxFinished; x_copy has room for A if it must be converted or gathered.
+// More than four rows take turns: the second group finds these columns of B in the cache.
+template <class S>
+void multiply_skinny(const Product<S>& product, int64_t column, int64_t columns, Compute<S>* x_copy, bool copied) {
+  using T = Compute<S>;
+  const MatmulProblem& p = product.shape;
+  const T* x = x_copy;
+  int64_t x_row = p.k;
+  if constexpr (std::is_same_v<S, T>)
+    if (p.a_k == 1) x = product.a, x_row = p.a_row, copied = true;
+  for (int64_t i = 0; !copied && i < p.m; i++) gather_row(product.a + i * p.a_row, p.a_k, x_copy + i * p.k, p.k);
+  for (int64_t row = 0; row < p.m; row += 4, x += 4 * x_row) {
+    switch (smaller(4, p.m - row)) {
+      case 1: skinny_rows<S, 1>(product, x, x_row, row, column, columns); break;
+      case 2: skinny_rows<S, 2>(product, x, x_row, row, column, columns); break;
+      case 3: skinny_rows<S, 3>(product, x, x_row, row, column, columns); break;
+      default: skinny_rows<S, 4>(product, x, x_row, row, column, columns);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA

@@ -1,0 +1,8 @@
+#pragma once
+#include "core/kernel.h"
+
+namespace fovea {
+
+size_t matmul_workspace(Views in, Views out, const void* attrs, int threads);
+
+}  // namespace fovea

@@ -1,0 +1,26 @@
+// layerNorm (Ba et al. 2016, https://arxiv.org/abs/1607.06450) and rmsNorm (Zhang & Sennrich 2019,
+// https://arxiv.org/abs/1910.07467) over the last axis.
+#include "core/registry.h"
+#include "ops/families.h"
+#include "ops/norm/attrs.h"
+#include "ops/norm/workspace.h"
+
+namespace fovea {
+
+size_t norm_backward_workspace(Views in, Views out, const void*, int) {
+  size_t sums = size_t(out.size()) - 1;  // dweight, and dbias for layerNorm
+  return size_t(kNormParts) * sums * size_t(in[0].dim(-1)) * bytes_of(accumulator_of(in[0].dtype));
+}
+
+void declare_norm(Registry& r) {
+  r.add<LayerNormAttrs>("layerNorm", "x:... d, weight?:d, bias?:d -> y:... d, mean:..., rstd:...", "T T T -> T acc acc | T: float").with(Layout::dense_rows);
+  r.add<LayerNormAttrs>("rmsNorm", "x:... d, weight?:d -> y:... d, rstd:...", "T T -> T acc | T: float").with(Layout::dense_rows);
+  r.add("layerNormBackward", "x:... d, weight?:d, mean:..., rstd:..., dy:... d -> dx:... d, dweight:d, dbias:d", "T T acc acc T -> T T T | T: float")
+      .with(Layout::dense)
+      .with(norm_backward_workspace);
+  r.add("rmsNormBackward", "x:... d, weight?:d, rstd:..., dy:... d -> dx:... d, dweight:d", "T T acc T -> T T | T: float")
+      .with(Layout::dense)
+      .with(norm_backward_workspace);
+}
+
+}  // namespace fovea

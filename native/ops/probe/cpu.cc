@@ -1,0 +1,72 @@
+#include "core/kernel.h"
+#include "cpu/simd.h"
+#include "ops/probe/attrs.h"
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+// Twelve independent chains hide the latency of two multiply-add units and fit sixteen registers.
+constexpr int kChains = 12, kSteps = 64;
+
+float multiply_add(float seed, int64_t rounds) {
+  Vec<float> acc[kChains], factor = splat(0.999f + seed), addend = splat(1e-3f);
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; i++) acc[i] = splat(float(i) + seed);
+  for (int64_t r = 0; r < rounds * kSteps; r++)
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; i++) acc[i] = acc[i] * factor + addend;
+  Vec<float> total{};
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; i++) total += acc[i];
+  return sum_lanes<float>(total);
+}
+
+void fma_probe(Call& call, const ProbeAttrs& attrs) {
+  float seed = *call.in[0].as<float>();
+  call.parallel.for_each(attrs.chunks, [&](int64_t chunk, int) { call.out[0].as<float>()[chunk] = multiply_add(seed, attrs.rounds); });
+}
+void fma_probe_flops(Call& call, const NoAttrs&) { *call.out[0].as<float>() = float(kChains * kSteps * kLanes<float> * 2); }
+
+void copy_probe(Call& call, const NoAttrs&) {
+  const float* x = call.in[0].as<float>();
+  float* y = call.out[0].as<float>();
+  call.parallel.for_range(call.in[0].size(), 1 << 18, [&](int64_t begin, int64_t end) {
+    int64_t i = begin;
+    for (; i + kLanes<float> <= end; i += kLanes<float>) {
+#if defined(__AVX512F__)
+      _mm512_stream_ps(y + i, load(x + i));
+#elif defined(__AVX2__)
+      _mm256_stream_ps(y + i, load(x + i));
+#else
+      store(y + i, load(x + i));
+#endif
+    }
+    for (; i < end; i++) y[i] = x[i];
+#if defined(__AVX2__)
+    _mm_sfence();
+#endif
+  });
+}
+
+void read_probe(Call& call, const ProbeAttrs& attrs) {
+  const float* x = call.in[0].as<float>();
+  int64_t n = call.in[0].size(), piece = n / attrs.chunks / (8 * kLanes<float>) * (8 * kLanes<float>);
+  call.parallel.for_each(attrs.chunks, [&](int64_t chunk, int) {
+    Vec<float> acc[8] = {};
+    const float* p = x + chunk * piece;
+    for (int64_t i = 0; i < piece; i += 8 * kLanes<float>)
+#pragma GCC unroll 8
+      for (int j = 0; j < 8; j++) acc[j] += load(p + i + j * kLanes<float>);
+    Vec<float> total{};
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) total += acc[j];
+    call.out[0].as<float>()[chunk] = sum_lanes<float>(total);
+  });
+}
+
+}  // namespace
+
+FOVEA_KERNELS(probe, FOVEA_KERNEL("fmaProbe", fma_probe, ProbeAttrs), FOVEA_KERNEL("fmaProbeFlops", fma_probe_flops, NoAttrs),
+              FOVEA_KERNEL("copyProbe", copy_probe, NoAttrs), FOVEA_KERNEL("readProbe", read_probe, ProbeAttrs))
+
+}  // namespace fovea::FOVEA_ISA

@@ -1,0 +1,18 @@
+// The machine's limits, measured through the same threads and instruction set as every kernel, so that a benchmark can put
+// its figures beside them in one run. Not reachable from the public API.
+//   fmaProbe: y[c] depends on rounds * kProbeFlops multiply-adds in registers, for each of `chunks` chunks
+//   copyProbe: y = x with stores that bypass the cache;  readProbe: y[0] = sum x
+#include "core/registry.h"
+#include "ops/families.h"
+#include "ops/probe/attrs.h"
+
+namespace fovea {
+
+void declare_probe(Registry& r) {
+  r.add<ProbeAttrs>("fmaProbe", "x: -> y:@chunks", "float32 -> float32");
+  r.add("fmaProbeFlops", "x: -> y:", "float32 -> float32");  // floating-point operations of one round of one chunk
+  r.add("copyProbe", "x:n -> y:n", "float32 -> float32").with(Layout::dense);
+  r.add<ProbeAttrs>("readProbe", "x:n -> y:@chunks", "float32 -> float32").with(Layout::dense);
+}
+
+}  // namespace fovea

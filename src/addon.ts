@@ -1,0 +1,159 @@
+/**
+ * Finds and loads the native half, once per JavaScript environment, and types its functions.
+ *
+ * Looked for in this order: the file that FOVEA_BINARY names (nothing else, if it is set), the platform package
+ * `@fovea/<platform>-<arch>`, a build from source in `build/Release`.
+ */
+import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { FoveaError, type FoveaErrorCode } from './errors.js';
+
+/** Memory of the process as the native side counts it, in bytes unless the name says otherwise. */
+export interface NativeMemory {
+  /** Handles in use, a count. */
+  liveTensors: number;
+  liveBytes: number;
+  /** Held by the allocator: live blocks and cached ones. */
+  reservedBytes: number;
+  peakBytes: number;
+  /** Of mapped files. */
+  mappedBytes: number;
+  /** Passes over the table of handles, a count. */
+  sweeps: number;
+  /** Handles whose owner had been collected, a count. */
+  swept: number;
+  limitBytes: number;
+}
+
+/** What the binary is and where it runs. */
+export interface NativeInfo {
+  version: string;
+  /** The instruction set in use, and those that this binary has and this processor can run. */
+  isa: string;
+  isas: string[];
+  threads: number;
+  cpuFeatures: string[];
+  limits: Record<string, number>;
+}
+
+/**
+ * The functions of fovea.node. A handle is a positive integer, 0 meaning "no tensor"; an owner is the object whose
+ * collection frees the handle, `null` for none; dtypes are the codes of native/core/dtype.h; shapes and strides pass
+ * through {@link Native.scratch}.
+ */
+export interface Native {
+  /** op number, owners of the outputs, input handles, attributes; gives output 0, further outputs in scratch[1…]. */
+  run(op: number, ...args: unknown[]): number;
+  /** Like `run` for ops over many tensors: op number, owners, an Int32Array of handles row by row, attributes. */
+  runMany(op: number, ...args: unknown[]): number;
+  /** A tensor of undefined contents; its shape in scratch. */
+  empty(owner: object | null, dtype: number, rank: number): number;
+  /** Copies host data at the call; the shape in scratch. */
+  upload(owner: object | null, data: ArrayBufferView, dtype: number, rank: number): number;
+  /** Another view of the same storage; shape and strides in scratch, the offset in elements from the view's first. */
+  view(owner: object | null, handle: number, rank: number, offset: number): number;
+  /** Gives the rank and fills scratch with shape, strides, dtype, device. */
+  inspect(handle: number): number;
+  free(handle: number): void;
+  /** The dense bytes of the view, once the stream has passed. */
+  read(handle: number): Promise<ArrayBuffer>;
+  /** Like `read`, waiting. */
+  readNow(handle: number): ArrayBuffer;
+  synchronize(): Promise<void>;
+  synchronizeNow(): void;
+  memory(): NativeMemory;
+  resetPeak(): void;
+  setLimit(bytes: number): void;
+  /** Gives cached blocks back to the system. */
+  trim(): void;
+  /** Frees the handles whose owners were collected; how many. */
+  sweep(): number;
+  /** 64 numbers shared with C++. */
+  scratch(): Float64Array;
+  /** Copies to storage that the whole process sees; resolves to the token that `adopt` takes. */
+  share(handle: number): Promise<number[]>;
+  adopt(owner: object | null, token: Float64Array | number[]): number;
+  releaseShared(token: Float64Array | number[]): void;
+  /** Maps a regular file privately; its id and its length in bytes. */
+  mapFile(path: string): [id: number, bytes: number];
+  /** A copy of part of a mapped file. */
+  mapRead(id: number, offset: number, length: number): ArrayBuffer;
+  /** A tensor on a mapped file (a copy where the offset is misaligned); the shape in scratch. */
+  mapTensor(owner: object | null, id: number, byteOffset: number, dtype: number, rank: number): number;
+  mapClose(id: number): void;
+  /** The registered ops as JSON, in the order of their numbers. */
+  describe(): string;
+  info(): NativeInfo;
+  /** The class from which native code makes its errors. */
+  setErrorClass(errorClass: new (code: FoveaErrorCode, message: string) => Error): void;
+}
+
+const require = createRequire(import.meta.url);
+const moduleRoot = dirname(dirname(fileURLToPath(import.meta.url)));
+const platformPackage = `@fovea/${process.platform}-${process.arch}`;
+
+type Bindings = (options: { bindings: string; module_root: string }) => unknown;
+
+/** One sentence from an error of `require`, which lists its stack of callers on further lines. */
+function firstLine(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.split('\n', 1)[0] ?? text;
+}
+
+/** Refuses a binary of another version, whose ops need not be those that the TypeScript calls. */
+function checkVersion(native: Native, place: string): Native {
+  const { version } = require('../package.json') as { version: string };
+  const found = native.info().version;
+  if (found !== version) {
+    throw new FoveaError(
+      'FOVEA_BINARY',
+      `load: ${place} is version ${found}, but the package is ${version}; install matching versions, or run \`npx fovea build\``,
+    );
+  }
+  return native;
+}
+
+function loadNamed(path: string): Native {
+  try {
+    return require(path) as Native;
+  } catch (error) {
+    throw new FoveaError('FOVEA_BINARY', `load: FOVEA_BINARY is ${path}, which cannot be loaded: ${firstLine(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+function load(): Native {
+  const named = process.env['FOVEA_BINARY'];
+  if (named) return checkVersion(loadNamed(named), named);
+  const problems: unknown[] = [];
+  try {
+    return checkVersion(require(platformPackage) as Native, platformPackage);
+  } catch (error) {
+    if (error instanceof FoveaError) throw error;
+    problems.push(error);
+  }
+  try {
+    const bindings = require('bindings') as Bindings;
+    const native = bindings({ bindings: 'fovea.node', module_root: moduleRoot });
+    return checkVersion(native as Native, 'the build in build/Release');
+  } catch (error) {
+    if (error instanceof FoveaError) throw error;
+    problems.push(error);
+  }
+  throw new FoveaError(
+    'FOVEA_BINARY',
+    `load: no native binary for ${process.platform}-${process.arch} could be loaded ` +
+      `(${platformPackage}: ${firstLine(problems[0])}; build/Release: ${firstLine(problems[1])}); ` +
+      `install ${platformPackage}, or run \`npx fovea build\` to compile it here`,
+    { cause: new AggregateError(problems) },
+  );
+}
+
+/** The loaded binary. */
+export const native: Native = load();
+native.setErrorClass(FoveaError);
+
+/** Shared with C++: shapes in, shapes and further handles out. */
+export const scratch: Float64Array = native.scratch();

@@ -1,0 +1,81 @@
+#!/usr/bin/env node
+/** The command `fovea`. Commands load what they need themselves, so that `fovea build` works where there is no binary. */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Command, InvalidArgumentError } from 'commander';
+import type { GenerateCommandOptions } from './generate-command.js';
+import { runCommand } from './run-command.js';
+import type { TrainTextOptions } from './train-text.js';
+
+const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '../..');
+const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
+
+function count(text: string): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(value)) throw new InvalidArgumentError('expected a whole number.');
+  return value;
+}
+
+function real(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('expected a number.');
+  return value;
+}
+
+function tokenIds(text: string): number[] {
+  return text.split(',').map((part) => count(part.trim()));
+}
+
+const program = new Command('fovea').description('The attention engine for Node.js').version(version);
+
+program
+  .command('info')
+  .description('print the version, the instruction set, the threads and the devices')
+  .option('--json', 'as JSON')
+  .action((options: { json?: boolean }) => runCommand(async () => (await import('./info.js')).printInfo(options)));
+
+program
+  .command('build')
+  .description('compile the native addon from the packed sources')
+  .option('--tool <name>', 'cmake-js or node-gyp (default: what is there)')
+  .action(({ tool }: { tool?: string }) => {
+    const script = join(packageRoot, 'scripts/build.mjs');
+    const { status } = spawnSync(process.execPath, [script, ...(tool ? ['--tool', tool] : [])], { stdio: 'inherit' });
+    process.exitCode = status ?? 1;
+  });
+
+program
+  .command('train')
+  .description('train a small byte-level GPT-2 on text and save it as a Hugging Face checkpoint')
+  .argument('<paths...>', 'text files, or folders of them')
+  .option('--out <folder>', 'the checkpoint directory', 'checkpoint')
+  .option('--steps <n>', 'training steps', count, 400)
+  .option('--layers <n>', 'blocks', count, 4)
+  .option('--width <n>', 'width of the model', count, 192)
+  .option('--heads <n>', 'attention heads; divides the width', count, 6)
+  .option('--context <n>', 'bytes that the model sees at once', count, 256)
+  .option('--batch <n>', 'windows per step', count, 8)
+  .option('--lr <x>', 'the highest learning rate', real, 2e-3)
+  .option('--seed <n>', 'seed of the weights and of the windows', count, 0)
+  .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>) =>
+    runCommand(async (signal) => (await import('./train-text.js')).trainText({ ...options, paths, signal })),
+  );
+
+program
+  .command('generate')
+  .description('continue a prompt with a checkpoint')
+  .argument('<folder>', 'a Hugging Face checkpoint directory')
+  .option('--prompt <text>', 'the text to continue; needs a byte-level tokenizer.json')
+  .option('--ids <numbers>', 'token numbers to continue instead, separated by commas', tokenIds)
+  .option('--max-new-tokens <n>', 'how many tokens to make', count, 200)
+  .option('--temperature <x>', '0 takes the likeliest token always', real, 0.8)
+  .option('--top-k <n>', 'draw among this many likeliest tokens; 0: all', count, 0)
+  .option('--top-p <x>', 'draw among the likeliest tokens that reach this probability', real, 1)
+  .option('--seed <n>', 'makes the draws repeatable', count)
+  .action((folder: string, options: GenerateCommandOptions) =>
+    runCommand(async (signal) => (await import('./generate-command.js')).generateCommand(folder, options, signal)),
+  );
+
+await program.parseAsync();

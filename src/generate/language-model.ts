@@ -1,0 +1,55 @@
+/** What generation and training ask of a model that predicts the next token. */
+import type { Tensor } from '../tensor/tensor.js';
+import type { KvCache } from './kv-cache.js';
+
+/** Arguments of a language model's `forward`. */
+export interface CausalLMInput {
+  /** int64 [B, n]. */
+  inputIds: Tensor;
+  /** [B, m] with m = cached + new tokens; 1 or true where a token is real (default: all). */
+  attentionMask?: Tensor | undefined;
+  /** int64 [B, n] or [n] (default: cached, cached + 1, …). Left-padded batches need them; `generate` makes them. */
+  positionIds?: Tensor | undefined;
+  /** int64 [B, n]: the tokens themselves, which are compared with the predictions before them; -100 does not count. */
+  labels?: Tensor | undefined;
+  /** Keys and values of the tokens before; the new ones are appended. */
+  pastKeyValues?: KvCache | undefined;
+  /** Compute the logits of the last positions only; 0 means all (default). */
+  logitsToKeep?: number | undefined;
+  outputHiddenStates?: boolean | undefined;
+  /** Return probabilities, which needs memory in proportion to n · m. */
+  outputAttentions?: boolean | undefined;
+}
+
+/** Results of a language model's `forward`. */
+export interface CausalLMOutput {
+  /** [B, n, vocabulary], or fewer positions with `logitsToKeep`. */
+  logits: Tensor;
+  /** After the embeddings and after each block, [B, n, width] each; the last is the normalised one. */
+  hiddenStates?: Tensor[];
+  /** By block, [B, heads, n, m] each. */
+  attentions?: Tensor[];
+  /** Mean cross entropy in nats, a scalar, if there were labels. */
+  loss?: Tensor;
+}
+
+/** What generation must know of a model's config. */
+export interface CausalLMConfig {
+  readonly vocabSize: number;
+  /** Whether generation keeps keys and values. */
+  readonly useCache: boolean;
+  /** Tokens that end a sequence. */
+  readonly eosTokenIds: readonly number[];
+  /** Fills sequences that ended before others. */
+  readonly padTokenId: number | undefined;
+  /** Longest sequence. */
+  readonly nPositions: number;
+}
+
+/** A model that {@link generate} can run. */
+export interface LanguageModel {
+  readonly config: CausalLMConfig;
+  forward(input: CausalLMInput): CausalLMOutput;
+  /** An empty cache for `capacity` positions of `batch` sequences. */
+  makeCache(batch: number, capacity: number): KvCache;
+}

@@ -1,0 +1,54 @@
+/** What every language model has: one way to call it, to generate with it and to save it. */
+import { join } from 'node:path';
+import { FoveaError } from '../errors.js';
+import { generate, type GenerateOptions, stream } from '../generate/generate.js';
+import type { KvCache } from '../generate/kv-cache.js';
+import type { CausalLMConfig, CausalLMInput, CausalLMOutput, LanguageModel } from '../generate/language-model.js';
+import type { TokenStream } from '../generate/token-stream.js';
+import { writeJsonFile } from '../io/files.js';
+import { saveFile } from '../io/safetensors.js';
+import { Module } from '../nn/module.js';
+import type { Tensor } from '../tensor/tensor.js';
+
+/** Base class of models that predict the next token. */
+export abstract class CausalLM extends Module implements LanguageModel {
+  abstract readonly config: CausalLMConfig;
+
+  /** The `config.json` of this model. */
+  abstract configJson(): Record<string, unknown>;
+
+  /** An empty cache for `capacity` positions of `batch` sequences. */
+  abstract makeCache(batch: number, capacity: number): KvCache;
+
+  /** The model's key for a key of a checkpoint, or undefined for one that holds no parameter. */
+  abstract checkpointKey(key: string): string | undefined;
+
+  abstract override forward(input: CausalLMInput): CausalLMOutput;
+
+  /** Continues the prompts; see the function `generate`. */
+  generate(options: GenerateOptions): Promise<Tensor> {
+    return generate(this, options);
+  }
+
+  /** Continues the prompts and gives each token as it comes; see the function `stream`. */
+  stream(options: GenerateOptions): TokenStream {
+    return stream(this, options);
+  }
+
+  /**
+   * Writes a Hugging Face checkpoint directory: `config.json` and `model.safetensors`. Each file is replaced atomically;
+   * the weights come last, so a directory without them is an unfinished save.
+   *
+   * @throws FOVEA_IO, FOVEA_ABORTED
+   */
+  async savePretrained(folder: string, options: { signal?: AbortSignal } = {}): Promise<void> {
+    const seen = new Set<Tensor>();
+    // Tied weights are stored once, under their first key.
+    const unique = Object.entries(this.stateDict()).filter(([, tensor]) => !seen.has(tensor) && seen.add(tensor));
+    const [first] = unique;
+    if (!first) throw new FoveaError('FOVEA_ARGUMENT', 'savePretrained: the model has no parameters');
+    await writeJsonFile(join(folder, 'config.json'), { ...this.configJson(), dtype: first[1].dtype });
+    const save = { metadata: { format: 'pt' }, ...(options.signal ? { signal: options.signal } : {}) };
+    await saveFile(Object.fromEntries(unique), join(folder, 'model.safetensors'), save);
+  }
+}

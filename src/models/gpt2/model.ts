@@ -1,0 +1,285 @@
+/**
+ * GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"), with Hugging Face's names:
+ *
+ *   h = wte[token] + wpe[position]
+ *   h = h + c_proj(attention(c_attn(ln_1(h))));  h = h + mlp(ln_2(h))     for each block
+ *   logits = ln_f(h) · lm_headᵀ
+ *
+ * B sequences of n new tokens, m = all tokens so far; shapes below use these.
+ */
+import { attention, addmm, arange, concat, crossEntropy, empty, fullLike, linear } from '../../ops/index.js';
+import { FoveaError } from '../../errors.js';
+import { type Activation, activationOf } from '../../nn/activations.js';
+import { attentionWithWeights } from '../../nn/attention-weights.js';
+import { Dropout } from '../../nn/dropout.js';
+import { Embedding } from '../../nn/embedding.js';
+import { normal_, zeros_ } from '../../nn/init.js';
+import { Linear } from '../../nn/linear.js';
+import { Module } from '../../nn/module.js';
+import { LayerNorm } from '../../nn/norm.js';
+import { parameter } from '../../nn/parameter.js';
+import type { Dtype } from '../../tensor/dtype.js';
+import type { Tensor } from '../../tensor/tensor.js';
+import { KvCache } from '../../generate/kv-cache.js';
+import type { CausalLMInput, CausalLMOutput } from '../../generate/language-model.js';
+import { CausalLM } from '../causal-lm.js';
+import { type GPT2Config, gpt2Config, gpt2ConfigToJson, type GPT2Options } from './config.js';
+
+/** What attention may see and what it should return. */
+interface AttentionContext {
+  /** Bool [B, 1, 1, m], true where a key is real; undefined if all are. */
+  mask: Tensor | undefined;
+  cache: KvCache | undefined;
+  outputAttentions: boolean;
+}
+
+/** Like Linear, but with the weight as [in, out], as GPT-2's checkpoints have it. */
+class Conv1D extends Module {
+  weight: Tensor;
+  bias: Tensor;
+
+  constructor(inputs: number, outputs: number, std: number) {
+    super();
+    this.weight = parameter(normal_(empty([inputs, outputs]), 0, std));
+    this.bias = parameter(zeros_(empty([outputs])));
+  }
+
+  override forward(x: Tensor): Tensor {
+    const rows = x.reshape([-1, x.shape.at(-1)!]);
+    return addmm(this.bias, rows, this.weight).reshape([...x.shape.slice(0, -1), this.bias.shape[0]!]);
+  }
+}
+
+class GPT2Attention extends Module {
+  static override readonly stateDictKeys = { cAttn: 'c_attn', cProj: 'c_proj' };
+  readonly layer: number;
+  readonly nHead: number;
+  readonly attnPdrop: number;
+  readonly scale: number;
+  cAttn: Conv1D;
+  cProj: Conv1D;
+  residDropout: Dropout;
+
+  constructor(config: GPT2Config, layer: number) {
+    super();
+    const { nEmbd, nHead, initializerRange: std, nLayer } = config;
+    this.layer = layer;
+    this.nHead = nHead;
+    this.attnPdrop = config.attnPdrop;
+    const widthScale = config.scaleAttnWeights ? 1 / Math.sqrt(nEmbd / nHead) : 1;
+    this.scale = config.scaleAttnByInverseLayerIdx ? widthScale / (layer + 1) : widthScale;
+    this.cAttn = new Conv1D(nEmbd, 3 * nEmbd, std);
+    // Each of the 2 · nLayer sums into the residual stream adds variance; this keeps the total (section 2.3).
+    this.cProj = new Conv1D(nEmbd, nEmbd, std / Math.sqrt(2 * nLayer));
+    this.residDropout = new Dropout(config.residPdrop);
+  }
+
+  /** @returns output [B, n, nEmbd]; weights [B, nHead, n, m] if asked for */
+  override forward(x: Tensor, context: AttentionContext): { output: Tensor; weights: Tensor | undefined } {
+    const [batch, n, width] = x.shape as [number, number, number];
+    const heads = this.cAttn
+      .forward(x)
+      .reshape([batch, n, 3, this.nHead, width / this.nHead])
+      .permute([2, 0, 3, 1, 4]);
+    const [q, k, v] = heads.unbind(0) as [Tensor, Tensor, Tensor];
+    const past = context.cache?.update(this.layer, k, v) ?? { k, v };
+    const { output, weights } = this.#attend(q, past.k, past.v, context);
+    const merged = output.transpose(1, 2).reshape([batch, n, width]);
+    return { output: this.residDropout.forward(this.cProj.forward(merged)), weights };
+  }
+
+  #attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    { mask, outputAttentions }: AttentionContext,
+  ): { output: Tensor; weights: Tensor | undefined } {
+    const { scale } = this;
+    const dropoutP = this.training ? this.attnPdrop : 0;
+    if (!outputAttentions) {
+      return { output: attention(q, k, v, { mask, causal: 'bottomRight', scale, dropoutP }), weights: undefined };
+    }
+    const [n, m] = [q.shape[2]!, k.shape[2]!];
+    // Query i is position m - n + i.
+    const causal = arange(m).le(arange(m - n, m).unsqueeze(1));
+    return attentionWithWeights(q, k, v, { mask: mask ? causal.logicalAnd(mask) : causal, scale, dropoutP });
+  }
+}
+
+class GPT2MLP extends Module {
+  static override readonly stateDictKeys = { cFc: 'c_fc', cProj: 'c_proj' };
+  readonly act: Activation;
+  cFc: Conv1D;
+  cProj: Conv1D;
+  dropout: Dropout;
+
+  constructor({ nEmbd, nInner, nLayer, initializerRange: std, activationFunction, residPdrop }: GPT2Config) {
+    super();
+    this.act = activationOf(activationFunction);
+    this.cFc = new Conv1D(nEmbd, nInner, std);
+    this.cProj = new Conv1D(nInner, nEmbd, std / Math.sqrt(2 * nLayer));
+    this.dropout = new Dropout(residPdrop);
+  }
+
+  override forward(x: Tensor): Tensor {
+    return this.dropout.forward(this.cProj.forward(this.act(this.cFc.forward(x))));
+  }
+}
+
+class GPT2Block extends Module {
+  static override readonly stateDictKeys = { ln1: 'ln_1', ln2: 'ln_2' };
+  ln1: LayerNorm;
+  attn: GPT2Attention;
+  ln2: LayerNorm;
+  mlp: GPT2MLP;
+
+  constructor(config: GPT2Config, layer: number) {
+    super();
+    const eps = config.layerNormEpsilon;
+    this.ln1 = new LayerNorm(config.nEmbd, { eps });
+    this.attn = new GPT2Attention(config, layer);
+    this.ln2 = new LayerNorm(config.nEmbd, { eps });
+    this.mlp = new GPT2MLP(config);
+  }
+
+  override forward(x: Tensor, context: AttentionContext): { hidden: Tensor; weights: Tensor | undefined } {
+    const { output, weights } = this.attn.forward(this.ln1.forward(x), context);
+    const attended = x.add(output);
+    return { hidden: attended.add(this.mlp.forward(this.ln2.forward(attended))), weights };
+  }
+}
+
+/** The model below its head. */
+class GPT2Model extends Module {
+  readonly config: GPT2Config;
+  wte: Embedding;
+  wpe: Embedding;
+  drop: Dropout;
+  h: GPT2Block[];
+  lnF: LayerNorm;
+
+  constructor(config: GPT2Config) {
+    super();
+    this.config = config;
+    this.wte = new Embedding(config.vocabSize, config.nEmbd);
+    this.wpe = new Embedding(config.nPositions, config.nEmbd);
+    for (const { weight } of [this.wte, this.wpe]) normal_(weight, 0, config.initializerRange);
+    this.drop = new Dropout(config.embdPdrop);
+    this.h = Array.from({ length: config.nLayer }, (_, layer) => new GPT2Block(config, layer));
+    this.lnF = new LayerNorm(config.nEmbd, { eps: config.layerNormEpsilon });
+  }
+
+  #embed({ inputIds, positionIds }: CausalLMInput, past: number): Tensor {
+    const [, n] = inputIds.shape as [number, number];
+    const { nPositions } = this.config;
+    if (past + n > nPositions) {
+      throw new FoveaError(
+        'FOVEA_ARGUMENT',
+        `GPT2: ${past + n} positions, but the model has ${nPositions} (nPositions); shorten the input`,
+      );
+    }
+    const positions = positionIds ?? arange(past, past + n, 1, { dtype: 'int64' });
+    return this.drop.forward(this.wte.forward(inputIds).add(this.wpe.forward(positions)));
+  }
+
+  /** @returns hidden states after the embeddings and after each block, the last one normalised; weights by block */
+  override forward(input: CausalLMInput): { hidden: Tensor[]; attentions: Tensor[] } {
+    const { attentionMask, outputAttentions = false, outputHiddenStates = false, pastKeyValues: cache } = input;
+    const [batch, n] = input.inputIds.shape as [number, number];
+    const mask = attentionMask?.to('bool').reshape([batch, 1, 1, (cache?.length ?? 0) + n]);
+    let x = this.#embed(input, cache?.length ?? 0);
+    const hidden = [x];
+    const attentions: Tensor[] = [];
+    for (const block of this.h) {
+      const result = block.forward(x, { mask, cache, outputAttentions });
+      x = result.hidden;
+      hidden.push(x);
+      if (result.weights) attentions.push(result.weights);
+    }
+    cache?.advance(n);
+    // Hugging Face's last hidden state is the normalised one.
+    const last = this.lnF.forward(x);
+    return { hidden: outputHiddenStates ? [...hidden.slice(0, -1), last] : [last], attentions };
+  }
+}
+
+/** GPT-2 with its language-model head. */
+export class GPT2LMHeadModel extends CausalLM {
+  override readonly config: GPT2Config;
+  transformer: GPT2Model;
+  lmHead: Linear;
+
+  /** Freshly initialised as in the paper; `load` reads a checkpoint instead. */
+  constructor(options: Partial<GPT2Options> = {}) {
+    super();
+    this.config = gpt2Config(options);
+    const { nEmbd, vocabSize, initializerRange, tieWordEmbeddings } = this.config;
+    this.transformer = new GPT2Model(this.config);
+    this.lmHead = new Linear(nEmbd, vocabSize, { bias: false });
+    if (tieWordEmbeddings) {
+      this.lmHead.weight.dispose();
+      this.lmHead.weight = this.transformer.wte.weight;
+    } else normal_(this.lmHead.weight, 0, initializerRange);
+  }
+
+  /** Checkpoints of the bare model lack the prefix, and old ones hold the causal mask, which is no parameter. */
+  override checkpointKey(key: string): string | undefined {
+    if (/(^|\.)h\.\d+\.attn\.(bias|masked_bias)$/.test(key)) return undefined;
+    return key.startsWith('transformer.') || key.startsWith('lm_head.') ? key : `transformer.${key}`;
+  }
+
+  override configJson(): Record<string, unknown> {
+    return gpt2ConfigToJson(this.config);
+  }
+
+  override makeCache(batch: number, capacity: number): KvCache {
+    const { nLayer: layers, nHead: heads, nEmbd } = this.config;
+    const dtype: Dtype = this.transformer.wte.weight.dtype;
+    return new KvCache({ layers, batch, heads, capacity, headDim: nEmbd / heads, dtype });
+  }
+
+  override forward(input: CausalLMInput): CausalLMOutput {
+    const { inputIds, labels, logitsToKeep = 0, outputHiddenStates, outputAttentions } = input;
+    checkInput(input);
+    const [batch, n] = inputIds.shape as [number, number];
+    const { hidden, attentions } = this.transformer.forward(input);
+    const last = hidden.at(-1)!;
+    const kept = logitsToKeep > 0 && logitsToKeep < n ? last.narrow(1, n - logitsToKeep, logitsToKeep) : last;
+    const logits = linear(kept, this.lmHead.weight);
+    return {
+      logits,
+      ...(outputHiddenStates ? { hiddenStates: hidden } : {}),
+      ...(outputAttentions ? { attentions } : {}),
+      ...(labels ? { loss: nextTokenLoss(logits, labels, batch * n) } : {}),
+    };
+  }
+}
+
+function checkInput({ inputIds, labels, logitsToKeep, attentionMask, pastKeyValues }: CausalLMInput): void {
+  if (inputIds.rank !== 2) {
+    throw new FoveaError('FOVEA_SHAPE', `GPT2: inputIds must be [batch, tokens], but has shape [${inputIds.shape}]`);
+  }
+  const [batch, n] = inputIds.shape as [number, number];
+  const all = (pastKeyValues?.length ?? 0) + n;
+  if (attentionMask && String(attentionMask.shape) !== String([batch, all])) {
+    throw new FoveaError(
+      'FOVEA_SHAPE',
+      `GPT2: attentionMask must be [${batch}, ${all}], past tokens included, but has shape [${attentionMask.shape}]`,
+    );
+  }
+  if (!labels) return;
+  if (logitsToKeep) throw new FoveaError('FOVEA_ARGUMENT', 'GPT2: labels need all logits; leave out logitsToKeep');
+  if (String(labels.shape) !== String(inputIds.shape)) {
+    throw new FoveaError(
+      'FOVEA_SHAPE',
+      `GPT2: labels must have the shape of inputIds [${inputIds.shape}], but has [${labels.shape}]`,
+    );
+  }
+}
+
+/** Mean cross entropy of each token given those before it; labels of -100 do not count. */
+function nextTokenLoss(logits: Tensor, labels: Tensor, rows: number): Tensor {
+  // Moving the labels instead of the logits spares a copy of the larger tensor.
+  const next = concat([labels.slice(1, 1), fullLike(labels.narrow(1, 0, 1), -100)], 1);
+  return crossEntropy(logits.reshape([rows, -1]), next.reshape([rows]), { ignoreIndex: -100 });
+}

@@ -1,0 +1,7 @@
+/** Models by the names of Hugging Face, and how to load them. */
+export { load, type LoadOptions } from './auto.js';
+export type { CausalLMConfig, CausalLMInput, CausalLMOutput } from '../generate/language-model.js';
+export { CausalLM } from './causal-lm.js';
+export type { LoadProgress } from './checkpoint.js';
+export { type GPT2Config, type GPT2Options } from './gpt2/config.js';
+export { GPT2LMHeadModel } from './gpt2/model.js';

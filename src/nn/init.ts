@@ -1,0 +1,194 @@
+/**
+ * Initialisers, in place and without gradient. For a weight [out, in, …]: fanIn = in × (product of the rest), fanOut =
+ * out × (product of the rest).
+ *
+ *   xavier   Glorot & Bengio 2010: std = gain · sqrt(2 / (fanIn + fanOut))
+ *   kaiming  He et al. 2015 (https://arxiv.org/abs/1502.01852): std = gain / sqrt(fanIn or fanOut)
+ *   uniform forms draw from ±sqrt(3) · std
+ */
+import { noGrad } from '../autograd/backward.js';
+import { FoveaError } from '../errors.js';
+import { type Generator, tensor as makeTensor, where } from '../ops/index.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { tidy } from '../tensor/tidy.js';
+
+/** Where the random numbers come from; the default generator if there is none. */
+export interface RandomOptions {
+  generator?: Generator;
+}
+
+/** Activations with a known gain. */
+export type Nonlinearity = 'linear' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' | 'selu';
+
+let skipping = false;
+
+/**
+ * Makes a module whose parameters hold undefined values, for weights that are about to be loaded.
+ *
+ * @param make builds the module; initialisers do nothing while it runs
+ */
+export function skipInit<T>(make: () => T): T {
+  const before = skipping;
+  skipping = true;
+  try {
+    return make();
+  } finally {
+    skipping = before;
+  }
+}
+
+function inPlace(tensor: Tensor, fill: () => void): Tensor {
+  if (!skipping) noGrad(() => tidy(fill));
+  return tensor;
+}
+
+/** The options that ops of random numbers take. */
+function random({ generator }: RandomOptions): RandomOptions {
+  return generator ? { generator } : {};
+}
+
+/** Fills with uniform numbers from [a, b). */
+export function uniform_(tensor: Tensor, a = 0, b = 1, options: RandomOptions = {}): Tensor {
+  return inPlace(tensor, () => void tensor.uniform_(a, b, random(options)));
+}
+
+/** Fills with normally distributed numbers. */
+export function normal_(tensor: Tensor, mean = 0, std = 1, options: RandomOptions = {}): Tensor {
+  return inPlace(tensor, () => void tensor.normal_(mean, std, random(options)));
+}
+
+/** Fills with one value. */
+export function constant_(tensor: Tensor, value: number): Tensor {
+  return inPlace(tensor, () => void tensor.fill_(value));
+}
+
+/** Fills with zeros. */
+export function zeros_(tensor: Tensor): Tensor {
+  return constant_(tensor, 0);
+}
+
+/** Fills with ones. */
+export function ones_(tensor: Tensor): Tensor {
+  return constant_(tensor, 1);
+}
+
+function fans(op: string, { shape }: Tensor): { fanIn: number; fanOut: number } {
+  const [out, inputs, ...rest] = shape;
+  if (out === undefined || inputs === undefined) {
+    throw new FoveaError(
+      'FOVEA_SHAPE',
+      `${op}: tensor must have 2 or more dimensions to have a fan, but has shape [${shape}]`,
+    );
+  }
+  const field = rest.reduce((product, size) => product * size, 1);
+  return { fanIn: inputs * field, fanOut: out * field };
+}
+
+/** The factor that keeps the variance of activations through a nonlinearity; `param` is leakyRelu's negative slope. */
+export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
+  switch (nonlinearity) {
+    case 'linear':
+    case 'sigmoid':
+      return 1;
+    case 'tanh':
+      return 5 / 3;
+    case 'relu':
+      return Math.SQRT2;
+    case 'leakyRelu':
+      return Math.sqrt(2 / (1 + param ** 2));
+    case 'selu':
+      return 3 / 4;
+  }
+}
+
+/** Glorot's uniform initialiser. */
+export function xavierUniform_(tensor: Tensor, options: RandomOptions & { gain?: number } = {}): Tensor {
+  const { fanIn, fanOut } = fans('xavierUniform_', tensor);
+  const bound = (options.gain ?? 1) * Math.sqrt(6 / (fanIn + fanOut));
+  return uniform_(tensor, -bound, bound, options);
+}
+
+/** Glorot's normal initialiser. */
+export function xavierNormal_(tensor: Tensor, options: RandomOptions & { gain?: number } = {}): Tensor {
+  const { fanIn, fanOut } = fans('xavierNormal_', tensor);
+  return normal_(tensor, 0, (options.gain ?? 1) * Math.sqrt(2 / (fanIn + fanOut)), options);
+}
+
+/** Options of He's initialisers. */
+export interface KaimingOptions extends RandomOptions {
+  /** Negative slope of leakyRelu (default 0). */
+  a?: number;
+  /** Which variance stays the same: of the activations (`fanIn`, default) or of the gradients. */
+  mode?: 'fanIn' | 'fanOut';
+  /** Default leakyRelu, as in PyTorch. */
+  nonlinearity?: Nonlinearity;
+}
+
+function kaimingStd(op: string, tensor: Tensor, options: KaimingOptions): number {
+  const fan = fans(op, tensor)[options.mode ?? 'fanIn'];
+  return calculateGain(options.nonlinearity ?? 'leakyRelu', options.a ?? 0) / Math.sqrt(fan);
+}
+
+/** He's uniform initialiser. */
+export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
+  const bound = Math.sqrt(3) * kaimingStd('kaimingUniform_', tensor, options);
+  return uniform_(tensor, -bound, bound, options);
+}
+
+/** He's normal initialiser. */
+export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
+  return normal_(tensor, 0, kaimingStd('kaimingNormal_', tensor, options), options);
+}
+
+/** Horner's rule, highest power first. */
+function polynomial(w: Tensor, coefficients: readonly number[]): Tensor {
+  const [first = 0, second = 0, ...rest] = coefficients;
+  return rest.reduce((sum: Tensor, c) => sum.mul(w).add(c), w.mul(first).add(second));
+}
+
+// Giles 2010, "Approximating the erfinv function": single precision, in w = -ln(1 - x²), by the middle and the tails.
+const erfinvMiddle = [
+  2.81022636e-8, 3.43273939e-7, -3.5233877e-6, -4.39150654e-6, 2.1858087e-4, -1.25372503e-3, -4.17768164e-3,
+  0.246640727, 1.50140941,
+];
+const erfinvTail = [
+  -2.00214257e-4, 1.00950558e-4, 1.34934322e-3, -3.67342844e-3, 5.73950773e-3, -7.6224613e-3, 9.43887047e-3, 1.00167406,
+  2.83297682,
+];
+
+/** The inverse of erf on (-1, 1), to about 1e-6 relative. */
+export function erfinv(x: Tensor): Tensor {
+  const w = x.neg().log1p().add(x.log1p()).neg();
+  const middle = polynomial(w.sub(2.5), erfinvMiddle);
+  const tail = polynomial(w.sqrt().sub(3), erfinvTail);
+  return where(w.lt(5), middle, tail).mul(x);
+}
+
+/** Options of {@link truncNormal_}. */
+export interface TruncNormalOptions extends RandomOptions {
+  mean?: number;
+  std?: number;
+  /** Smallest value (default -2). */
+  a?: number;
+  /** Largest value (default 2). */
+  b?: number;
+}
+
+// The largest float32 below 1, since erfinv(1) is infinite.
+const almostOne = 1 - 2 ** -24;
+
+/** Fills from a normal distribution cut off at [a, b], by inverting its distribution function. */
+export function truncNormal_(tensor: Tensor, options: TruncNormalOptions = {}): Tensor {
+  const { mean = 0, std = 1, a = -2, b = 2 } = options;
+  return inPlace(tensor, () => {
+    const [low, high] = makeTensor([(a - mean) / std, (b - mean) / std])
+      .mul(Math.SQRT1_2)
+      .erf()
+      .unbind(0);
+    const u = tensor.uniform_(0, 1, random(options)).mul(high!.sub(low!)).add(low!);
+    const normal = erfinv(u.clamp({ min: -almostOne, max: almostOne }))
+      .mul(std * Math.SQRT2)
+      .add(mean);
+    tensor.copy_(normal.clamp({ min: a, max: b }));
+  });
+}

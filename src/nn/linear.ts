@@ -1,0 +1,41 @@
+/** y = x Wᵀ + b, with W [out, in] as in PyTorch. */
+import { empty, linear } from '../ops/index.js';
+import { countArg, optionsArg } from '../tensor/check.js';
+import type { Dtype } from '../tensor/dtype.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { kaimingUniform_, uniform_ } from './init.js';
+import { Module } from './module.js';
+import { parameter } from './parameter.js';
+
+/** Options of {@link Linear}. */
+export interface LinearOptions {
+  /** Whether there is a bias (default true). */
+  bias?: boolean;
+  dtype?: Dtype;
+}
+
+/** Affine map of the last dimension. Keys: `weight` [outFeatures, inFeatures], `bias` [outFeatures]. */
+export class Linear extends Module {
+  readonly inFeatures: number;
+  readonly outFeatures: number;
+  weight: Tensor;
+  bias: Tensor | undefined;
+
+  /** Initialised as in PyTorch: weight and bias uniform within ±1/sqrt(inFeatures). */
+  constructor(inFeatures: number, outFeatures: number, options: LinearOptions = {}) {
+    super();
+    const { bias = true, dtype = 'float32' } = optionsArg('Linear', options, ['bias', 'dtype']);
+    this.inFeatures = countArg('Linear', 'inFeatures', inFeatures);
+    this.outFeatures = countArg('Linear', 'outFeatures', outFeatures);
+    this.weight = parameter(empty([outFeatures, inFeatures], { dtype }));
+    if (inFeatures > 0) kaimingUniform_(this.weight, { a: Math.sqrt(5) });
+    if (!bias) return;
+    const bound = inFeatures > 0 ? 1 / Math.sqrt(inFeatures) : 0;
+    this.bias = parameter(uniform_(empty([outFeatures], { dtype }), -bound, bound));
+  }
+
+  /** @param x [..., inFeatures] @returns [..., outFeatures] */
+  override forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias);
+  }
+}

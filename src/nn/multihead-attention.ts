@@ -1,0 +1,191 @@
+/**
+ * Multi-head attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762):
+ *
+ *   head_i = softmax(Q_i K_iᵀ / sqrt(d)) V_i,  output = [head_1 … head_h] W_oᵀ + b_o
+ *
+ * 4·E² weights and 4·E biases when keys and values are E wide. Parameters, names and initialisation are PyTorch's, so
+ * that a state dict saved there loads here. Two things differ and are meant to: a boolean mask is **true where a key may
+ * be seen** (PyTorch's `MultiheadAttention`: true where it may not), as everywhere in fovea and in
+ * `scaledDotProductAttention`; and weights come per head unless their average is asked for.
+ */
+import { FoveaError } from '../errors.js';
+import { arange, attention, empty, linear } from '../ops/index.js';
+import { argumentError, countArg, optionsArg, probabilityArg } from '../tensor/check.js';
+import type { Dtype } from '../tensor/dtype.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { attentionWithWeights } from './attention-weights.js';
+import { xavierUniform_, zeros_ } from './init.js';
+import { Linear } from './linear.js';
+import { Module } from './module.js';
+import { parameter } from './parameter.js';
+
+/** Options of {@link MultiheadAttention}. */
+export interface MultiheadAttentionOptions {
+  /** Of the probabilities, in training (default 0). */
+  dropout?: number;
+  /** Whether projections have biases (default true). */
+  bias?: boolean;
+  /** Width of the keys (default embedDim). */
+  kdim?: number;
+  /** Width of the values (default embedDim). */
+  vdim?: number;
+  /** Whether inputs are [batch, length, width]; false (PyTorch's default) means [length, batch, width]. */
+  batchFirst?: boolean;
+  dtype?: Dtype;
+}
+
+/** Options of {@link MultiheadAttention.forward}. */
+export interface MultiheadAttentionForwardOptions {
+  /** [B, S]: true (or any number to add to the scores) where a key is real. */
+  keyPaddingMask?: Tensor;
+  /** [L, S], [B·h, L, S] or broadcastable to [B, h, L, S]: true where a query may see a key, or numbers to add. */
+  attnMask?: Tensor;
+  /** Whether to return the probabilities (PyTorch's default, true); false runs the fused kernel. */
+  needWeights?: boolean;
+  /** Whether to average the probabilities over heads (default false: per head). */
+  averageAttnWeights?: boolean;
+  /** Whether query i sees keys up to i, beside the masks. */
+  isCausal?: boolean;
+}
+
+/**
+ * Attention with input and output projections. Keys: `in_proj_weight` [3E, E] (or `q_proj_weight`, `k_proj_weight`,
+ * `v_proj_weight` where keys or values have another width), `in_proj_bias` [3E], `out_proj.weight`, `out_proj.bias`.
+ */
+export class MultiheadAttention extends Module {
+  readonly embedDim: number;
+  readonly numHeads: number;
+  readonly dropout: number;
+  readonly batchFirst: boolean;
+  inProjWeight: Tensor | undefined;
+  qProjWeight: Tensor | undefined;
+  kProjWeight: Tensor | undefined;
+  vProjWeight: Tensor | undefined;
+  inProjBias: Tensor | undefined;
+  outProj: Linear;
+
+  constructor(embedDim: number, numHeads: number, options: MultiheadAttentionOptions = {}) {
+    super();
+    const known = ['dropout', 'bias', 'kdim', 'vdim', 'batchFirst', 'dtype'] as const;
+    const checked = optionsArg('MultiheadAttention', options, known);
+    const {
+      dropout = 0,
+      bias = true,
+      kdim = embedDim,
+      vdim = embedDim,
+      batchFirst = false,
+      dtype = 'float32',
+    } = checked;
+    this.embedDim = countArg('MultiheadAttention', 'embedDim', embedDim, 1);
+    this.numHeads = countArg('MultiheadAttention', 'numHeads', numHeads, 1);
+    if (embedDim % numHeads !== 0) {
+      throw argumentError('MultiheadAttention', 'numHeads', `a divisor of embedDim (${embedDim})`, numHeads);
+    }
+    this.dropout = probabilityArg('MultiheadAttention', 'dropout', dropout);
+    this.batchFirst = batchFirst;
+    const weight = (rows: number, columns: number): Tensor =>
+      parameter(xavierUniform_(empty([rows, columns], { dtype })));
+    if (kdim === embedDim && vdim === embedDim) this.inProjWeight = weight(3 * embedDim, embedDim);
+    else {
+      this.qProjWeight = weight(embedDim, embedDim);
+      this.kProjWeight = weight(embedDim, kdim);
+      this.vProjWeight = weight(embedDim, vdim);
+    }
+    if (bias) this.inProjBias = parameter(zeros_(empty([3 * embedDim], { dtype })));
+    this.outProj = new Linear(embedDim, embedDim, { bias, dtype });
+    if (this.outProj.bias) zeros_(this.outProj.bias);
+  }
+
+  /**
+   * @param query [B, L, E] (`batchFirst`) or [L, B, E]
+   * @param key [B, S, kdim] or [S, B, kdim]
+   * @param value [B, S, vdim] or [S, B, vdim]
+   * @returns the output, of the query's shape, and the weights [B, h, L, S] ([B, L, S] when averaged)
+   */
+  override forward(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    options: MultiheadAttentionForwardOptions = {},
+  ): [output: Tensor, weights: Tensor | undefined] {
+    const known = ['keyPaddingMask', 'attnMask', 'needWeights', 'averageAttnWeights', 'isCausal'] as const;
+    const {
+      needWeights = true,
+      averageAttnWeights = false,
+      isCausal = false,
+      ...masks
+    } = optionsArg('MultiheadAttention', options, known);
+    if (query.rank !== 3) {
+      throw new FoveaError(
+        'FOVEA_SHAPE',
+        `MultiheadAttention: query must have 3 dimensions, but has shape [${query.shape}]`,
+      );
+    }
+    const [q, k, v] = this.#project(query, key, value);
+    const { mask, bias } = this.#masks(masks, q!.shape[0]!);
+    const dropoutP = this.training ? this.dropout : 0;
+    let output: Tensor;
+    let weights: Tensor | undefined;
+    if (needWeights) {
+      const visible = isCausal ? causalMask(q!.shape[2]!, k!.shape[2]!, mask) : mask;
+      ({ output, weights } = attentionWithWeights(q!, k!, v!, { mask: visible, bias, dropoutP }));
+      if (averageAttnWeights) weights = weights.mean(1);
+    } else {
+      output = attention(q!, k!, v!, { mask, bias, causal: isCausal ? 'topLeft' : false, dropoutP });
+    }
+    return [this.outProj.forward(this.#merge(output)), weights];
+  }
+
+  /** Projects to heads: [B, h, L, d] each. */
+  #project(...inputs: [Tensor, Tensor, Tensor]): Tensor[] {
+    const { embedDim: e, inProjBias } = this;
+    const separate = [this.qProjWeight, this.kProjWeight, this.vProjWeight];
+    const one = inputs.every((input) => input === inputs[0]);
+    if (this.inProjWeight && one) {
+      // Self-attention: one product instead of three.
+      return linear(inputs[0], this.inProjWeight, inProjBias)
+        .chunk(3, -1)
+        .map((x) => this.#split(x));
+    }
+    return inputs.map((input, i) => {
+      const weight = this.inProjWeight?.narrow(0, i * e, e) ?? separate[i]!;
+      return this.#split(linear(input, weight, inProjBias?.narrow(0, i * e, e)));
+    });
+  }
+
+  #split(x: Tensor): Tensor {
+    const [first, second] = x.shape;
+    const heads = x.reshape([first!, second!, this.numHeads, this.embedDim / this.numHeads]);
+    return heads.permute(this.batchFirst ? [0, 2, 1, 3] : [1, 2, 0, 3]);
+  }
+
+  #merge(x: Tensor): Tensor {
+    const [batch, , length] = x.shape;
+    const order = this.batchFirst ? [0, 2, 1, 3] : [2, 0, 1, 3];
+    const [first, second] = this.batchFirst ? [batch!, length!] : [length!, batch!];
+    return x.permute(order).reshape([first, second, this.embedDim]);
+  }
+
+  /** Both masks in the shape of the scores; boolean ones meet, numbers add. */
+  #masks(options: MultiheadAttentionForwardOptions, batch: number): { mask?: Tensor; bias?: Tensor } {
+    const { keyPaddingMask, attnMask } = options;
+    const parts: Tensor[] = [];
+    if (keyPaddingMask) parts.push(keyPaddingMask.reshape([batch, 1, 1, keyPaddingMask.shape.at(-1)!]));
+    if (attnMask) {
+      const [, n, m] = attnMask.shape;
+      parts.push(attnMask.rank === 3 ? attnMask.reshape([batch, this.numHeads, n!, m!]) : attnMask);
+    }
+    const masks = parts.filter((part) => part.dtype === 'bool');
+    const biases = parts.filter((part) => part.dtype !== 'bool');
+    return {
+      ...(masks.length ? { mask: masks.reduce((a, b) => a.logicalAnd(b)) } : {}),
+      ...(biases.length ? { bias: biases.reduce((a, b) => a.add(b)) } : {}),
+    };
+  }
+}
+
+/** Key j is visible to query i when j <= i, and where `mask` allows it. */
+function causalMask(n: number, m: number, mask: Tensor | undefined): Tensor {
+  const causal = arange(m).le(arange(n).unsqueeze(1));
+  return mask ? causal.logicalAnd(mask) : causal;
+}

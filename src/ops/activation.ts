@@ -1,0 +1,132 @@
+/** Activation functions. Their gradients are kernels of their own; `composed` forms serve higher-order gradients. */
+import { argumentError, numberArg, optionsArg } from '../tensor/check.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { castTo } from './cast.js';
+import { gt } from './compare.js';
+import { defineOp } from './define-op.js';
+import { abs, add, div, erf, exp, log1p, maximum, mul, neg, pow, sub } from './elementwise.js';
+import { kernels } from './kernels.gen.js';
+import { floating } from './promote.js';
+import { slice } from './shape.js';
+
+const reluOp = defineOp({
+  kernel: 'relu',
+  backwardKernels: ['reluBackward'],
+  saves: ['y'],
+  reference: ({ x }) => ({ y: maximum(x, 0) }),
+  gradient: ({ y }, { y: dy }) => ({ x: kernels.reluBackward({ y, dy }, {}).dx }),
+  composed: ({ y }, { y: dy }) => ({ x: mul(dy, castTo(gt(y, 0), dy.slot!.dtype)) }),
+});
+const sigmoidOp = defineOp({
+  kernel: 'sigmoid',
+  backwardKernels: ['sigmoidBackward'],
+  saves: ['y'],
+  reference: ({ x }) => ({ y: div(1, add(exp(neg(x)), 1)) }),
+  gradient: ({ y }, { y: dy }) => ({ x: kernels.sigmoidBackward({ y, dy }, {}).dx }),
+  composed: ({ y }, { y: dy }) => ({ x: mul(dy, mul(y, sub(1, y))) }),
+});
+const tanhOp = defineOp({
+  kernel: 'tanh',
+  backwardKernels: ['tanhBackward'],
+  saves: ['y'],
+  reference: ({ x }) => ({ y: sub(1, div(2, add(exp(mul(x, 2)), 1))) }),
+  gradient: ({ y }, { y: dy }) => ({ x: kernels.tanhBackward({ y, dy }, {}).dx }),
+  composed: ({ y }, { y: dy }) => ({ x: mul(dy, sub(1, mul(y, y))) }),
+});
+const geluOp = defineOp({
+  kernel: 'gelu',
+  backwardKernels: ['geluBackward'],
+  saves: ['x'],
+  reference: ({ x }) => ({ y: mul(mul(x, 0.5), add(erf(mul(x, Math.SQRT1_2)), 1)) }),
+  gradient: ({ x }, { y: dy }) => ({ x: kernels.geluBackward({ x, dy }, {}).dx }),
+});
+const geluTanhOp = defineOp({
+  kernel: 'geluTanh',
+  backwardKernels: ['geluTanhBackward'],
+  saves: ['x'],
+  reference({ x }) {
+    const inner = mul(add(x, mul(pow(x, 3), 0.044715)), Math.sqrt(2 / Math.PI));
+    return { y: mul(mul(x, 0.5), add(tanh(inner), 1)) };
+  },
+  gradient: ({ x }, { y: dy }) => ({ x: kernels.geluTanhBackward({ x, dy }, {}).dx }),
+});
+const siluOp = defineOp({
+  kernel: 'silu',
+  backwardKernels: ['siluBackward'],
+  saves: ['x'],
+  reference: ({ x }) => ({ y: mul(x, sigmoid(x)) }),
+  gradient: ({ x }, { y: dy }) => ({ x: kernels.siluBackward({ x, dy }, {}).dx }),
+});
+const softplusOp = defineOp({
+  kernel: 'softplus',
+  backwardKernels: ['softplusBackward'],
+  saves: ['x'],
+  // max(x, 0) + log(1 + e^-|bx|) / b never overflows; beyond the threshold the last term vanishes anyway
+  reference: ({ x }, { beta = 1 }) => ({ y: add(maximum(x, 0), div(log1p(exp(neg(abs(mul(x, beta))))), beta)) }),
+  gradient: ({ x }, { y: dy }, attrs) => ({ x: kernels.softplusBackward({ x, dy }, attrs).dx }),
+});
+
+/** max(x, 0) */
+export function relu(x: Tensor): Tensor {
+  return reluOp({ x }).y;
+}
+/** 1 / (1 + e^-x); integers give float32. */
+export function sigmoid(x: Tensor): Tensor {
+  return sigmoidOp({ x: floating(x, 'sigmoid') }).y;
+}
+/** The hyperbolic tangent; integers give float32. */
+export function tanh(x: Tensor): Tensor {
+  return tanhOp({ x: floating(x, 'tanh') }).y;
+}
+/** Options of `gelu`. */
+export interface GeluOptions {
+  /** 'none' (default): exact, through erf. 'tanh': the approximation that GPT-2 uses. */
+  approximate?: 'none' | 'tanh';
+}
+/** x Phi(x), Phi being the normal distribution function (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415). */
+export function gelu(x: Tensor, options?: GeluOptions): Tensor {
+  const { approximate = 'none' } = optionsArg('gelu', options, ['approximate']);
+  if (approximate === 'none') return geluOp({ x }).y;
+  if (approximate !== 'tanh') throw argumentError('gelu', 'approximate', "'none' or 'tanh'", approximate);
+  return geluTanhOp({ x }).y;
+}
+/** x sigmoid(x), also called swish. */
+export function silu(x: Tensor): Tensor {
+  return siluOp({ x }).y;
+}
+/** Options of `softplus`. */
+export interface SoftplusOptions {
+  /** Sharpness; default 1. */
+  beta?: number;
+  /** Where beta x exceeds this (default 20), the result is x. */
+  threshold?: number;
+}
+/** log(1 + e^(beta x)) / beta, a smooth relu. */
+export function softplus(x: Tensor, options?: SoftplusOptions): Tensor {
+  const { beta = 1, threshold = 20 } = optionsArg('softplus', options, ['beta', 'threshold']);
+  return softplusOp(
+    { x },
+    { beta: numberArg('softplus', 'beta', beta), threshold: numberArg('softplus', 'threshold', threshold) },
+  ).y;
+}
+/** log sigmoid(x), without overflow. */
+export function logSigmoid(x: Tensor): Tensor {
+  return neg(softplus(neg(x)));
+}
+/** Options of `leakyRelu`. */
+export interface LeakyReluOptions {
+  /** Default 0.01. */
+  negativeSlope?: number;
+}
+/** x where positive, else negativeSlope x. */
+export function leakyRelu(x: Tensor, options?: LeakyReluOptions): Tensor {
+  const { negativeSlope = 0.01 } = optionsArg('leakyRelu', options, ['negativeSlope']);
+  return sub(relu(x), mul(relu(neg(x)), numberArg('leakyRelu', 'negativeSlope', negativeSlope)));
+}
+/** The first half of axis `dim` times the sigmoid of the second (Dauphin et al. 2017, https://arxiv.org/abs/1612.08083). */
+export function glu(x: Tensor, dim = -1): Tensor {
+  const { shape } = slotOf(x, 'glu', 'x');
+  const n = shape.at(dim) ?? 0;
+  if (n % 2) throw argumentError('glu', 'dim', 'an axis of even size', n);
+  return mul(slice(x, dim, 0, n / 2), sigmoid(slice(x, dim, n / 2)));
+}

@@ -1,0 +1,74 @@
+/** Conversions between dtypes, and copies. */
+import { argumentError, deviceArg, dtypeArg } from '../tensor/check.js';
+import { dtypeNames, isDtype, type Dtype } from '../tensor/dtype.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { record } from '../autograd/node.js';
+import { kernels } from './kernels.gen.js';
+
+/** `x` itself if it has that dtype, else its conversion. */
+export function castTo(x: Tensor, code: number): Tensor {
+  const from = x.slot!.dtype;
+  if (from === code) return x;
+  const { y } = kernels.cast({ x }, { dtype: dtypeNames[code]! });
+  return code > 3 ? y : record('cast', [x], y, (dy) => [castTo(dy, from)]);
+}
+
+/**
+ * `x` converted to a dtype or moved to a device; `x` itself where nothing changes.
+ *
+ * Floats become integers by truncation, and bool by `x != 0`; NaN has no integer and gives an unspecified one.
+ *
+ * @throws FOVEA_DEVICE for a device that is not there
+ */
+export function to(x: Tensor, target: Dtype | 'cpu' | { dtype?: Dtype; device?: 'cpu' }): Tensor {
+  slotOf(x, 'to', 'x');
+  if (typeof target === 'string') {
+    if (isDtype(target)) return castTo(x, dtypeArg('to', target));
+    if (target === 'cpu') return x;
+    deviceArg('to', target);
+  }
+  if (target === null || typeof target !== 'object')
+    throw argumentError('to', 'target', 'a dtype, a device or { dtype, device }', target);
+  deviceArg('to', target.device);
+  return target.dtype === undefined ? x : castTo(x, dtypeArg('to', target.dtype));
+}
+
+/** `x` as float32. */
+export function float(x: Tensor): Tensor {
+  return to(x, 'float32');
+}
+/** `x` as float64. */
+export function double(x: Tensor): Tensor {
+  return to(x, 'float64');
+}
+/** `x` as float16. */
+export function half(x: Tensor): Tensor {
+  return to(x, 'float16');
+}
+/** `x` as bfloat16. */
+export function bfloat16(x: Tensor): Tensor {
+  return to(x, 'bfloat16');
+}
+/** `x` as int32. */
+export function int(x: Tensor): Tensor {
+  return to(x, 'int32');
+}
+/** `x` as int64. */
+export function long(x: Tensor): Tensor {
+  return to(x, 'int64');
+}
+/** `x` as bool: whether each element is not 0. */
+export function bool(x: Tensor): Tensor {
+  return to(x, 'bool');
+}
+
+/** A copy of `x` in dense memory of its own, attached to the graph. */
+export function clone(x: Tensor): Tensor {
+  return record('clone', [x], kernels.copy({ x }, {}).y, (dy) => [dy]);
+}
+
+/** `x` itself if its elements lie row-major without gaps, else a copy for which they do. */
+export function contiguous(x: Tensor): Tensor {
+  slotOf(x, 'contiguous', 'x');
+  return x.isContiguous() ? x : clone(x);
+}

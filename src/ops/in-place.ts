@@ -1,0 +1,181 @@
+/**
+ * Writes into the memory of a tensor. Every write counts up the storage's version, so that backward notices when a value
+ * that it saved was changed.
+ *
+ * Where gradients are recorded, the result of a write takes the tensor's place in the graph. Leaves that require
+ * gradients are refused, as in PyTorch, and so are tensors that share memory with views: those would keep a graph that
+ * no longer says how their values came about.
+ */
+import { FoveaError } from '../errors.js';
+import { numberArg, optionsArg } from '../tensor/check.js';
+import { isFloat } from '../tensor/dtype.js';
+import { isRecording } from '../tensor/modes.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { attach, wantsGradient, type Node } from '../autograd/node.js';
+import { expand } from './broadcast.js';
+import { castTo, clone } from './cast.js';
+import { add, div, mul, sub } from './elementwise.js';
+import { clamp, maskedFill, type ClampOptions } from './select.js';
+import { kernels } from './kernels.gen.js';
+import { forTarget, operandArg, withNumber } from './promote.js';
+import { fillRandom, type Generator } from './random.js';
+import { movedim, reshape } from './shape.js';
+
+function refuseLeaf(op: string, a: Tensor): void {
+  if (a.tracked && a.node === null)
+    throw new FoveaError(
+      'FOVEA_AUTOGRAD',
+      `${op}: a leaf that requires gradients cannot be changed in place while gradients are recorded; use noGrad(), or ${op.slice(0, -1)}()`,
+    );
+}
+
+/** Runs `write`, or where gradients flow, the recorded op, whose result takes the place of `a` in the graph. */
+function write(op: string, a: Tensor, operand: Tensor | undefined, plain: () => void, recorded: () => Tensor): Tensor {
+  if (!wantsGradient(a) && !wantsGradient(operand)) {
+    plain();
+    return a;
+  }
+  refuseLeaf(op, a);
+  const slot = slotOf(a, op, 'a');
+  if (slot.version !== null && slot.version.owners > 1)
+    throw new FoveaError(
+      'FOVEA_AUTOGRAD',
+      `${op}: the tensor shares memory with views, through which gradients would go wrong; use ${op.slice(0, -1)}(), or clone() first`,
+    );
+  const result = recorded();
+  kernels.copy_({ y: a, x: result }, {});
+  if (result.node) attach(a, result.node as Node, result.output);
+  return a;
+}
+
+/** Constants cut a tensor out of its graph; outside of noGrad that is more likely a mistake. */
+function overwrite(op: string, a: Tensor): void {
+  slotOf(a, op, 'x');
+  if (!a.tracked || !isRecording()) return;
+  refuseLeaf(op, a);
+  throw new FoveaError(
+    'FOVEA_AUTOGRAD',
+    `${op}: overwriting the result of ${a.node?.name} would lose its gradient; use noGrad(), or detach() first`,
+  );
+}
+
+type Arithmetic = 'add_' | 'sub_' | 'mul_' | 'div_';
+const functional = { add_: add, sub_: sub, mul_: mul, div_: div };
+
+function arithmetic(op: Arithmetic, a: Tensor, b: Tensor | number): Tensor {
+  const { dtype } = slotOf(a, op, 'a');
+  operandArg(op, 'b', b);
+  if (typeof b === 'number') {
+    const result = op === 'div_' && !isFloat(dtype) ? 0 : withNumber(dtype, b);
+    if (result !== dtype)
+      throw new FoveaError(
+        'FOVEA_DTYPE',
+        `${op}: a float32 result cannot be written into ${a.dtype}; use ${op.slice(0, -1)}()`,
+      );
+    return write(
+      op,
+      a,
+      undefined,
+      () => void kernels[op]({ a }, { scalar: b }),
+      () => functional[op](a, b),
+    );
+  }
+  const operand = forTarget(a, b, op);
+  return write(
+    op,
+    a,
+    operand,
+    () => void kernels[op]({ a, b: operand }, {}),
+    () => functional[op](a, operand),
+  );
+}
+
+/** a += b, in place; b broadcasts to a and is converted to its dtype. */
+export function add_(a: Tensor, b: Tensor | number): Tensor {
+  return arithmetic('add_', a, b);
+}
+/** a -= b, in place; b broadcasts to a and is converted to its dtype. */
+export function sub_(a: Tensor, b: Tensor | number): Tensor {
+  return arithmetic('sub_', a, b);
+}
+/** a *= b, in place; b broadcasts to a and is converted to its dtype. */
+export function mul_(a: Tensor, b: Tensor | number): Tensor {
+  return arithmetic('mul_', a, b);
+}
+/** a /= b, in place; b broadcasts to a and is converted to its dtype. Integers are refused. */
+export function div_(a: Tensor, b: Tensor | number): Tensor {
+  return arithmetic('div_', a, b);
+}
+
+/** Overwrites x with the values of `source`, which broadcasts and is converted. */
+export function copy_(x: Tensor, source: Tensor): Tensor {
+  const { dtype, shape } = slotOf(x, 'copy_', 'x');
+  slotOf(source, 'copy_', 'source');
+  const plain = (): void => void kernels.copy_({ y: x, x: source }, {});
+  return write('copy_', x, source, plain, () => clone(expand(castTo(source, dtype), shape)));
+}
+/** Overwrites x with zeros. */
+export function zero_(x: Tensor): Tensor {
+  return fill_(x, 0);
+}
+/** Overwrites x with one value. */
+export function fill_(x: Tensor, value: number | boolean): Tensor {
+  overwrite('fill_', x);
+  kernels.fill_({ x }, { value: numberArg('fill_', 'value', typeof value === 'boolean' ? Number(value) : value) });
+  return x;
+}
+/** Overwrites x where `mask` (bool, broadcast) is true. */
+export function maskedFill_(x: Tensor, mask: Tensor, value: number): Tensor {
+  const result = maskedFill(x, mask, value);
+  return write(
+    'maskedFill_',
+    x,
+    undefined,
+    () => void kernels.copy_({ y: x, x: result }, {}),
+    () => result,
+  );
+}
+/** Moves x into [min, max], in place. */
+export function clamp_(x: Tensor, options: ClampOptions): Tensor {
+  const result = clamp(x, options);
+  return write(
+    'clamp_',
+    x,
+    undefined,
+    () => void kernels.copy_({ y: x, x: result }, {}),
+    () => result,
+  );
+}
+/** Fills x with uniform random numbers from [low, high). */
+export function uniform_(x: Tensor, low = 0, high = 1, options?: { generator?: Generator }): Tensor {
+  const { generator } = optionsArg('uniform_', options, ['generator']);
+  overwrite('uniform_', x);
+  fillRandom('uniform_', x, low, high, generator);
+  return x;
+}
+/** Fills x with normal random numbers. */
+export function normal_(x: Tensor, mean = 0, std = 1, options?: { generator?: Generator }): Tensor {
+  const { generator } = optionsArg('normal_', options, ['generator']);
+  overwrite('normal_', x);
+  fillRandom('normal_', x, mean, std, generator);
+  return x;
+}
+/**
+ * Writes `values` to x[..., indices, ...] along axis 0: x[indices[i]] = values[i]. With `accumulate`, adds.
+ *
+ * @param indices a list of integers
+ * @param values [length of indices, ...rest of x]
+ */
+export function indexPut_(x: Tensor, indices: Tensor, values: Tensor, options?: { accumulate?: boolean }): Tensor {
+  const { accumulate = false } = optionsArg('indexPut_', options, ['accumulate']);
+  const { shape, dtype } = slotOf(x, 'indexPut_', 'x');
+  slotOf(indices, 'indexPut_', 'indices');
+  slotOf(values, 'indexPut_', 'values');
+  overwrite('indexPut_', x);
+  const rest = shape.slice(1);
+  const grown = expand(reshape(indices.detach(), [indices.size, ...rest.map(() => 1)]), [indices.size, ...rest]);
+  const last = (t: Tensor): Tensor => movedim(t, 0, -1);
+  const src = expand(castTo(values.detach(), dtype), [indices.size, ...rest]);
+  kernels[accumulate ? 'scatterAdd_' : 'scatter_']({ y: last(x.detach()), index: last(grown), src: last(src) }, {});
+  return x;
+}

@@ -1,0 +1,113 @@
+/** Every op, as a function; most are methods of Tensor too. */
+import './install.js';
+export * from './activation.js';
+export { attention, scaledDotProductAttention } from './attention.js';
+export type { AttentionOptions, AttentionOutput, ScaledDotProductAttentionOptions } from './attention.js';
+export { expand, expandAs } from './broadcast.js';
+export { bfloat16, bool, clone, contiguous, double, float, half, int, long, to } from './cast.js';
+export * from './compare.js';
+export {
+  arange,
+  empty,
+  emptyLike,
+  eye,
+  full,
+  fullLike,
+  linspace,
+  ones,
+  onesLike,
+  tensor,
+  zeros,
+  zerosLike,
+} from './creation.js';
+export type { FromDataOptions, TensorData, TensorOptions } from './creation.js';
+export { einsum } from './einsum.js';
+export {
+  abs,
+  add,
+  atan2,
+  ceil,
+  cos,
+  div,
+  erf,
+  exp,
+  expm1,
+  floor,
+  floorDivide,
+  lerp,
+  log,
+  log1p,
+  log2,
+  maximum,
+  minimum,
+  mul,
+  neg,
+  pow,
+  reciprocal,
+  remainder,
+  round,
+  rsqrt,
+  sign,
+  sin,
+  sqrt,
+  square,
+  sub,
+  trunc,
+} from './elementwise.js';
+
+export * from './in-place.js';
+export {
+  embedding,
+  flip,
+  gather,
+  indexSelect,
+  maskedSelect,
+  nonzero,
+  oneHot,
+  scatter,
+  scatterAdd,
+} from './indexing.js';
+export type { EmbeddingOptions } from './indexing.js';
+export * from './join.js';
+export * from './loss.js';
+export * from './matmul.js';
+export { layerNorm, rmsNorm } from './norm.js';
+export {
+  bernoulli,
+  defaultGenerator,
+  dropout,
+  Generator,
+  manualSeed,
+  multinomial,
+  rand,
+  randint,
+  randn,
+  randperm,
+} from './random.js';
+export type { DropoutOptions, GeneratorState, MultinomialOptions, RandomOptions } from './random.js';
+export * from './reduce.js';
+export { rope } from './rope.js';
+export type { RopeOptions } from './rope.js';
+export {
+  chunk,
+  diagonal,
+  flatten,
+  movedim,
+  narrow,
+  permute,
+  reshape,
+  select,
+  slice,
+  split,
+  squeeze,
+  t,
+  transpose,
+  unbind,
+  unflatten,
+  unsqueeze,
+  view,
+} from './shape.js';
+export { clamp, maskedFill, tril, triu, where } from './select.js';
+export type { ClampOptions } from './select.js';
+export * from './softmax.js';
+export * from './sorting.js';

@@ -1,0 +1,132 @@
+/** Products of matrices: c = alpha a b + beta bias, batched over the leading axes. Transposed views are not copied. */
+import { numberArg, optionsArg, shapeError } from '../tensor/check.js';
+import { slotOf, viewOf, type Tensor } from '../tensor/tensor.js';
+import { sizeOf } from '../tensor/layout.js';
+import { record } from '../autograd/node.js';
+import { sumOver, sumTo } from './broadcast.js';
+import { castTo } from './cast.js';
+import { defineOp, type DefinedOp } from './define-op.js';
+import { mul } from './elementwise.js';
+import { kernels } from './kernels.gen.js';
+import { resultType } from './promote.js';
+import { reshape, transpose, unsqueeze } from './shape.js';
+
+const swapped = (x: Tensor): Tensor => transpose(x, -2, -1);
+
+const matmulOp: DefinedOp<'matmul'> = defineOp({
+  kernel: 'matmul',
+  saves: ({ a, b }) => (a.tracked ? (b.tracked ? ['a', 'b'] : ['b']) : b.tracked ? ['a'] : []),
+  shapes: true,
+  // c = alpha a b + beta bias  =>  da = alpha dc b^T, db = alpha a^T dc, dbias = beta dc
+  gradient({ a, b }, { c: dc }, { alpha = 1, beta = 1 }, s, wants) {
+    const da = (): Tensor => matmulOp({ a: dc, b: swapped(b) }, { alpha }).c;
+    const db = (): Tensor => matmulOp({ a: swapped(a), b: dc }, { alpha }).c;
+    const dbias = wants.bias ? sumTo(dc, s.bias) : undefined;
+    return {
+      a: wants.a ? sumTo(da(), s.a) : undefined,
+      b: wants.b ? sumTo(db(), s.b) : undefined,
+      bias: dbias && (beta === 1 ? dbias : mul(dbias, beta)),
+    };
+  },
+});
+
+/**
+ * The matrix product, as PyTorch's: vectors count as a row on the left and a column on the right, and leading axes
+ * broadcast.
+ *
+ * @param a [..., m, k] or [k]
+ * @param b [..., k, n] or [k]
+ * @returns [..., m, n], without the axis of a vector
+ * @throws FOVEA_SHAPE if the inner sizes differ or an operand is 0-d
+ */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  const ra = slotOf(a, 'matmul', 'a').shape.length;
+  const rb = slotOf(b, 'matmul', 'b').shape.length;
+  if (ra === 0 || rb === 0)
+    throw shapeError('matmul', 'expected tensors with at least one axis, received a 0-d tensor; use mul()');
+  const code = a.slot!.dtype === b.slot!.dtype ? a.slot!.dtype : resultType([a, b]);
+  const x = castTo(ra === 1 ? unsqueeze(a, 0) : a, code);
+  const y = castTo(rb === 1 ? unsqueeze(b, 1) : b, code);
+  const c = product(x, y);
+  if (ra > 1 && rb > 1) return c;
+  const { shape } = c;
+  return reshape(
+    c,
+    shape.filter((_, i) => !(ra === 1 && i === shape.length - 2) && !(rb === 1 && i === shape.length - 1)),
+  );
+}
+
+/** One matrix on the right serves all rows of all batches: one product instead of many, and no sum over batches behind. */
+function product(a: Tensor, b: Tensor): Tensor {
+  const { shape } = a;
+  if (b.rank !== 2 || shape.length === 2 || !a.isContiguous()) return matmulOp({ a, b }).c;
+  const rows = reshape(a, [sizeOf(shape.slice(0, -1)), shape.at(-1)!]);
+  return reshape(matmulOp({ a: rows, b }).c, [...shape.slice(0, -1), b.shape[1]!]);
+}
+
+/** Factors of `addmm`. */
+export interface AddmmOptions {
+  alpha?: number;
+  beta?: number;
+}
+/** beta input + alpha a b, in one kernel. `input` broadcasts to [m, n]. */
+export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOptions): Tensor {
+  const { alpha = 1, beta = 1 } = optionsArg('addmm', options, ['alpha', 'beta']);
+  for (const [name, t] of [
+    ['input', input],
+    ['a', a],
+    ['b', b],
+  ] as const)
+    slotOf(t, 'addmm', name);
+  const code = resultType([input, a, b]);
+  let bias = castTo(input, code);
+  while (bias.rank < 2) bias = unsqueeze(bias, 0);
+  const attrs = { alpha: numberArg('addmm', 'alpha', alpha), beta: numberArg('addmm', 'beta', beta) };
+  return matmulOp({ a: castTo(a, code), b: castTo(b, code), bias }, attrs).c;
+}
+
+/**
+ * y = x weight^T + bias, over the last axis of `x`.
+ *
+ * @param x [..., k]
+ * @param weight [n, k]
+ * @param bias [n]
+ * @returns [..., n]
+ */
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+  const { shape } = slotOf(x, 'linear', 'x');
+  const w = slotOf(weight, 'linear', 'weight').shape;
+  if (bias) slotOf(bias, 'linear', 'bias');
+  if (shape.length === 0 || w.length !== 2 || shape.at(-1) !== w[1])
+    throw shapeError(
+      'linear',
+      `x [${shape.join(',')}] needs a weight [n,${shape.at(-1) ?? 1}], received [${w.join(',')}]`,
+    );
+  if (bias && (bias.rank !== 1 || bias.shape[0] !== w[0]))
+    throw shapeError(
+      'linear',
+      `the weight [${w.join(',')}] needs a bias [${w[0]}], received [${bias.shape.join(',')}]`,
+    );
+  const code = resultType(bias ? [x, weight, bias] : [x, weight]);
+  const rows = reshape(castTo(x, code), [sizeOf(shape.slice(0, -1)), w[1]!]);
+  const y = linearRows(rows, castTo(weight, code), bias ? castTo(bias, code) : undefined);
+  return shape.length === 2 ? y : reshape(y, [...shape.slice(0, -1), w[0]!]);
+}
+
+/** dW comes out as [n, k], as the weight lies in memory: through a transposed view it would need a copy. */
+function linearRows(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor {
+  const [n, k] = weight.shape as [number, number];
+  const [sn, sk] = weight.strides as [number, number];
+  const b = viewOf(weight, [k, n], [sk, sn]);
+  const row = bias && viewOf(bias, [1, n], [0, bias.strides[0]!]);
+  const { c } = kernels.matmul({ a: x, b, bias: row }, {});
+  b.dispose();
+  row?.dispose();
+  const wanted = [x, weight, bias].map((t) => t?.tracked === true);
+  const gradient = (dy: Tensor, [sx, sw]: readonly (Tensor | undefined)[]): (Tensor | undefined)[] => [
+    wanted[0] ? matmulOp({ a: dy, b: sw! }).c : undefined,
+    wanted[1] ? matmulOp({ a: swapped(dy), b: sx! }).c : undefined,
+    wanted[2] ? sumOver(dy, [0]) : undefined,
+  ];
+  return record('linear', [x, weight, bias], c, gradient, [wanted[1] ? x : undefined, wanted[0] ? weight : undefined]);
+}

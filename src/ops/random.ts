@@ -1,0 +1,217 @@
+/**
+ * Random numbers from Philox counters (native/core/random.h). Every op reserves its counters from a generator when it is
+ * called, so that results depend on neither timing, threads nor device.
+ */
+import {
+  argumentError,
+  countArg,
+  integerArg,
+  numberArg,
+  optionsArg,
+  probabilityArg,
+  shapeArg,
+  shapeError,
+} from '../tensor/check.js';
+import { Code, isFloat } from '../tensor/dtype.js';
+import { sizeOf, type Shape } from '../tensor/layout.js';
+import { allocate, slotOf, type Tensor } from '../tensor/tensor.js';
+import { castTo } from './cast.js';
+import { lt } from './compare.js';
+import { asAsked, creationDtype, filled, type TensorOptions } from './creation.js';
+import { defineOp, type DefinedOp } from './define-op.js';
+import { mul } from './elementwise.js';
+import { kernels } from './kernels.gen.js';
+import { reshape } from './shape.js';
+
+/** Everything that the next numbers of a generator depend on. */
+export interface GeneratorState {
+  seed: number;
+  /** Blocks of four random words that were used. */
+  offset: number;
+}
+
+/** PyTorch's default seed. */
+const defaultSeed = 67280421310721;
+const maxOffset = 2 ** 53;
+
+/** A source of random numbers, independent of all others. */
+export class Generator {
+  private state: GeneratorState;
+
+  /** @param seed a whole number from 0 to 2^53 - 1 */
+  constructor(seed: number = defaultSeed) {
+    this.state = { seed: countArg('Generator', 'seed', seed), offset: 0 };
+  }
+  get seed(): number {
+    return this.state.seed;
+  }
+  get offset(): number {
+    return this.state.offset;
+  }
+  /** Starts anew from a seed. */
+  manualSeed(seed: number): this {
+    this.state = { seed: countArg('manualSeed', 'seed', seed), offset: 0 };
+    return this;
+  }
+  /** What `setState` takes to go on from here. */
+  getState(): GeneratorState {
+    return { ...this.state };
+  }
+  /** Goes on from where `getState` was called. */
+  setState(state: GeneratorState): this {
+    this.state = {
+      seed: countArg('setState', 'seed', state?.seed),
+      offset: countArg('setState', 'offset', state.offset),
+    };
+    return this;
+  }
+  /** Takes the blocks that `count` random words need; gives their first and the seed. Internal. */
+  reserve(count: number): { seed: number; offset: number } {
+    const { seed, offset } = this.state;
+    // Beyond 2^53 counters are no longer exact; the next seed has fresh ones.
+    const next = offset + Math.ceil(count / 4);
+    this.state = next < maxOffset ? { seed, offset: next } : { seed: seed + 1, offset: 0 };
+    return { seed, offset };
+  }
+}
+
+const shared = new Generator();
+/** The generator of all ops that are given none. */
+export function defaultGenerator(): Generator {
+  return shared;
+}
+/** Seeds the default generator, and returns it. */
+export function manualSeed(seed: number): Generator {
+  return shared.manualSeed(seed);
+}
+
+/** Options of random ops. */
+export interface RandomOptions extends TensorOptions {
+  /** Where the numbers come from; default: the one that `manualSeed` seeds. */
+  generator?: Generator;
+}
+const optionNames = ['dtype', 'device', 'requiresGrad', 'generator'] as const;
+
+function source(op: string, generator: Generator | undefined): Generator {
+  if (generator === undefined) return shared;
+  if (!(generator instanceof Generator)) throw argumentError(op, 'generator', 'a Generator', generator);
+  return generator;
+}
+
+/** Numbers from the uniform distribution on [0, 1). */
+export function rand(shape: Shape, options?: RandomOptions): Tensor {
+  const given = optionsArg('rand', options, optionNames);
+  const x = allocate(shapeArg('rand', shape), creationDtype('rand', given));
+  kernels.uniform_({ x }, { ...source('rand', given.generator).reserve(x.size), low: 0, high: 1 });
+  return asAsked(x, given);
+}
+/** Numbers from the normal distribution with mean 0 and deviation 1. */
+export function randn(shape: Shape, options?: RandomOptions): Tensor {
+  const given = optionsArg('randn', options, optionNames);
+  const x = allocate(shapeArg('randn', shape), creationDtype('randn', given));
+  kernels.normal_({ x }, { ...source('randn', given.generator).reserve(x.size), mean: 0, std: 1 });
+  return asAsked(x, given);
+}
+/** Whole numbers from `low` up to but without `high`; int64 unless a dtype is given. */
+export function randint(low: number, high: number, shape: Shape, options?: RandomOptions): Tensor {
+  const given = optionsArg('randint', options, optionNames);
+  integerArg('randint', 'low', low);
+  if (integerArg('randint', 'high', high) <= low)
+    throw argumentError('randint', 'high', `an integer above low = ${low}`, high);
+  const x = allocate(shapeArg('randint', shape), creationDtype('randint', given, Code.int64));
+  kernels.randint_({ x }, { ...source('randint', given.generator).reserve(x.size), low, high });
+  return asAsked(x, given);
+}
+/** The numbers from 0 to n - 1 in random order; int64 unless a dtype is given. */
+export function randperm(n: number, options?: RandomOptions): Tensor {
+  const given = optionsArg('randperm', options, optionNames);
+  const keys = allocate([countArg('randperm', 'n', n)], Code.float64);
+  kernels.uniform_({ x: keys }, { ...source('randperm', given.generator).reserve(2 * n), low: 0, high: 1 });
+  const { values, indices } = kernels.sort({ x: keys }, {});
+  values.dispose();
+  keys.dispose();
+  return asAsked(castTo(indices, creationDtype('randperm', given, Code.int64)), given);
+}
+/** 1 with the probability that `x` gives for each element, else 0, in the dtype of `x`. */
+export function bernoulli(x: Tensor, options?: { generator?: Generator }): Tensor {
+  const { generator } = optionsArg('bernoulli', options, ['generator']);
+  const { shape, dtype } = slotOf(x, 'bernoulli', 'x');
+  return castTo(lt(rand(shape, { generator: source('bernoulli', generator) }), x.detach()), dtype);
+}
+
+const dropoutOp: DefinedOp<'dropout'> = defineOp({
+  kernel: 'dropout',
+  saves: [],
+  // the same counters give the same elements
+  gradient: (_, { y: dy }, attrs) => ({ x: dropoutOp({ x: dy }, attrs).y }),
+});
+/** Internal: dropout with given counters, as the reference of attention needs it. */
+export function dropoutAt(x: Tensor, p: number, seed: number, offset: number): Tensor {
+  return dropoutOp({ x }, { p, seed, offset }).y;
+}
+
+/** Options of `dropout`. */
+export interface DropoutOptions {
+  /** The probability of an element to become 0; default 0.5. */
+  p?: number;
+  /** Without training (default true) nothing is dropped. */
+  training?: boolean;
+  generator?: Generator;
+}
+/** Zeros elements at random and divides the others by 1 - p (Srivastava et al. 2014). */
+export function dropout(x: Tensor, options?: DropoutOptions): Tensor {
+  const { p = 0.5, training = true, generator } = optionsArg('dropout', options, ['p', 'training', 'generator']);
+  slotOf(x, 'dropout', 'x');
+  probabilityArg('dropout', 'p', p);
+  const from = source('dropout', generator);
+  if (!training || p === 0) return x;
+  if (p === 1) return mul(x, filled('dropout', [], 0, x.slot!.dtype));
+  return dropoutOp({ x }, { p, ...from.reserve(x.size) }).y;
+}
+
+/** Options of `multinomial`. */
+export interface MultinomialOptions {
+  /** Whether a class may be drawn twice; default false. */
+  replacement?: boolean;
+  generator?: Generator;
+}
+/**
+ * Draws `numSamples` classes with probabilities in proportion to `probs`.
+ *
+ * @param probs [n] or [b, n], at least 0, with a positive sum per row
+ * @returns int64 [numSamples] or [b, numSamples]
+ * @throws rejects with FOVEA_ARGUMENT for negative or NaN weights, or fewer positive ones than samples
+ */
+export function multinomial(probs: Tensor, numSamples: number, options?: MultinomialOptions): Tensor {
+  const { replacement = false, generator } = optionsArg('multinomial', options, ['replacement', 'generator']);
+  const { shape, dtype } = slotOf(probs, 'multinomial', 'probs');
+  if (shape.length < 1 || shape.length > 2)
+    throw shapeError('multinomial', `expected probs [n] or [b,n], received [${shape.join(',')}]`);
+  countArg('multinomial', 'numSamples', numSamples, 1);
+  const n = shape.at(-1)!;
+  if (!replacement && numSamples > n)
+    throw argumentError('multinomial', 'numSamples', `at most ${n} without replacement`, numSamples);
+  const from = isFloat(dtype) ? probs : castTo(probs, Code.float32);
+  const rows = shape.length === 1 ? reshape(from, [1, n]) : from;
+  const words = sizeOf(rows.shape) + rows.shape[0]! * numSamples;
+  const { ids } = kernels.multinomial(
+    { probs: rows },
+    { numSamples, replacement, ...source('multinomial', generator).reserve(words) },
+  );
+  return shape.length === 1 ? reshape(ids, [numSamples]) : ids;
+}
+
+/** Internal: fills in place with uniform or normal numbers; see in-place.ts. */
+export function fillRandom(
+  kind: 'uniform_' | 'normal_',
+  x: Tensor,
+  first: number,
+  second: number,
+  generator: Generator | undefined,
+): void {
+  numberArg(kind, 'first', first);
+  numberArg(kind, 'second', second);
+  const counters = source(kind, generator).reserve(x.size);
+  if (kind === 'uniform_') kernels.uniform_({ x }, { ...counters, low: first, high: second });
+  else kernels.normal_({ x }, { ...counters, mean: first, std: second });
+}

@@ -1,0 +1,92 @@
+/** Elements chosen by a condition, a range or their place: no arithmetic. */
+import { argumentError, integerArg, numberArg, optionsArg } from '../tensor/check.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { sumTo } from './broadcast.js';
+import { castTo } from './cast.js';
+import { ge, le, logicalAnd } from './compare.js';
+import { defineOp, type DefinedOp } from './define-op.js';
+import { kernels } from './kernels.gen.js';
+import { operandArg, withNumber, withTensor } from './promote.js';
+
+const whereOp = defineOp({
+  kernel: 'where',
+  saves: ['condition'],
+  shapes: true,
+  gradient: ({ condition }, { c: dc }, _, s, wants) => ({
+    a: wants.a ? sumTo(where(condition, dc, 0), s.a) : undefined,
+    b: wants.b ? sumTo(where(condition, 0, dc), s.b) : undefined,
+  }),
+});
+
+/**
+ * a where `condition`, else b; all three broadcast.
+ *
+ * @param condition bool
+ * @throws FOVEA_DTYPE if the condition is not bool
+ */
+export function where(condition: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
+  slotOf(condition, 'where', 'condition');
+  operandArg('where', 'a', a);
+  operandArg('where', 'b', b);
+  if (typeof a === 'number') {
+    if (typeof b === 'number') return choose(condition, a, b);
+    const code = withNumber(b.slot!.dtype, a);
+    return whereOp({ condition, b: castTo(b, code) }, { scalarA: a }).c;
+  }
+  if (typeof b === 'number') {
+    const code = withNumber(a.slot!.dtype, b);
+    return whereOp({ condition, a: castTo(a, code) }, { scalarB: b }).c;
+  }
+  const code = withTensor(a, b);
+  return whereOp({ condition, a: castTo(a, code), b: castTo(b, code) }).c;
+}
+/** Two numbers have no tensor to take their dtype from: float32. */
+function choose(condition: Tensor, a: number, b: number): Tensor {
+  const ones = castTo(condition, 0);
+  return whereOp({ condition, b: whereOp({ condition, a: ones }, { scalarB: b }).c }, { scalarA: a }).c;
+}
+
+/** x with `value` where `mask` is true; the mask broadcasts. */
+export function maskedFill(x: Tensor, mask: Tensor, value: Tensor | number): Tensor {
+  const { dtype } = slotOf(x, 'maskedFill', 'x');
+  operandArg('maskedFill', 'value', value);
+  return castTo(where(mask, value, x), dtype);
+}
+
+const clampOp = defineOp({
+  kernel: 'clamp',
+  backwardKernels: ['clampBackward'],
+  saves: ['x'],
+  gradient: ({ x }, { y: dy }, attrs) => ({ x: kernels.clampBackward({ x, dy }, attrs).dx }),
+  composed({ x }, { y: dy }, { min = -Infinity, max = Infinity }) {
+    return { x: where(logicalAnd(ge(x, min), le(x, max)), dy, 0) };
+  },
+});
+
+/** Bounds of `clamp`. */
+export interface ClampOptions {
+  min?: number;
+  max?: number;
+}
+/** x moved into [min, max]; NaN stays NaN. */
+export function clamp(x: Tensor, options: ClampOptions): Tensor {
+  const { min, max } = optionsArg('clamp', options, ['min', 'max']);
+  if (min === undefined && max === undefined) throw argumentError('clamp', 'options', 'min, max or both', options);
+  if (min !== undefined) numberArg('clamp', 'min', min);
+  if (max !== undefined) numberArg('clamp', 'max', max);
+  return clampOp({ x }, { min, max }).y;
+}
+
+const triangleOp: DefinedOp<'triangle'> = defineOp({
+  kernel: 'triangle',
+  saves: [],
+  gradient: (_, { y: dy }, attrs) => ({ x: triangleOp({ x: dy }, attrs).y }),
+});
+/** x[..., m, n] with zeros above the given diagonal (0: the main one, positive: above it). */
+export function tril(x: Tensor, diagonal = 0): Tensor {
+  return triangleOp({ x }, { diagonal: integerArg('tril', 'diagonal', diagonal), upper: false }).y;
+}
+/** x[..., m, n] with zeros below the given diagonal (0: the main one, positive: above it). */
+export function triu(x: Tensor, diagonal = 0): Tensor {
+  return triangleOp({ x }, { diagonal: integerArg('triu', 'diagonal', diagonal), upper: true }).y;
+}

@@ -1,0 +1,129 @@
+/** What optimizers share: groups of parameters with options of their own, state per parameter, state dicts. */
+import { noGrad } from '../autograd/backward.js';
+import { FoveaError } from '../errors.js';
+import { zeroGrad } from '../nn/module.js';
+import { zerosLike } from '../ops/index.js';
+import { argumentError, optionsArg } from '../tensor/check.js';
+import { isTensor, type Tensor } from '../tensor/tensor.js';
+import { keep, tidy } from '../tensor/tidy.js';
+
+/** Parameters with the options that hold for them. */
+export type ParamGroup<O extends object> = { params: Tensor[] } & O;
+/** A group as given: options that it leaves out are the optimizer's. */
+export type ParamGroupInput<O extends object> = { params: Iterable<Tensor> } & Partial<O>;
+/** Parameters, or groups of them. */
+export type Params<O extends object> = Iterable<Tensor> | Iterable<ParamGroupInput<O>>;
+
+/** What an optimizer remembers of one parameter: tensors of its shape, and counts. */
+export type ParamState = Record<string, Tensor | number>;
+
+/** An optimizer's state; parameters are numbered in the order of the groups, as in PyTorch. */
+export interface OptimizerStateDict<O extends object> {
+  state: Record<number, ParamState>;
+  paramGroups: (O & { params: number[] })[];
+}
+
+/** Base class. `lr` can be changed between steps, in `paramGroups` or by a scheduler. */
+export abstract class Optimizer<O extends { lr: number }> {
+  readonly paramGroups: ParamGroup<O>[];
+  readonly state: Map<Tensor, ParamState> = new Map();
+
+  protected constructor(name: string, params: Params<O>, defaults: O) {
+    const items: unknown[] = [...params];
+    const groups = (items.every((item) => isTensor(item)) ? [{ params: items }] : items) as ParamGroupInput<O>[];
+    const known = ['params', ...Object.keys(defaults)] as (keyof ParamGroupInput<O> & string)[];
+    this.paramGroups = groups.map((group, i) => {
+      const checked = optionsArg(`${name}: group ${i}`, group, known);
+      if (checked.params === undefined) throw argumentError(name, `params[${i}]`, 'a Tensor or { params, … }', group);
+      return { ...defaults, ...checked, params: [...checked.params] };
+    });
+    this.#check(name);
+  }
+
+  #check(name: string): void {
+    const all = this.paramGroups.flatMap(({ params }) => params);
+    if (all.length === 0) throw argumentError(name, 'params', 'at least one parameter', []);
+    if (new Set(all).size !== all.length) throw argumentError(name, 'params', 'each parameter once', 'a repeated one');
+    const computed = all.find((tensor) => !isTensor(tensor) || !tensor.isLeaf);
+    if (computed !== undefined)
+      throw argumentError(name, 'params', 'leaf tensors', computed, 'pass module.parameters()');
+  }
+
+  /** Changes the parameters by their gradients; those without a gradient stay. Returns before the work is done. */
+  step(): void {
+    noGrad(() => tidy(() => this.paramGroups.forEach((group) => this.update(group))));
+  }
+
+  /** One step for one group. */
+  protected abstract update(group: ParamGroup<O>): void;
+
+  /** Frees the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const { params } of this.paramGroups) zeroGrad(params);
+  }
+
+  /** A zero tensor of the parameter's shape that outlives the step, in the precision that sums need. */
+  protected zeros(tensor: Tensor): Tensor {
+    return keep(zerosLike(tensor, { dtype: tensor.dtype === 'float64' ? 'float64' : 'float32' }));
+  }
+
+  /** The state, with the tensors themselves; numbers of parameters stand for them. */
+  stateDict(): OptimizerStateDict<O> {
+    const numbers = new Map(this.paramGroups.flatMap(({ params }) => params).map((tensor, i) => [tensor, i]));
+    const state: Record<number, ParamState> = {};
+    for (const [tensor, entry] of this.state) state[numbers.get(tensor)!] = { ...entry };
+    const paramGroups = this.paramGroups.map((group) => ({
+      ...group,
+      params: group.params.map((p) => numbers.get(p)!),
+    }));
+    return { state, paramGroups };
+  }
+
+  /**
+   * Takes over a state: copies its tensors and the options of its groups.
+   *
+   * @throws FOVEA_ARGUMENT if it is of other groups, FOVEA_SHAPE if a tensor is of another parameter
+   */
+  loadStateDict(dict: OptimizerStateDict<O>): void {
+    const sizes = (groups: readonly { params: readonly unknown[] }[]): string =>
+      groups.map(({ params }) => params.length).join(', ');
+    if (sizes(dict.paramGroups) !== sizes(this.paramGroups)) {
+      const expected = `groups of ${sizes(this.paramGroups)} parameters`;
+      throw argumentError('loadStateDict', 'paramGroups', expected, `groups of ${sizes(dict.paramGroups)}`);
+    }
+    const all = this.paramGroups.flatMap(({ params }) => params);
+    for (const [number, entry] of Object.entries(dict.state)) {
+      const tensor = all[Number(number)];
+      if (!tensor) throw argumentError('loadStateDict', 'state', `numbers below ${all.length}`, number);
+      for (const [name, value] of Object.entries(entry)) {
+        if (typeof value === 'number' || String(value.shape) === String(tensor.shape)) continue;
+        throw new FoveaError(
+          'FOVEA_SHAPE',
+          `loadStateDict: ${name} of parameter ${number} has shape [${value.shape}], expected [${tensor.shape}]`,
+        );
+      }
+    }
+    this.dispose();
+    for (const [number, entry] of Object.entries(dict.state)) {
+      const copied = Object.entries(entry).map(([name, value]) => [
+        name,
+        typeof value === 'number' ? value : keep(value.clone()),
+      ]);
+      this.state.set(all[Number(number)]!, Object.fromEntries(copied) as ParamState);
+    }
+    for (const [i, group] of dict.paramGroups.entries())
+      Object.assign(this.paramGroups[i]!, group, { params: this.paramGroups[i]!.params });
+  }
+
+  /** Frees the state at once. */
+  dispose(): void {
+    for (const entry of this.state.values()) {
+      for (const value of Object.values(entry)) if (typeof value !== 'number') value.dispose();
+    }
+    this.state.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

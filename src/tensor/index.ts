@@ -1,0 +1,21 @@
+/** The tensor, its lifetime and its memory. */
+export { isTensor, Tensor } from './tensor.js';
+export type { GradHook, GradNode, Nested } from './tensor.js';
+export type { Dtype, HalfArray, HostArray, HostArrays } from './dtype.js';
+export type { Shape } from './layout.js';
+export { strict } from './modes.js';
+export { keep, tidy } from './tidy.js';
+export {
+  adopt,
+  devices,
+  emptyCache,
+  info,
+  memory,
+  releaseShared,
+  resetPeakMemory,
+  setMemoryLimit,
+  share,
+  synchronize,
+  synchronizeSync,
+} from './memory.js';
+export type { DeviceInfo, DeviceMemory, MemoryReport, SharedTensor } from './memory.js';

@@ -1,0 +1,117 @@
+/** Memory, devices, and waiting for the stream. */
+import { native, type NativeInfo } from '../addon.js';
+import { argumentError } from './check.js';
+import { dtypeNames, type Dtype } from './dtype.js';
+import { slotOf, Tensor } from './tensor.js';
+import { Slot } from './slot.js';
+
+/** Memory of one device, in bytes. */
+export interface DeviceMemory {
+  /** In tensors that are alive. */
+  live: number;
+  /** Held by the allocator for reuse. */
+  cached: number;
+  /** The most that was live at once since the start or `resetPeakMemory()`. */
+  peak: number;
+  /** Of mapped files, which the system may drop and read again. */
+  mapped: number;
+  /** The cap; see `setMemoryLimit`. */
+  limit: number;
+}
+/** What `memory()` reports. */
+export interface MemoryReport extends DeviceMemory {
+  /** Native handles in use, a count. */
+  tensors: number;
+  devices: { cpu: DeviceMemory };
+}
+
+/** How much memory tensors take. Dropped tensors count until the garbage collector has noticed; see `tidy`. */
+export function memory(): MemoryReport {
+  const m = native.memory();
+  const cpu: DeviceMemory = {
+    live: m.liveBytes,
+    cached: m.reservedBytes - m.liveBytes,
+    peak: m.peakBytes,
+    mapped: m.mappedBytes,
+    limit: m.limitBytes,
+  };
+  return { ...cpu, tensors: m.liveTensors, devices: { cpu } };
+}
+
+/** Starts `memory().peak` anew. */
+export function resetPeakMemory(): void {
+  native.resetPeak();
+}
+
+/** Gives memory that is cached for reuse back to the system. */
+export function emptyCache(): void {
+  native.trim();
+}
+
+/**
+ * Caps the memory of the process's tensors. Where an op would exceed it, garbage is collected and caches are emptied
+ * first; then it throws FOVEA_OUT_OF_MEMORY.
+ */
+export function setMemoryLimit(bytes: number): void {
+  if (typeof bytes !== 'number' || !(bytes > 0))
+    throw argumentError('setMemoryLimit', 'bytes', 'a positive number', bytes);
+  native.setLimit(bytes);
+}
+
+/** Resolves when everything queued so far has run. */
+export function synchronize(): Promise<void> {
+  return native.synchronize();
+}
+/** Blocks until everything queued so far has run. */
+export function synchronizeSync(): void {
+  native.synchronizeNow();
+}
+
+/** A device, and why it cannot be used if it cannot. */
+export interface DeviceInfo {
+  name: string;
+  available: boolean;
+  reason?: string;
+}
+/** The devices that this build knows, and why those that cannot be used cannot. */
+export function devices(): DeviceInfo[] {
+  return [
+    { name: 'cpu', available: true },
+    { name: 'cuda', available: false, reason: 'this version has no CUDA kernels' },
+  ];
+}
+
+/** Version, instruction set, threads and limits of the native half. */
+export function info(): NativeInfo {
+  return native.info();
+}
+
+/** A tensor on its way to another thread of the process: structured-cloneable, for one or more `adopt` calls. */
+export interface SharedTensor {
+  readonly token: readonly number[];
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+}
+
+/** Copies `x` to storage of the whole process; resolves to what `adopt` takes in any of its threads. */
+export async function share(x: Tensor): Promise<SharedTensor> {
+  const slot = slotOf(x, 'share', 'x');
+  const { dtype, shape } = slot;
+  return { token: await native.share(slot.id), dtype: dtypeNames[dtype]!, shape: [...shape] };
+}
+
+/** The tensor that `share` sent, on the same storage. Writes in place are seen by all who adopted it. */
+export function adopt(shared: SharedTensor): Tensor {
+  const code = dtypeNames.indexOf(shared?.dtype);
+  if (code < 0 || !Array.isArray(shared.token))
+    throw argumentError('adopt', 'shared', 'what share() resolved to', shared);
+  const slot = new Slot(code);
+  slot.id = native.adopt(slot, shared.token as number[]);
+  return new Tensor(slot);
+}
+
+/** Lets go of the process-wide copy; tensors that were adopted keep it alive. */
+export function releaseShared(shared: SharedTensor): void {
+  if (!Array.isArray(shared?.token)) throw argumentError('releaseShared', 'shared', 'what share() resolved to', shared);
+  native.releaseShared(shared.token as number[]);
+}

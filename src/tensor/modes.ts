@@ -1,0 +1,109 @@
+/**
+ * What is in force while a function runs: whether the tape records, which scope owns new tensors, whether fallbacks are
+ * errors. A mode follows asynchronous work through AsyncLocalStorage, so that one request's mode never reaches another's.
+ *
+ * Reading the mode must cost nanoseconds, since every op does. While all functions under a mode are synchronous, a plain
+ * variable says what is in force; AsyncLocalStorage is asked only while some function under a mode has returned a
+ * promise that is still pending.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { Tensor } from './tensor.js';
+
+/** Tensors made while a function runs under `tidy`. */
+export class Scope {
+  made: Tensor[] = [];
+  /** Work that outlives its scope must not fill a list that nobody will empty: it goes to the scope around. */
+  closed = false;
+  readonly outer: Scope | null;
+  constructor(outer: Scope | null) {
+    this.outer = outer;
+  }
+}
+
+export interface Mode {
+  /** Whether ops on tensors that require gradients are recorded. */
+  readonly recording: boolean;
+  readonly scope: Scope | null;
+  /** Whether an op without a kernel throws instead of running its reference. */
+  readonly strict: boolean;
+}
+
+const root: Mode = { recording: true, scope: null, strict: false };
+const storage = new AsyncLocalStorage<Mode>();
+let current: Mode = root;
+let pending = 0;
+
+/** The mode in force. */
+export function activeMode(): Mode {
+  return pending === 0 ? current : (storage.getStore() ?? root);
+}
+
+/** Whether ops are recorded for backward. */
+export function isRecording(): boolean {
+  return activeMode().recording;
+}
+
+/** The innermost scope that is still open. */
+export function activeScope(): Scope | null {
+  let { scope } = activeMode();
+  while (scope !== null && scope.closed) scope = scope.outer;
+  return scope;
+}
+
+/** Whether `value` is a promise, also of another realm. */
+export function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return value !== null && typeof value === 'object' && typeof (value as { then?: unknown }).then === 'function';
+}
+
+/**
+ * Runs `fn` under the active mode with `change` applied, until it returns or, if it returns a promise, until that
+ * settles. `finish` is called then, with the result or without one if it threw; what it returns takes its place.
+ */
+export function runUnder<T>(change: Partial<Mode>, fn: () => T, finish?: (result: unknown, threw: boolean) => void): T {
+  const before = current;
+  const mode = { ...activeMode(), ...change };
+  let result: T;
+  current = mode;
+  try {
+    result = storage.run(mode, fn);
+  } catch (error) {
+    finish?.(undefined, true);
+    throw error;
+  } finally {
+    current = before;
+  }
+  if (!isThenable(result)) {
+    finish?.(result, false);
+    return result;
+  }
+  pending++;
+  return settle(result, finish) as T;
+}
+
+async function settle(
+  result: PromiseLike<unknown>,
+  finish?: (result: unknown, threw: boolean) => void,
+): Promise<unknown> {
+  let value: unknown;
+  try {
+    value = await result;
+  } catch (error) {
+    finish?.(undefined, true);
+    throw error;
+  } finally {
+    pending--;
+  }
+  finish?.(value, false);
+  return value;
+}
+
+/**
+ * Ops whose kernel is missing on a device run their reference, a composition of other ops, which is right but slow.
+ * Inside `strict` they throw instead.
+ *
+ * @param fn a synchronous or asynchronous function
+ * @returns what `fn` returns
+ */
+export function strict<T>(fn: () => T): T {
+  return runUnder({ strict: true }, fn);
+}

@@ -1,0 +1,69 @@
+/** What owns a native handle, shared between the tensor that a user holds and the tape. */
+import { native, scratch } from '../addon.js';
+import type { Shape } from './layout.js';
+
+/** Counts writes in place to a storage, which all its views share. */
+export class Version {
+  count = 0;
+  /** Live slots on this storage. */
+  owners = 1;
+}
+
+/**
+ * Owns one native handle. `users` counts the tensors and the tape's nodes that hold it; at zero the handle is freed at
+ * once. The native side keeps a weak reference to this object, so that dropping it without `dispose` also frees the
+ * handle, at the next sweep.
+ */
+export class Slot {
+  id = 0;
+  users = 1;
+  /** Code of the dtype. */
+  readonly dtype: number;
+  /** null until somebody asks: most tensors are never saved, viewed or written to. */
+  version: Version | null = null;
+  private shapeKnown: Shape | null = null;
+  private stridesKnown: Shape | null = null;
+
+  constructor(dtype: number) {
+    this.dtype = dtype;
+  }
+
+  get shape(): Shape {
+    return this.shapeKnown ?? this.inspect();
+  }
+  get strides(): Shape {
+    if (this.stridesKnown === null) this.inspect();
+    return this.stridesKnown!;
+  }
+  /** Spares the inspection where the layout is known. */
+  setLayout(shape: Shape, strides: Shape): void {
+    this.shapeKnown = shape;
+    this.stridesKnown = strides;
+  }
+  sharedVersion(): Version {
+    return (this.version ??= new Version());
+  }
+  /** Says that the storage was written to. */
+  touch(): void {
+    this.sharedVersion().count++;
+  }
+  release(): void {
+    if (--this.users > 0 || this.id === 0) return;
+    native.free(this.id);
+    this.id = 0;
+    if (this.version !== null) this.version.owners--;
+  }
+
+  private inspect(): Shape {
+    const rank = native.inspect(this.id);
+    // loops: Array.from on a subarray takes ten times as long
+    const shape = new Array<number>(rank);
+    const strides = new Array<number>(rank);
+    for (let i = 0; i < rank; i++) {
+      shape[i] = scratch[i]!;
+      strides[i] = scratch[rank + i]!;
+    }
+    this.stridesKnown = strides;
+    return (this.shapeKnown = shape);
+  }
+}

@@ -1,0 +1,2 @@
+/** Text to tokens and back. */
+export { ByteTokenizer, type StreamingDecoder } from './byte-tokenizer.js';

@@ -1,0 +1,3 @@
+/** Training of language models. */
+export { type Corpus, readCorpus } from './corpus.js';
+export { bitsPerToken, type EvaluateOptions, trainCausalLM, type TrainOptions, type TrainProgress } from './train.js';

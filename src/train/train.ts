@@ -1,0 +1,245 @@
+/**
+ * Trains a language model on a sequence of tokens: random windows, AdamW with warm-up and a cosine, clipped gradients.
+ *
+ * The loop is asynchronous and stays one step ahead of what it reads, so that the kernels never wait for JavaScript and
+ * JavaScript never waits for a kernel.
+ */
+import { noGrad } from '../autograd/backward.js';
+import { FoveaError } from '../errors.js';
+import { throwIfAborted } from '../io/files.js';
+import type { CausalLM } from '../models/causal-lm.js';
+import { clipGradNorm_ } from '../nn/utils.js';
+import { Generator, randint, tensor } from '../ops/index.js';
+import { AdamW } from '../optim/adam.js';
+import { type LambdaLR, warmupCosine } from '../optim/lr-scheduler.js';
+import { argumentError, countArg, optionsArg } from '../tensor/check.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { tidy } from '../tensor/tidy.js';
+
+/** What is known after a step. */
+export interface TrainProgress {
+  /** Steps done, from 1. */
+  step: number;
+  steps: number;
+  /** Mean cross entropy of the step's batch, in nats per token. */
+  loss: number;
+  /** The rate of the step. */
+  lr: number;
+  tokensPerSecond: number;
+  secondsLeft: number;
+}
+
+/** Options of {@link trainCausalLM}. */
+export interface TrainOptions {
+  steps: number;
+  /** Windows per step (default 16). */
+  batchSize?: number;
+  /** Tokens per window (default: as many as the model takes). */
+  contextLength?: number;
+  /** The highest rate (default 1e-3). */
+  lr?: number;
+  /** Default: a twentieth of the steps. */
+  warmupSteps?: number;
+  /** Acts on matrices alone, not on biases and norms (default 0.1). */
+  weightDecay?: number;
+  /** Default 1. */
+  maxGradNorm?: number;
+  /** Chooses the windows (default 0). */
+  seed?: number;
+  signal?: AbortSignal;
+  onProgress?: (progress: TrainProgress) => void;
+}
+
+const optionNames = [
+  'steps',
+  'batchSize',
+  'contextLength',
+  'lr',
+  'warmupSteps',
+  'weightDecay',
+  'maxGradNorm',
+  'seed',
+  'signal',
+  'onProgress',
+] as const;
+
+/** Windows of `length` tokens as int64 [windows, length]. */
+function windowsAt(tokens: Uint16Array, starts: readonly number[], length: number): Tensor {
+  const ids = new BigInt64Array(starts.length * length);
+  for (const [row, start] of starts.entries()) {
+    for (let i = 0; i < length; i++) ids[row * length + i] = BigInt(tokens[start + i]!);
+  }
+  return tensor(ids, { shape: [starts.length, length], dtype: 'int64' });
+}
+
+function checkLength(op: string, tokens: Uint16Array, length: number): void {
+  if (tokens.length >= length) return;
+  throw argumentError(
+    op,
+    'tokens',
+    `at least ${length} tokens, one window`,
+    tokens.length,
+    'use more text or a shorter context',
+  );
+}
+
+/** Starts of random windows, `count` at a time; drawn for many steps at once, since drawing waits for the stream. */
+async function* randomStarts(
+  tokens: Uint16Array,
+  length: number,
+  count: number,
+  seed: number,
+): AsyncGenerator<number[], never> {
+  const generator = new Generator(seed);
+  const ahead = 64;
+  for (;;) {
+    const drawn = tidy(() => randint(0, tokens.length - length + 1, [ahead * count], { generator }));
+    const starts = Array.from(await drawn.data<BigInt64Array>(), Number);
+    drawn.dispose();
+    for (let i = 0; i < ahead; i++) yield starts.slice(i * count, (i + 1) * count);
+  }
+}
+
+function makeOptimizer(model: CausalLM, lr: number, weightDecay: number): AdamW {
+  const trained = model.parameters().filter(({ requiresGrad }) => requiresGrad);
+  const groups = [
+    { params: trained.filter(({ rank }) => rank >= 2), weightDecay },
+    { params: trained.filter(({ rank }) => rank < 2), weightDecay: 0 },
+  ];
+  return new AdamW(
+    groups.filter(({ params }) => params.length > 0),
+    { lr, betas: [0.9, 0.95] },
+  );
+}
+
+/** Queues one step and returns its loss. */
+function trainStep(
+  model: CausalLM,
+  optimizer: AdamW,
+  scheduler: LambdaLR,
+  ids: () => Tensor,
+  maxGradNorm: number,
+): Tensor {
+  return tidy(() => {
+    const inputIds = ids();
+    const { loss } = model.forward({ inputIds, labels: inputIds });
+    loss!.backward();
+    clipGradNorm_(model.parameters(), maxGradNorm);
+    optimizer.step();
+    scheduler.step();
+    optimizer.zeroGrad();
+    return loss!.detach();
+  });
+}
+
+/** Reads a loss, which frees it, and refuses one that is not finite. */
+async function readLoss(loss: Tensor, step: number): Promise<number> {
+  const value = await loss.item();
+  loss.dispose();
+  if (Number.isFinite(value)) return value;
+  throw new FoveaError('FOVEA_NAN', `train: the loss of step ${step} is ${value}; lower the learning rate`);
+}
+
+/**
+ * Trains in place; the model is left in evaluation mode.
+ *
+ * @param tokens the text; at least one window
+ * @returns the last step's loss
+ * @throws FOVEA_NAN naming the step at which the loss stopped being finite; FOVEA_ABORTED
+ */
+export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Promise<number> {
+  const options = optionsArg('train', given, optionNames);
+  const steps = countArg('train', 'steps', options.steps, 1);
+  const {
+    batchSize = 16,
+    contextLength = model.config.nPositions,
+    lr = 1e-3,
+    weightDecay = 0.1,
+    maxGradNorm = 1,
+  } = options;
+  const { warmupSteps = Math.ceil(steps / 20), seed = 0, signal, onProgress } = options;
+  countArg('train', 'batchSize', batchSize, 1);
+  countArg('train', 'contextLength', contextLength, 2);
+  checkLength('train', tokens, contextLength);
+  const optimizer = makeOptimizer(model, lr, weightDecay);
+  const scheduler = warmupCosine(optimizer, { warmupSteps, totalSteps: steps, minLrRatio: 0.1 });
+  const windows = randomStarts(tokens, contextLength, batchSize, seed);
+  const start = performance.now();
+  const report = (step: number, loss: number, rate: number): void => {
+    const seconds = (performance.now() - start) / 1000;
+    const tokensPerSecond = (step * batchSize * contextLength) / seconds;
+    onProgress?.({ step, steps, loss, lr: rate, tokensPerSecond, secondsLeft: (seconds / step) * (steps - step) });
+  };
+
+  let queued: { loss: Tensor; rate: number } | undefined;
+  let last = Number.NaN;
+  const settle = async (step: number): Promise<void> => {
+    if (!queued) return;
+    const { loss, rate } = queued;
+    queued = undefined;
+    last = await readLoss(loss, step);
+    report(step, last, rate);
+  };
+  model.train();
+  try {
+    for (let step = 1; step <= steps; step++) {
+      throwIfAborted(signal, 'train');
+      const { value: starts } = await windows.next();
+      const rate = scheduler.getLastLr()[0]!;
+      const loss = trainStep(model, optimizer, scheduler, () => windowsAt(tokens, starts, contextLength), maxGradNorm);
+      // The step just queued computes while the one before is read.
+      await settle(step - 1);
+      queued = { loss, rate };
+    }
+    await settle(steps);
+    return last;
+  } finally {
+    queued?.loss.dispose();
+    optimizer.dispose();
+    model.zeroGrad();
+    model.eval();
+  }
+}
+
+/** Options of {@link bitsPerToken}. */
+export interface EvaluateOptions {
+  /** Windows, evenly spread over the tokens (default 64). */
+  windows?: number;
+  /** Default 16. */
+  batchSize?: number;
+  contextLength?: number;
+  signal?: AbortSignal;
+}
+
+/** Mean cross entropy of a model on `tokens`, in bits per token; for byte tokens, in bits per byte. */
+export async function bitsPerToken(
+  model: CausalLM,
+  tokens: Uint16Array,
+  options: EvaluateOptions = {},
+): Promise<number> {
+  const { contextLength = model.config.nPositions, windows = 64, batchSize = 16, signal } = options;
+  checkLength('evaluate', tokens, contextLength);
+  const room = tokens.length - contextLength;
+  const count = Math.min(windows, room + 1);
+  const starts = Array.from({ length: count }, (_, i) => Math.floor((i * room) / Math.max(1, count - 1)));
+  const wasTraining = model.training;
+  model.eval();
+  try {
+    let sum = 0;
+    for (let i = 0; i < count; i += batchSize) {
+      throwIfAborted(signal, 'evaluate');
+      const part = starts.slice(i, i + batchSize);
+      const loss = noGrad(() =>
+        tidy(() => {
+          const inputIds = windowsAt(tokens, part, contextLength);
+          return model.forward({ inputIds, labels: inputIds }).loss!;
+        }),
+      );
+      sum += (await loss.item()) * part.length;
+      loss.dispose();
+    }
+    return sum / count / Math.LN2;
+  } finally {
+    model.train(wasTraining);
+  }
+}

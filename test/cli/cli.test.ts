@@ -1,0 +1,110 @@
+// The command line, run as users run it.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { tensor } from 'fovea';
+import { load } from 'fovea/models';
+import { readGolden } from '../golden.js';
+
+const root = join(import.meta.dirname, '../..');
+const folder = mkdtempSync(join(tmpdir(), 'fovea-cli-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function fovea(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, 'dist/cli/main.js'), ...args], {
+    encoding: 'utf8',
+    cwd: folder,
+  });
+  return { status, stdout, stderr };
+}
+
+describe('fovea info', () => {
+  test('says what runs where, and why not elsewhere', () => {
+    const { status, stdout } = fovea('info');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/instruction set {2}\w+/);
+    expect(stdout).toMatch(/threads +\d+/);
+    expect(stdout).toMatch(/device cpu +available/);
+    expect(stdout).toMatch(/device cuda +not available: \w+/);
+  });
+
+  test('as JSON', () => {
+    const report = JSON.parse(fovea('info', '--json').stdout) as { version: string; devices: unknown[] };
+    const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+    expect(report.version).toBe(version);
+    expect(report.devices).toContainEqual({ name: 'cpu', available: true });
+  });
+});
+
+describe('fovea train and generate', () => {
+  const text = join(folder, 'text.txt');
+  const out = join(folder, 'checkpoint');
+  writeFileSync(text, 'let there be attention. '.repeat(400));
+
+  test('train writes a checkpoint that says better things', { timeout: 120_000 }, () => {
+    const small = [
+      '--steps',
+      '60',
+      '--layers',
+      '1',
+      '--width',
+      '32',
+      '--heads',
+      '2',
+      '--context',
+      '32',
+      '--batch',
+      '8',
+      '--lr',
+      '5e-3',
+    ];
+    const { status, stderr } = fovea('train', text, '--out', out, ...small);
+    expect(status).toBe(0);
+    expect(stderr).toMatch(/step 60\/60 {2}loss \d\.\d+ {2}[\d,]+ tokens\/s {2}0 s left/);
+    const [, before, after] = /(\d+\.\d+) bits per byte before, (\d+\.\d+) after/.exec(stderr)!;
+    expect(Number(before)).toBeGreaterThan(7);
+    expect(Number(after)).toBeLessThan(4);
+    for (const name of ['config.json', 'model.safetensors', 'tokenizer.json'])
+      expect(existsSync(join(out, name))).toBe(true);
+  });
+
+  test('generate continues a prompt, repeatably', () => {
+    const args = ['generate', out, '--prompt', 'let ', '--max-new-tokens', '60', '--seed', '1'];
+    const { status, stdout } = fovea(...args);
+    expect(status).toBe(0);
+    expect(stdout.startsWith('let ')).toBe(true);
+    // Longer than the context of 32 bytes: generation goes on from its last half.
+    expect(Buffer.byteLength(stdout)).toBeGreaterThanOrEqual(60);
+    expect(fovea(...args).stdout).toBe(stdout);
+  });
+
+  test('generate continues token numbers of any GPT-2', async () => {
+    const { folder: golden } = readGolden('gpt2');
+    const { stdout } = fovea('generate', golden, '--ids', '5,17,42', '--max-new-tokens', '6', '--temperature', '0');
+    const model = await load(golden);
+    const expected = await model.generate({ inputIds: tensor([[5, 17, 42]], { dtype: 'int64' }), maxNewTokens: 6 });
+    expect(stdout.trim().split(',').map(Number)).toEqual(Array.from(await expected.data<BigInt64Array>(), Number));
+  });
+});
+
+describe('failures are one sentence', () => {
+  test.each([
+    [['generate', 'nowhere', '--prompt', 'a'], 1, /^fovea: read: .*nowhere.*config\.json.*\n$/],
+    [['generate', 'nowhere'], 1, /^fovea: generate: pass either --prompt or --ids\n$/],
+    [['train', 'missing.txt'], 1, /^fovea: read: missing\.txt.*\n$/],
+    [['train', 'x', '--steps', 'many'], 1, /expected a whole number/],
+    [['dance'], 1, /unknown command 'dance'/],
+  ] as const)('%j', (args, code, message) => {
+    const { status, stderr } = fovea(...args);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toContain('    at ');
+    expect(status).toBe(code);
+  });
+
+  test('a checkpoint without a byte-level tokenizer needs token numbers', () => {
+    const { stderr } = fovea('generate', readGolden('gpt2').folder, '--prompt', 'a');
+    expect(stderr).toMatch(/^fovea: read: .*tokenizer\.json/);
+  });
+});

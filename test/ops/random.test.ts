@@ -1,0 +1,110 @@
+// Random ops: the distribution, the seed, and independence of how the numbers were asked for.
+import { bernoulli, type Dtype, FoveaError, functional as F, Generator, manualSeed, multinomial, ones, rand, randint, randn, randperm, type Tensor, tensor, zeros } from 'fovea';
+import { describe, expect, it } from 'vitest';
+import { FLOATS, values } from './samples.js';
+
+const list = (t: Tensor): number[] => Array.from(values(t).data);
+const mean = (x: number[]): number => x.reduce((a, b) => a + b, 0) / x.length;
+const variance = (x: number[]): number => mean(x.map((v) => v * v)) - mean(x) ** 2;
+const N = 100_000;
+
+describe('distributions', () => {
+  it.each(FLOATS)('rand is uniform in [0, 1), %s', (dtype) => {
+    const x = list(rand([N], { dtype, generator: new Generator(1) }));
+    expect(Math.min(...x.slice(0, 5000))).toBeGreaterThanOrEqual(0);
+    expect(x.every((v) => v >= 0 && v < 1)).toBe(true);
+    expect(Math.abs(mean(x) - 0.5)).toBeLessThan(0.01);
+    expect(Math.abs(variance(x) - 1 / 12)).toBeLessThan(0.005);
+  });
+  it.each(FLOATS)('randn is normal, %s', (dtype) => {
+    const x = list(randn([N], { dtype, generator: new Generator(2) }));
+    expect(Math.abs(mean(x))).toBeLessThan(0.02);
+    expect(Math.abs(variance(x) - 1)).toBeLessThan(0.03);
+    const within = (s: number): number => x.filter((v) => Math.abs(v) < s).length / N;
+    expect(Math.abs(within(1) - 0.6827)).toBeLessThan(0.01);
+    expect(Math.abs(within(2) - 0.9545)).toBeLessThan(0.01);
+    expect(Math.max(...x.slice(0, 5000))).toBeGreaterThan(2.5);
+  });
+  it('randint covers its range and nothing else', () => {
+    const x = list(randint(-3, 4, [N], { generator: new Generator(3) }));
+    for (let v = -3; v < 4; v++) expect(Math.abs(x.filter((y) => y === v).length / N - 1 / 7)).toBeLessThan(0.01);
+    expect(new Set(x).size).toBe(7);
+  });
+  it('randperm is a permutation', () => {
+    const x = list(randperm(1000));
+    expect([...x].sort((a, b) => a - b)).toEqual(Array.from({ length: 1000 }, (_, i) => i));
+    expect(x).not.toEqual([...x].sort((a, b) => a - b));
+  });
+  it('bernoulli follows its probabilities', () => {
+    const x = list(bernoulli(rand([1]).mul(0).add(0.3).expand([N])));
+    expect(Math.abs(mean(x) - 0.3)).toBeLessThan(0.01);
+  });
+  it('dropout zeroes p of the elements and scales the others', () => {
+    for (const dtype of ['float32', 'bfloat16'] as Dtype[]) {
+      const y = list(F.dropout(ones([N], { dtype }), { p: 0.25, training: true }));
+      expect(Math.abs(y.filter((v) => v === 0).length / N - 0.25)).toBeLessThan(0.01);
+      expect(y.every((v) => v === 0 || Math.abs(v - 4 / 3) < 0.01)).toBe(true);
+    }
+    expect(list(F.dropout(ones([8]), { p: 0.5, training: false }))).toEqual(Array(8).fill(1));
+    expect(list(F.dropout(ones([8]), { p: 1, training: true }))).toEqual(Array(8).fill(0));
+  });
+  it('the gradient of dropout passes where the value did', () => {
+    const x = ones([1000], { requiresGrad: true });
+    const y = F.dropout(x, { p: 0.5, training: true });
+    y.sum().backward();
+    expect(list(x.grad!)).toEqual(list(y));
+  });
+  it('multinomial draws by weight, without replacement each once', () => {
+    const draws = list(multinomial(tensor([[1, 2, 0, 5]]).expand([20_000, 4]), 1));
+    [1 / 8, 2 / 8, 0, 5 / 8].forEach((p, i) => expect(Math.abs(draws.filter((d) => d === i).length / 20_000 - p)).toBeLessThan(0.02));
+    const all = list(multinomial(ones([5, 7]), 7));
+    for (let r = 0; r < 5; r++) expect(new Set(all.slice(7 * r, 7 * r + 7)).size).toBe(7);
+    expect(multinomial(ones([3]), 10, { replacement: true }).shape).toEqual([10]);
+  });
+});
+
+describe('seeds', () => {
+  it('manualSeed repeats, and each call goes on', () => {
+    manualSeed(7);
+    const a = list(rand([5]));
+    const b = list(rand([5]));
+    manualSeed(7);
+    expect(list(rand([5]))).toEqual(a);
+    expect(list(rand([5]))).toEqual(b);
+    expect(a).not.toEqual(b);
+  });
+  it('a Generator keeps its place, also over getState and setState', () => {
+    const g = new Generator(5);
+    rand([10], { generator: g });
+    const state = g.getState();
+    const next = list(rand([10], { generator: g }));
+    g.setState(state);
+    expect(list(rand([10], { generator: g }))).toEqual(next);
+  });
+  it('a longer tensor begins with the shorter one', () => {
+    expect(list(rand([100], { generator: new Generator(9) })).slice(0, 8)).toEqual(list(rand([8], { generator: new Generator(9) })));
+  });
+  it('matches the published test vector of Philox-4x32-10', () => {
+    // Counter 0, key 0 gives 6627e8d5 e169c58d bc57ac4c 9b00dbd8 (Random123, kat_vectors).
+    const words = [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8];
+    const x = zeros([4]);
+    x.uniform_(0, 1, { generator: new Generator(0) });
+    expect(list(x)).toEqual(words.map((w) => (w >>> 8) / 2 ** 24));
+  });
+});
+
+describe('refusals', () => {
+  it.each([
+    ['rand of a negative size', () => rand([-1])],
+    ['randint of an empty range', () => randint(3, 3, [2])],
+    ['dropout of p 2', () => F.dropout(ones([2]), { p: 2, training: true })],
+    ['multinomial of zeros', () => multinomial(zeros([1, 3]), 1).dataSync()],
+    ['multinomial of negative weights', () => multinomial(tensor([[1, -1]]), 1).dataSync()],
+    ['multinomial of NaN', () => multinomial(tensor([[1, Number.NaN]]), 1).dataSync()],
+    ['more samples than categories', () => multinomial(ones([1, 3]), 4).dataSync()],
+    ['a seed that is no number', () => manualSeed('x' as never)],
+    ['a generator that is none', () => rand([2], { generator: {} as never })],
+  ])('%s', (_, run) => {
+    expect(run).toThrow(FoveaError);
+  });
+});
