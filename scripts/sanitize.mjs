@@ -22,7 +22,6 @@ const scripts = [
   'test/native-runtime/copies.mjs',
   'test/native-runtime/arguments.mjs',
   ['test/native-runtime/terminate.mjs', '25'],
-  ['test/leak/drop.mjs', '300'],
 ];
 
 const { values, positionals } = parseArgs({

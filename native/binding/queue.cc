@@ -29,7 +29,7 @@ const std::byte* unpack(const std::byte* from, View& v) {
   return from + packed_bytes(v);
 }
 
-constexpr size_t attr_room(const Op& op) { return (op.attr_bytes + 7) / 8 * 8; }
+size_t attr_room(const Op& op) { return (op.attr_bytes + 7) / 8 * 8; }
 
 // The record in the ring is: header, attributes, packed views (of an op over many tensors: a pointer to the views).
 struct OpCommand : Command {

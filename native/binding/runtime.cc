@@ -66,6 +66,7 @@ Runtime::Runtime(napi_env env)
 Runtime::~Runtime() {
   stream.stop();
   promises.close();
+  // Nobody is left to hear of a failure: the environment is going.
   napi_set_instance_data(env_, nullptr, nullptr, nullptr);
 }
 

@@ -76,7 +76,9 @@ void load_strided(const std::byte* from, int64_t stride, int64_t count, A* to) {
   for (int64_t i = 0; i < count; i++) convert_row(x + i * stride, to + i, 1);
 }
 template <class A, class T>
-void store_dense(const A* from, std::byte* to, int64_t count) { convert_row(from, reinterpret_cast<T*>(to), count); }
+void store_dense(const A* from, std::byte* to, int64_t count) {
+  convert_row(from, reinterpret_cast<T*>(to), count);
+}
 
 // body.operator()<T>() with the stored type of `t`, one that values of type A are made from. bool is stored as bytes.
 template <class A, class Body>
@@ -93,7 +95,6 @@ FOVEA_INLINE void with_stored(Dtype t, Body body) {
     if (t == Dtype::i32) return body.template operator()<int32_t>();
     body.template operator()<uint64_t>();
   } else {
-    if (t == Dtype::f32) return body.template operator()<float>();  // double from float32
     body.template operator()<A>();
   }
 }
@@ -129,14 +130,17 @@ class Target {
   explicit Target(const View& v) : data_(v.data), width_(int64_t(bytes_of(v.dtype))) {
     with_stored<A>(v.dtype, [&]<class T>() { native_ = kSame<T, A>, store_ = store_dense<A, T>; });
   }
-  FOVEA_INLINE A* block(int64_t at, A* buffer) const { return native_ ? reinterpret_cast<A*>(data_ + at * width_) : buffer; }
+  FOVEA_INLINE A* block(int64_t at, A* buffer) const {
+    return native_ ? reinterpret_cast<A*>(data_ + at * width_) : buffer;
+  }
   FOVEA_INLINE void commit(const A* block, int64_t at, int64_t count) const {
     if (!native_) store_(block, data_ + at * width_, count);
   }
   // Whether every row of n elements may be, and should be, written with store_past_caches.
   FOVEA_INLINE bool past_caches(int64_t elements, int64_t n) const {
     constexpr int64_t kLarge = 4 << 20;
-    return native_ && elements * width_ >= kLarge && reinterpret_cast<uintptr_t>(data_) % kVectorBytes == 0 && n * width_ % kVectorBytes == 0;
+    return native_ && elements * width_ >= kLarge && reinterpret_cast<uintptr_t>(data_) % kVectorBytes == 0 &&
+           n * width_ % kVectorBytes == 0;
   }
   // Blocks are written as they are computed, so that what is there can be read again.
   FOVEA_INLINE bool native() const { return native_; }
@@ -233,6 +237,7 @@ constexpr int64_t kShortRow = 16;
 FOVEA_INLINE bool rows_follow(const Axes& axes, int64_t n, int64_t stride) {
   return (stride == 1 || n == 1) && (axes.rank == 0 || (axes.rank == 1 && axes.strides[0] == n));
 }
+// For the bodies of the loops below: they are instantiated several times, and must not become calls.
 #define FOVEA_FLAT __attribute__((always_inline))
 
 // body(i, count) for every vector of [0, n); the last one may be short.
@@ -249,14 +254,19 @@ struct Add {
   template <class A>
   static constexpr A identity = A(0);
   template <class V>
-  FOVEA_INLINE V operator()(V a, V b) const { return a + b; }
+  FOVEA_INLINE V operator()(V a, V b) const {
+    return a + b;
+  }
 };
 // NaN wins, whichever side it is on.
 struct Maximum {
   template <class A>
-  static constexpr A identity = kSame<A, float> || kSame<A, double> ? A(-__builtin_inf()) : A(uint64_t(1) << (8 * sizeof(A) - 1));
+  static constexpr A identity = kSame<A, float> || kSame<A, double> ? A(-__builtin_inf())
+                                                                    : A(uint64_t(1) << (8 * sizeof(A) - 1));
   template <class V>
-  FOVEA_INLINE V operator()(V a, V b) const { return ((a > b) | (a != a)) ? a : b; }
+  FOVEA_INLINE V operator()(V a, V b) const {
+    return ((a > b) | (a != a)) ? a : b;
+  }
 };
 
 template <class A, class Op>

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <system_error>
 
 #include "core/machine.h"
 #include "core/park.h"
@@ -40,7 +41,11 @@ std::shared_ptr<ThreadPool> ThreadPool::acquire() {
 
 ThreadPool::ThreadPool(int threads) : jobs_(new Job[kMaxLanes]) {
   watch_forks();
-  for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker_main(i); });
+  try {
+    for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker_main(i); });
+  } catch (const std::system_error&) {
+    // The system grants no more threads. Those that there are do the work; threads() tells how many.
+  }
 }
 
 ThreadPool::~ThreadPool() {

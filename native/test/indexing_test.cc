@@ -28,15 +28,18 @@ FOVEA_TEST(indexing_embedding) {
     for (int64_t k = 0; k < 9; k++)
       for (int64_t d : {1, 3, 64, 1030}) {
         Dtype dtype = kAll[k];
-        Tensor weight = random_values(dtype, {50, d}, 1), y(dtype, {4, 7, d}), ids = Tensor::strided(index_type(k), {4, 7}, {1, 0});
+        Tensor weight = random_values(dtype, {50, d}, 1), y(dtype, {4, 7, d}),
+               ids = Tensor::strided(index_type(k), {4, 7}, {1, 0});
         for (int64_t i = 0; i < ids.size(); i++) ids.set(i, double(i * 13 % 50));
         run(table, "embedding", NoAttrs{}, {&weight, &ids}, {&y});
-        for (int64_t i = 0; i < y.size(); i++) FOVEA_CHECK_CLOSE(y.at(i), weight.at(int64_t(ids.at(i / d)) * d + i % d), 0);
+        for (int64_t i = 0; i < y.size(); i++)
+          FOVEA_CHECK_CLOSE(y.at(i), weight.at(int64_t(ids.at(i / d)) * d + i % d), 0);
         if (index_type(k) == Dtype::u8) continue;
         ids.set(9, -1);
         FOVEA_CHECK(error_of(table, "embedding", NoAttrs{}, {&weight, &ids}, {&y}) == "FOVEA_INDEX", "negative id");
         ids.set(9, 50);
-        FOVEA_CHECK(error_of(table, "embedding", NoAttrs{}, {&weight, &ids}, {&y}) == "FOVEA_INDEX", "id beyond the table");
+        FOVEA_CHECK(error_of(table, "embedding", NoAttrs{}, {&weight, &ids}, {&y}) == "FOVEA_INDEX",
+                    "id beyond the table");
       }
 }
 
@@ -46,7 +49,8 @@ FOVEA_TEST(indexing_embedding_backward) {
       for (int64_t d : {1, 33, 1030})
         for (int64_t n : {0, 5, 700}) {
           const int64_t rows = 20, padding = 3;
-          Tensor ids = random_indices(Dtype::i64, {n}, rows, 5), dy = Tensor::random(dtype, {n, d}, 6), one(dtype, {rows, d}), three(dtype, {rows, d});
+          Tensor ids = random_indices(Dtype::i64, {n}, rows, 5), dy = Tensor::random(dtype, {n, d}, 6),
+                 one(dtype, {rows, d}), three(dtype, {rows, d});
           size_t workspace = size_t(rows + 1 + n) * 8;
           run(table, "embeddingBackward", RowsAttrs{rows, padding}, {&ids, &dy}, {&one}, 1, workspace);
           run(table, "embeddingBackward", RowsAttrs{rows, padding}, {&ids, &dy}, {&three}, 3, workspace);
@@ -55,7 +59,9 @@ FOVEA_TEST(indexing_embedding_backward) {
           for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < d; j++)
               if (int64_t(ids.at(i)) != padding) expected[size_t(int64_t(ids.at(i)) * d + j)] += dy.at(i * d + j);
-          for (int64_t i = 0; i < rows * d; i++) FOVEA_CHECK_CLOSE(one.at(i), expected[size_t(i)], epsilon(dtype) * (std::fabs(expected[size_t(i)]) + 1e-1) + 1e-5 * (dtype != Dtype::f64));
+          for (int64_t i = 0; i < rows * d; i++)
+            FOVEA_CHECK_CLOSE(one.at(i), expected[size_t(i)],
+                              epsilon(dtype) * (std::fabs(expected[size_t(i)]) + 1e-1) + 1e-5 * (dtype != Dtype::f64));
         }
 }
 
@@ -65,7 +71,8 @@ FOVEA_TEST(indexing_gather_and_scatter) {
       for (int64_t m : {1, 5, 40}) {
         Dtype dtype = kAll[k];
         const int64_t n = 30;
-        Tensor x = Tensor::strided(dtype, {2, 3, n}, {2, 0, 1}, 2), index = random_indices(index_type(k), {2, 3, m}, n, 3), y(dtype, {2, 3, m});
+        Tensor x = Tensor::strided(dtype, {2, 3, n}, {2, 0, 1}, 2),
+               index = random_indices(index_type(k), {2, 3, m}, n, 3), y(dtype, {2, 3, m});
         x.fill_random(4, 0, 5);
         run(table, "gather", NoAttrs{}, {&x, &index}, {&y});
         for (int64_t i = 0; i < y.size(); i++) FOVEA_CHECK_CLOSE(y.at(i), x.at(i / m * n + int64_t(index.at(i))), 0);
@@ -84,7 +91,8 @@ FOVEA_TEST(indexing_gather_and_scatter) {
         run(table, "scatterAdd_", NoAttrs{}, {&x, &index, &src}, {});
         for (int64_t i = 0; i < x.size(); i++) FOVEA_CHECK_CLOSE(x.at(i), added[size_t(i)], 0);
         index.set(0, 31);
-        for (const char* op : {"scatter_", "scatterAdd_"}) FOVEA_CHECK(error_of(table, op, NoAttrs{}, {&x, &index, &src}, {}) == "FOVEA_INDEX", "%s", op);
+        for (const char* op : {"scatter_", "scatterAdd_"})
+          FOVEA_CHECK(error_of(table, op, NoAttrs{}, {&x, &index, &src}, {}) == "FOVEA_INDEX", "%s", op);
         FOVEA_CHECK(error_of(table, "gather", NoAttrs{}, {&x, &index}, {&y}) == "FOVEA_INDEX", "gather");
       }
 }
@@ -98,13 +106,17 @@ FOVEA_TEST(indexing_whole_slices) {
         for (bool transposed : {false, true}) {
           Tensor x = transposed ? Tensor::strided(dtype, {o, n, inner}, {2, 1, 0}) : Tensor(dtype, {o, n, inner});
           x.fill_random(2, 0, 5);
-          Tensor index = random_indices(index_type(k), {m}, n, 3), y(dtype, {o, m, inner}), src = random_values(dtype, {o, m, inner}, 4);
+          Tensor index = random_indices(index_type(k), {m}, n, 3), y(dtype, {o, m, inner}),
+                 src = random_values(dtype, {o, m, inner}, 4);
           run(table, "indexSelect", NoAttrs{}, {&x, &index}, {&y});
-          auto in_x = [&](int64_t i) { return i / (m * inner) * n * inner + int64_t(index.at(i / inner % m)) * inner + i % inner; };
+          auto in_x = [&](int64_t i) {
+            return i / (m * inner) * n * inner + int64_t(index.at(i / inner % m)) * inner + i % inner;
+          };
           for (int64_t i = 0; i < y.size(); i++) FOVEA_CHECK_CLOSE(y.at(i), x.at(in_x(i)), 0);
           if (dtype == Dtype::boolean) continue;
           std::vector<double> added = x.values();
-          for (int64_t i = 0; i < src.size(); i++) added[size_t(in_x(i))] = round_to(dtype, added[size_t(in_x(i))] + src.at(i));
+          for (int64_t i = 0; i < src.size(); i++)
+            added[size_t(in_x(i))] = round_to(dtype, added[size_t(in_x(i))] + src.at(i));
           run(table, "indexAdd_", NoAttrs{}, {&x, &index, &src}, {});
           for (int64_t i = 0; i < x.size(); i++) FOVEA_CHECK_CLOSE(x.at(i), added[size_t(i)], 0);
         }
@@ -127,7 +139,9 @@ FOVEA_TEST(indexing_nonzero) {
         Tensor index(Dtype::i64, {int64_t(expected.size() / 3), 3});
         run(table, "nonzero", NonzeroAttrs{int64_t(expected.size() / 3), 3}, {&x}, {&index});
         for (int64_t i = 0; i < index.size(); i++) FOVEA_CHECK_CLOSE(index.at(i), expected[size_t(i)], 0);
-        FOVEA_CHECK(error_of(table, "nonzero", NonzeroAttrs{int64_t(expected.size() / 3) + 1, 3}, {&x}, {&index}) == "FOVEA_ARGUMENT", "wrong count");
+        FOVEA_CHECK(error_of(table, "nonzero", NonzeroAttrs{int64_t(expected.size() / 3) + 1, 3}, {&x}, {&index}) ==
+                        "FOVEA_ARGUMENT",
+                    "wrong count");
       }
   for (const Table& table : tables_of_indexing()) {
     Tensor x = Tensor::from(Dtype::f32, {}, {2}), index(Dtype::i64, {1, 0});

@@ -44,12 +44,15 @@ FOVEA_TEST(loss_cross_entropy) {
             for (int64_t i = 0; i < c; i++) mean += logits.at(row * c + i) / double(c);
             int64_t label = int64_t(target.at(row));
             bool counts = label != -100;
-            double expected = counts ? expected_lse - (1 - smoothing) * logits.at(row * c + label) - smoothing * mean : 0;
+            double expected =
+                counts ? expected_lse - (1 - smoothing) * logits.at(row * c + label) - smoothing * mean : 0;
             FOVEA_CHECK_CLOSE(loss.at(row), expected, counts ? tolerance(acc, expected, 20) : 0);
             for (int64_t i = 0; i < c; i++) {
               double p = std::exp(logits.at(row * c + i) - expected_lse);
-              double gradient = counts ? dloss.at(row) * (p - (i == label) * (1 - smoothing) - smoothing / double(c)) : 0;
-              FOVEA_CHECK_CLOSE(dlogits.at(row * c + i), gradient, counts ? tolerance(dtype, gradient, i == label ? 20 : 20 * p + 1e-4) : 0);
+              double gradient =
+                  counts ? dloss.at(row) * (p - (i == label) * (1 - smoothing) - smoothing / double(c)) : 0;
+              FOVEA_CHECK_CLOSE(dlogits.at(row * c + i), gradient,
+                                counts ? tolerance(dtype, gradient, i == label ? 20 : 20 * p + 1e-4) : 0);
             }
           }
         }
@@ -58,17 +61,22 @@ FOVEA_TEST(loss_cross_entropy) {
 FOVEA_TEST(loss_targets_out_of_range) {
   for (const Table& table : tables_of_loss())
     for (double wrong : {3.0, -1.0, -100.0}) {
-      Tensor logits = Tensor::random(Dtype::f32, {2, 3}, 3), target = Tensor::from(Dtype::i64, {2}, {0, wrong}), loss(Dtype::f32, {2}), lse(Dtype::f32, {2});
+      Tensor logits = Tensor::random(Dtype::f32, {2, 3}, 3), target = Tensor::from(Dtype::i64, {2}, {0, wrong}),
+             loss(Dtype::f32, {2}), lse(Dtype::f32, {2});
       Tensor dlogits(Dtype::f32, {2, 3});
       CrossEntropyAttrs attrs{.ignoreIndex = 7};
-      FOVEA_CHECK(error_of(table, "crossEntropy", attrs, {&logits, &target}, {&loss, &lse}) == "FOVEA_INDEX", "target %g", wrong);
-      FOVEA_CHECK(error_of(table, "crossEntropyBackward", attrs, {&logits, &target, &loss, &loss}, {&dlogits}) == "FOVEA_INDEX", "target %g", wrong);
+      FOVEA_CHECK(error_of(table, "crossEntropy", attrs, {&logits, &target}, {&loss, &lse}) == "FOVEA_INDEX",
+                  "target %g", wrong);
+      FOVEA_CHECK(
+          error_of(table, "crossEntropyBackward", attrs, {&logits, &target, &loss, &loss}, {&dlogits}) == "FOVEA_INDEX",
+          "target %g", wrong);
     }
 }
 
 FOVEA_TEST(loss_extreme_logits) {
   for (const Table& table : tables_of_loss()) {
-    Tensor logits = Tensor::from(Dtype::f32, {3, 2}, {1000, -1000, -INFINITY, 5, NAN, 1}), target = Tensor::from(Dtype::i64, {3}, {1, 1, 0});
+    Tensor logits = Tensor::from(Dtype::f32, {3, 2}, {1000, -1000, -INFINITY, 5, NAN, 1}),
+           target = Tensor::from(Dtype::i64, {3}, {1, 1, 0});
     Tensor loss(Dtype::f32, {3}), lse(Dtype::f32, {3});
     run(table, "crossEntropy", CrossEntropyAttrs{}, {&logits, &target}, {&loss, &lse});
     FOVEA_CHECK_CLOSE(loss.at(0), 2000, 1e-3);

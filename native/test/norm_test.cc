@@ -12,7 +12,9 @@ namespace {
 const std::pair<int64_t, int64_t> kShapes[] = {{1, 1}, {3, 5}, {7, 64}, {130, 33}, {4, 1025}, {40, 768}};
 constexpr double kEps = 1e-5;
 
-struct Statistics { double mean, rstd; };
+struct Statistics {
+  double mean, rstd;
+};
 Statistics statistics_of(const Tensor& x, int64_t row, bool centred) {
   int64_t d = x.view.dim(-1);
   double mean = 0, squares = 0;
@@ -49,7 +51,8 @@ FOVEA_TEST(norm_forward) {
   for (const Table& table : tables_of_norm())
     for (Dtype dtype : kFloats)
       for (auto [rows, d] : kShapes) {
-        Tensor weight = Tensor::random(dtype, {d}, 1), bias = Tensor::random(dtype, {d}, 2), x = Tensor::random(dtype, {rows, d}, 3, 3, 7);
+        Tensor weight = Tensor::random(dtype, {d}, 1), bias = Tensor::random(dtype, {d}, 2),
+               x = Tensor::random(dtype, {rows, d}, 3, 3, 7);
         Tensor strided = Tensor::strided(dtype, {2, rows, d}, {1, 0, 2});
         strided.fill_random(4);
         for (bool centred : {true, false})
@@ -68,14 +71,17 @@ FOVEA_TEST(norm_backward) {
         for (bool centred : {true, false})
           for (bool with_weight : {true, false}) {
             Dtype acc = accumulator_of(dtype);
-            Tensor x = Tensor::random(dtype, {rows, d}, 5), weight = Tensor::random(dtype, {d}, 6), dy = Tensor::random(dtype, {rows, d}, 7);
+            Tensor x = Tensor::random(dtype, {rows, d}, 5), weight = Tensor::random(dtype, {d}, 6),
+                   dy = Tensor::random(dtype, {rows, d}, 7);
             Tensor mean(acc, {rows}), rstd(acc, {rows}), dx(dtype, {rows, d}), dweight(dtype, {d}), dbias(dtype, {d});
             for (int64_t row = 0; row < rows; row++) {
               Statistics s = statistics_of(x, row, centred);
               mean.set(row, s.mean), rstd.set(row, s.rstd);
             }
             Tensor* w = with_weight ? &weight : nullptr;
-            if (centred) run(table, "layerNormBackward", NoAttrs{}, {&x, w, &mean, &rstd, &dy}, {&dx, &dweight, &dbias}, 2, workspace_for(d));
+            if (centred)
+              run(table, "layerNormBackward", NoAttrs{}, {&x, w, &mean, &rstd, &dy}, {&dx, &dweight, &dbias}, 2,
+                  workspace_for(d));
             else run(table, "rmsNormBackward", NoAttrs{}, {&x, w, &rstd, &dy}, {&dx, &dweight}, 2, workspace_for(d));
             std::vector<double> weight_sum(size_t(d), 0), bias_sum(size_t(d), 0);
             for (int64_t row = 0; row < rows; row++) {
@@ -89,12 +95,16 @@ FOVEA_TEST(norm_backward) {
               }
               for (int64_t i = 0; i < d; i++) {
                 double expected = s.rstd * (g(i) - g_mean - normal(i) * gx_mean);
-                FOVEA_CHECK_CLOSE(dx.at(row * d + i), expected, tolerance(dtype, expected, 4 * s.rstd * (1 + std::fabs(normal(i)))));
+                FOVEA_CHECK_CLOSE(dx.at(row * d + i), expected,
+                                  tolerance(dtype, expected, 4 * s.rstd * (1 + std::fabs(normal(i)))));
               }
             }
             for (int64_t i = 0; i < d; i++) {
-              FOVEA_CHECK_CLOSE(dweight.at(i), weight_sum[size_t(i)], tolerance(dtype, weight_sum[size_t(i)], double(rows)));
-              if (centred) FOVEA_CHECK_CLOSE(dbias.at(i), bias_sum[size_t(i)], tolerance(dtype, bias_sum[size_t(i)], double(rows)));
+              FOVEA_CHECK_CLOSE(dweight.at(i), weight_sum[size_t(i)],
+                                tolerance(dtype, weight_sum[size_t(i)], double(rows)));
+              if (centred)
+                FOVEA_CHECK_CLOSE(dbias.at(i), bias_sum[size_t(i)],
+                                  tolerance(dtype, bias_sum[size_t(i)], double(rows)));
             }
           }
 }
@@ -102,7 +112,8 @@ FOVEA_TEST(norm_backward) {
 FOVEA_TEST(norm_backward_is_the_same_for_every_thread_count) {
   for (const Table& table : tables_of_norm()) {
     const int64_t rows = 777, d = 96;
-    Tensor x = Tensor::random(Dtype::f32, {rows, d}, 5), dy = Tensor::random(Dtype::f32, {rows, d}, 7), rstd = Tensor::random(Dtype::f32, {rows}, 8, 0.5, 2);
+    Tensor x = Tensor::random(Dtype::f32, {rows, d}, 5), dy = Tensor::random(Dtype::f32, {rows, d}, 7),
+           rstd = Tensor::random(Dtype::f32, {rows}, 8, 0.5, 2);
     Tensor dx(Dtype::f32, {rows, d}), one(Dtype::f32, {d}), five(Dtype::f32, {d});
     run(table, "rmsNormBackward", NoAttrs{}, {&x, nullptr, &rstd, &dy}, {&dx, &one}, 1, workspace_for(d));
     run(table, "rmsNormBackward", NoAttrs{}, {&x, nullptr, &rstd, &dy}, {&dx, &five}, 5, workspace_for(d));

@@ -12,7 +12,8 @@ namespace {
 
 const int64_t kSizes[] = {1, 17, 1030, 70001};
 double tolerance(Dtype dtype, double value) {
-  return (dtype == Dtype::f64 ? 1e-13 : 3e-6) * (1 + std::fabs(value)) + (dtype == Dtype::f16 || dtype == Dtype::bf16 ? ulp(dtype, value) : 0);
+  return (dtype == Dtype::f64 ? 1e-13 : 3e-6) * (1 + std::fabs(value)) +
+         (dtype == Dtype::f16 || dtype == Dtype::bf16 ? ulp(dtype, value) : 0);
 }
 
 struct Parameters {
@@ -45,11 +46,15 @@ FOVEA_TEST(optim_adamw) {
           auto& [p, g, m, v] = all;
           std::vector<double> p0[4], m0[4], v0[4];
           for (size_t t = 0; t < 4; t++) p0[t] = p[t].values(), m0[t] = m[t].values(), v0[t] = v[t].values();
-          run(table, "adamw_", a, {&p[0], &g[0], &m[0], &v[0], &p[1], &g[1], &m[1], &v[1], &p[2], &g[2], &m[2], &v[2], &p[3], &g[3], &m[3], &v[3]}, {});
+          run(table, "adamw_", a,
+              {&p[0], &g[0], &m[0], &v[0], &p[1], &g[1], &m[1], &v[1], &p[2], &g[2], &m[2], &v[2], &p[3], &g[3], &m[3],
+               &v[3]},
+              {});
           for (size_t t = 0; t < 4; t++)
             for (int64_t i = 0; i < kSizes[t]; i++) {
               double x = p0[t][size_t(i)], gradient = g[t].at(i) + (decoupled ? 0 : a.weightDecay * x);
-              double m1 = a.beta1 * m0[t][size_t(i)] + (1 - a.beta1) * gradient, v1 = a.beta2 * v0[t][size_t(i)] + (1 - a.beta2) * gradient * gradient;
+              double m1 = a.beta1 * m0[t][size_t(i)] + (1 - a.beta1) * gradient,
+                     v1 = a.beta2 * v0[t][size_t(i)] + (1 - a.beta2) * gradient * gradient;
               double mean = m1 / (1 - std::pow(a.beta1, step)), square = v1 / (1 - std::pow(a.beta2, step));
               double expected = x - a.lr * (mean / (std::sqrt(square) + a.eps) + (decoupled ? a.weightDecay * x : 0));
               FOVEA_CHECK_CLOSE(m[t].at(i), m1, tolerance(m[t].dtype(), m1));
@@ -67,7 +72,12 @@ FOVEA_TEST(optim_sgd) {
         for (bool nesterov : {false, true}) {
           Parameters all(dtype);
           for (int step = 1; step <= 3; step++) {
-            SgdAttrs a{.lr = 0.1, .momentum = momentum, .dampening = nesterov ? 0 : 0.2, .weightDecay = 0.05, .nesterov = nesterov, .first = step == 1};
+            SgdAttrs a{.lr = 0.1,
+                       .momentum = momentum,
+                       .dampening = nesterov ? 0 : 0.2,
+                       .weightDecay = 0.05,
+                       .nesterov = nesterov,
+                       .first = step == 1};
             all.next_gradients(step);
             auto& [p, g, u, unused] = all;
             std::vector<double> x = p[3].values(), velocity = u[3].values();
@@ -75,7 +85,9 @@ FOVEA_TEST(optim_sgd) {
             run(table, "sgd_", a, {&p[0], &g[0], buffer(0), &p[2], &g[2], buffer(2), &p[3], &g[3], buffer(3)}, {});
             for (int64_t i = 0; i < kSizes[3]; i++) {
               double gradient = g[3].at(i) + a.weightDecay * x[size_t(i)];
-              double u1 = momentum == 0 ? gradient : step == 1 ? gradient : momentum * velocity[size_t(i)] + (1 - a.dampening) * gradient;
+              double u1 = momentum == 0 ? gradient
+                          : step == 1   ? gradient
+                                        : momentum * velocity[size_t(i)] + (1 - a.dampening) * gradient;
               double expected = x[size_t(i)] - a.lr * (momentum != 0 && nesterov ? gradient + momentum * u1 : u1);
               FOVEA_CHECK_CLOSE(p[3].at(i), expected, tolerance(dtype, expected));
               if (momentum != 0) FOVEA_CHECK_CLOSE(u[3].at(i), u1, tolerance(u[3].dtype(), u1));
@@ -84,14 +96,16 @@ FOVEA_TEST(optim_sgd) {
         }
   for (const Table& table : tables_of_optim()) {
     Tensor p = Tensor::random(Dtype::f32, {4}, 1);
-    FOVEA_CHECK(error_of(table, "sgd_", SgdAttrs{.momentum = 0.9}, {&p, &p, nullptr}, {}) == "FOVEA_ARGUMENT", "momentum without a buffer");
+    FOVEA_CHECK(error_of(table, "sgd_", SgdAttrs{.momentum = 0.9}, {&p, &p, nullptr}, {}) == "FOVEA_ARGUMENT",
+                "momentum without a buffer");
   }
 }
 
 FOVEA_TEST(optim_gradient_norm_and_clip) {
   for (const Table& table : tables_of_optim())
     for (Dtype dtype : kFloats) {
-      Tensor a = Tensor::random(dtype, {70001}, 1), b = Tensor::random(Dtype::f32, {3, 5}, 2), empty(dtype, {0}), norm(Dtype::f32, {});
+      Tensor a = Tensor::random(dtype, {70001}, 1), b = Tensor::random(Dtype::f32, {3, 5}, 2), empty(dtype, {0}),
+             norm(Dtype::f32, {});
       size_t workspace = size_t(70001 / kNormPiece + 2) * 8;
       double squares = 0;
       for (const Tensor* t : {&a, &b})
@@ -102,7 +116,9 @@ FOVEA_TEST(optim_gradient_norm_and_clip) {
         std::vector<double> before = a.values();
         run(table, "clip_", ClipAttrs{most}, {&a, &norm, &empty, &norm, &b, &norm}, {});
         double scale = std::min(1.0, most / (norm.at(0) + 1e-6));
-        for (int64_t i = 0; i < a.size(); i++) FOVEA_CHECK_CLOSE(a.at(i), before[size_t(i)] * scale, scale == 1 ? 0 : tolerance(dtype, before[size_t(i)] * scale) * 1e-2 + ulp(dtype, a.at(i)));
+        for (int64_t i = 0; i < a.size(); i++)
+          FOVEA_CHECK_CLOSE(a.at(i), before[size_t(i)] * scale,
+                            scale == 1 ? 0 : tolerance(dtype, before[size_t(i)] * scale) * 1e-2 + ulp(dtype, a.at(i)));
       }
       b.set(7, INFINITY);
       run(table, "gradNorm", NoAttrs{}, {&a, &b}, {&norm}, 2, workspace);

@@ -57,7 +57,8 @@ double tolerance(Dtype dtype, double value, double scale, int64_t n) {
 }
 
 template <class Attrs>
-void check(const char* op, const Attrs& attrs, Dtype dtype, int64_t rows, int64_t n, const Model& model, bool exact = false) {
+void check(const char* op, const Attrs& attrs, Dtype dtype, int64_t rows, int64_t n, const Model& model,
+           bool exact = false) {
   for (const Table& table : tables_of_reduce()) {
     int layout = 0;
     for (Tensor& x : layouts(dtype, rows, n)) {
@@ -66,10 +67,13 @@ void check(const char* op, const Attrs& attrs, Dtype dtype, int64_t rows, int64_
       run(table, op, attrs, {&x}, {&y}, 2, kWorkspace);
       for (int64_t r = 0; r < y.size(); r++) {
         Row row = row_of(x, r);
-        double expected = model(row), allowed = exact ? 0 : tolerance(dtype, expected, std::max(std::fabs(expected), row.magnitude()), n);
+        double expected = model(row),
+               allowed = exact ? 0 : tolerance(dtype, expected, std::max(std::fabs(expected), row.magnitude()), n);
         if (std::isinf(round_to(dtype, expected))) expected = round_to(dtype, expected);
-        FOVEA_CHECK(close(y.at(r), expected, allowed), "%s %s %s layout %d [%lld, %lld] row %lld: %.9g, expected %.9g within %.3g", table.isa, op,
-                    kDtypeNames[int(dtype)], layout, (long long)rows, (long long)n, (long long)r, y.at(r), expected, allowed);
+        FOVEA_CHECK(close(y.at(r), expected, allowed),
+                    "%s %s %s layout %d [%lld, %lld] row %lld: %.9g, expected %.9g within %.3g", table.isa, op,
+                    kDtypeNames[int(dtype)], layout, (long long)rows, (long long)n, (long long)r, y.at(r), expected,
+                    allowed);
       }
       layout++;
     }
@@ -93,14 +97,20 @@ FOVEA_TEST(reduce_sum_and_mean) {
       check("mean", NoAttrs{}, dtype, rows, n, [](const Row& r) { return r.sum() / double(r.x.size()); });
     }
   for (Dtype dtype : {Dtype::i32, Dtype::i64})
-    for (auto [rows, n] : shapes_for(dtype)) check("sum", NoAttrs{}, dtype, rows, n, [](const Row& r) { return r.sum(); }, true);
+    for (auto [rows, n] : shapes_for(dtype))
+      check(
+          "sum", NoAttrs{}, dtype, rows, n, [](const Row& r) { return r.sum(); }, true);
 }
 
 FOVEA_TEST(reduce_extrema) {
   for (Dtype dtype : kAll)
     for (auto [rows, n] : shapes_for(dtype)) {
-      check("max", NoAttrs{}, dtype, rows, n, [](const Row& r) { return *std::max_element(r.x.begin(), r.x.end()); }, true);
-      check("min", NoAttrs{}, dtype, rows, n, [](const Row& r) { return *std::min_element(r.x.begin(), r.x.end()); }, true);
+      check(
+          "max", NoAttrs{}, dtype, rows, n, [](const Row& r) { return *std::max_element(r.x.begin(), r.x.end()); },
+          true);
+      check(
+          "min", NoAttrs{}, dtype, rows, n, [](const Row& r) { return *std::min_element(r.x.begin(), r.x.end()); },
+          true);
     }
 }
 
@@ -118,8 +128,10 @@ FOVEA_TEST(reduce_extremum_indices) {
             Row row = row_of(x, r);
             auto below = [](double a, double b) { return std::isnan(b) ? !std::isnan(a) : a < b; };
             auto above = [](double a, double b) { return std::isnan(a) ? !std::isnan(b) : a < b; };
-            FOVEA_CHECK_CLOSE(largest.at(r), double(std::max_element(row.x.begin(), row.x.end(), below) - row.x.begin()), 0);
-            FOVEA_CHECK_CLOSE(smallest.at(r), double(std::min_element(row.x.begin(), row.x.end(), above) - row.x.begin()), 0);
+            FOVEA_CHECK_CLOSE(largest.at(r),
+                              double(std::max_element(row.x.begin(), row.x.end(), below) - row.x.begin()), 0);
+            FOVEA_CHECK_CLOSE(smallest.at(r),
+                              double(std::min_element(row.x.begin(), row.x.end(), above) - row.x.begin()), 0);
           }
         }
 }
@@ -133,8 +145,10 @@ FOVEA_TEST(reduce_product_and_truth) {
         return p;
       });
   for (auto [rows, n] : shapes_for(Dtype::boolean)) {
-    check("any", NoAttrs{}, Dtype::boolean, rows, n, [](const Row& r) { return r.sum() > 0; }, true);
-    check("all", NoAttrs{}, Dtype::boolean, rows, n, [](const Row& r) { return r.sum() == double(r.x.size()); }, true);
+    check(
+        "any", NoAttrs{}, Dtype::boolean, rows, n, [](const Row& r) { return r.sum() > 0; }, true);
+    check(
+        "all", NoAttrs{}, Dtype::boolean, rows, n, [](const Row& r) { return r.sum() == double(r.x.size()); }, true);
   }
 }
 
@@ -179,7 +193,8 @@ FOVEA_TEST(reduce_variance) {
             double mean_error = tolerance(accumulator_of(dtype), centre, 1002, n);
             FOVEA_CHECK_CLOSE(mean.at(r), centre, mean_error);
             double expected = squares / double(n - 1);
-            FOVEA_CHECK_CLOSE(y.at(r), expected, 1e-4 * std::fabs(expected) + mean_error * mean_error + 1e-7 + ulp(dtype, expected));
+            FOVEA_CHECK_CLOSE(y.at(r), expected,
+                              1e-4 * std::fabs(expected) + mean_error * mean_error + 1e-7 + ulp(dtype, expected));
           }
         }
 }
@@ -196,7 +211,10 @@ FOVEA_TEST(reduce_cumsum) {
           for (int64_t i = 0; i < x.size(); i++) {
             if (i % n == 0) sum = scale = 0;
             sum += x.at(i), scale += std::fabs(x.at(i));
-            FOVEA_CHECK_CLOSE(y.at(i), sum, dtype == Dtype::i32 || dtype == Dtype::i64 ? 0 : tolerance(dtype, sum, scale, i % n + 1) + ulp(dtype, sum));
+            FOVEA_CHECK_CLOSE(y.at(i), sum,
+                              dtype == Dtype::i32 || dtype == Dtype::i64
+                                  ? 0
+                                  : tolerance(dtype, sum, scale, i % n + 1) + ulp(dtype, sum));
           }
         }
 }
@@ -221,8 +239,10 @@ FOVEA_TEST(reduce_special_values) {
     FOVEA_CHECK_CLOSE(reduce("logsumexp", {inf, 1}), inf, 0);
     FOVEA_CHECK_CLOSE(reduce("logsumexp", {1000, 1000}), 1000 + std::log(2), 1e-4);
     Tensor none(Dtype::f32, {2, 0}), y(Dtype::f32, {2}), index(Dtype::i64, {2});
-    for (const char* op : {"max", "min"}) FOVEA_CHECK(error_of(table, op, NoAttrs{}, {&none}, {&y}) == "FOVEA_SHAPE", "%s of nothing", op);
-    for (const char* op : {"argmax", "argmin"}) FOVEA_CHECK(error_of(table, op, NoAttrs{}, {&none}, {&index}) == "FOVEA_SHAPE", "%s of nothing", op);
+    for (const char* op : {"max", "min"})
+      FOVEA_CHECK(error_of(table, op, NoAttrs{}, {&none}, {&y}) == "FOVEA_SHAPE", "%s of nothing", op);
+    for (const char* op : {"argmax", "argmin"})
+      FOVEA_CHECK(error_of(table, op, NoAttrs{}, {&none}, {&index}) == "FOVEA_SHAPE", "%s of nothing", op);
   }
 }
 

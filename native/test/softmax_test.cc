@@ -51,7 +51,8 @@ FOVEA_TEST(softmax_forward) {
             Tensor y(dtype, {x.view.shape, x.view.shape + x.view.rank});
             run(table, log ? "logSoftmax" : "softmax", NoAttrs{}, {&x}, {&y});
             std::vector<double> expected = model(x, log);
-            for (int64_t i = 0; i < y.size(); i++) FOVEA_CHECK_CLOSE(y.at(i), expected[size_t(i)], tolerance(dtype, expected[size_t(i)], log ? 1 : 0));
+            for (int64_t i = 0; i < y.size(); i++)
+              FOVEA_CHECK_CLOSE(y.at(i), expected[size_t(i)], tolerance(dtype, expected[size_t(i)], log ? 1 : 0));
           }
         }
 }
@@ -60,7 +61,8 @@ FOVEA_TEST(softmax_special_rows) {
   for (const Table& table : tables_of_softmax()) {
     const double inf = INFINITY;
     for (bool log : {false, true}) {
-      Tensor x = Tensor::from(Dtype::f32, {5, 3}, {-inf, -inf, -inf, 1, NAN, 2, 1, inf, 2, -inf, 0, 0, 1e30, -1e30, 0}), y(Dtype::f32, {5, 3});
+      Tensor x = Tensor::from(Dtype::f32, {5, 3}, {-inf, -inf, -inf, 1, NAN, 2, 1, inf, 2, -inf, 0, 0, 1e30, -1e30, 0}),
+             y(Dtype::f32, {5, 3});
       run(table, log ? "logSoftmax" : "softmax", NoAttrs{}, {&x}, {&y});
       for (int64_t i = 0; i < 9; i++) FOVEA_CHECK(std::isnan(y.at(i)), "element %lld is %g", (long long)i, y.at(i));
       FOVEA_CHECK_CLOSE(y.at(9), log ? -inf : 0, 0);
@@ -78,7 +80,8 @@ FOVEA_TEST(softmax_backward) {
     for (Dtype dtype : kFloats)
       for (auto [rows, n] : kShapes)
         for (bool log : {false, true}) {
-          Tensor x = Tensor::random(dtype, {rows, n}, 3), y = Tensor::from(dtype, {rows, n}, model(x, log)), dx(dtype, {rows, n});
+          Tensor x = Tensor::random(dtype, {rows, n}, 3), y = Tensor::from(dtype, {rows, n}, model(x, log)),
+                 dx(dtype, {rows, n});
           Tensor dy = Tensor::expanded(dtype, {rows, n}, {true, false});
           dy.fill_random(4);
           run(table, log ? "logSoftmaxBackward" : "softmaxBackward", NoAttrs{}, {&y, &dy}, {&dx});
@@ -90,7 +93,9 @@ FOVEA_TEST(softmax_backward) {
             }
             for (int64_t i = row * n; i < (row + 1) * n; i++) {
               double p = log ? std::exp(y.at(i)) : y.at(i), expected = log ? dy.at(i) - p * sum : p * (dy.at(i) - sum);
-              FOVEA_CHECK_CLOSE(dx.at(i), expected, tolerance(dtype, expected, p * (scale + std::fabs(dy.at(i))) + (log ? std::fabs(dy.at(i)) : 0)));
+              FOVEA_CHECK_CLOSE(
+                  dx.at(i), expected,
+                  tolerance(dtype, expected, p * (scale + std::fabs(dy.at(i))) + (log ? std::fabs(dy.at(i)) : 0)));
             }
           }
         }

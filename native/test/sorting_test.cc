@@ -30,15 +30,19 @@ std::vector<int64_t> order_of(const Tensor& x, int64_t row, bool descending) {
   return order;
 }
 // The first k columns of values and indices are those of the model, bit for bit.
-void check_rows(const Table& table, const char* op, const Tensor& x, int64_t k, bool descending, const Tensor& values, const Tensor& indices) {
+void check_rows(const Table& table, const char* op, const Tensor& x, int64_t k, bool descending, const Tensor& values,
+                const Tensor& indices) {
   int64_t n = x.view.dim(-1);
   for (int64_t row = 0; row < x.size() / n; row++) {
     std::vector<int64_t> order = order_of(x, row, descending);
     for (int64_t i = 0; i < k; i++) {
       int64_t expected = order[size_t(i)];
-      FOVEA_CHECK(indices.at(row * k + i) == double(expected), "%s %s %s n=%lld k=%lld place %lld holds %g, expected %lld", table.isa, op, kDtypeNames[int(x.dtype())],
-                  (long long)n, (long long)k, (long long)i, indices.at(row * k + i), (long long)expected);
-      FOVEA_CHECK(std::memcmp(values.bytes(row * k + i), x.bytes(row * n + expected), bytes_of(x.dtype())) == 0, "%s %s", table.isa, op);
+      FOVEA_CHECK(indices.at(row * k + i) == double(expected),
+                  "%s %s %s n=%lld k=%lld place %lld holds %g, expected %lld", table.isa, op,
+                  kDtypeNames[int(x.dtype())], (long long)n, (long long)k, (long long)i, indices.at(row * k + i),
+                  (long long)expected);
+      FOVEA_CHECK(std::memcmp(values.bytes(row * k + i), x.bytes(row * n + expected), bytes_of(x.dtype())) == 0,
+                  "%s %s", table.isa, op);
     }
   }
 }
@@ -67,7 +71,8 @@ FOVEA_TEST(sorting_topk) {
             if (k > n) continue;
             Tensor x(dtype, {2, n}), values(dtype, {2, k}), indices(Dtype::i64, {2, k});
             fill(x, uint64_t(n + k), 100);
-            run(table, "topk", TopkAttrs{k, largest}, {&x}, {&values, &indices}, 2, size_t(4 * topk_candidates(k)) * sizeof(WideItem));
+            run(table, "topk", TopkAttrs{k, largest}, {&x}, {&values, &indices}, 2,
+                size_t(4 * topk_candidates(k)) * sizeof(WideItem));
             check_rows(table, "topk", x, k, largest, values, indices);
           }
 }
@@ -78,9 +83,11 @@ FOVEA_TEST(sorting_topk_of_ascending_rows) {
     const int64_t n = 50257, k = 50;
     Tensor x(Dtype::f32, {1, n}), values(Dtype::f32, {1, k}), indices(Dtype::i64, {1, k});
     for (int64_t i = 0; i < n; i++) x.set(i, double(i));
-    run(table, "topk", TopkAttrs{k, true}, {&x}, {&values, &indices}, 1, size_t(2 * topk_candidates(k)) * sizeof(WideItem));
+    run(table, "topk", TopkAttrs{k, true}, {&x}, {&values, &indices}, 1,
+        size_t(2 * topk_candidates(k)) * sizeof(WideItem));
     for (int64_t i = 0; i < k; i++) FOVEA_CHECK_CLOSE(indices.at(i), double(n - 1 - i), 0);
-    FOVEA_CHECK(error_of(table, "topk", TopkAttrs{n + 1, true}, {&x}, {&values, &indices}) == "FOVEA_ARGUMENT", "k beyond n");
+    FOVEA_CHECK(error_of(table, "topk", TopkAttrs{n + 1, true}, {&x}, {&values, &indices}) == "FOVEA_ARGUMENT",
+                "k beyond n");
     Tensor none(Dtype::f32, {1, 0}), no_index(Dtype::i64, {1, 0});
     run(table, "topk", TopkAttrs{0, true}, {&x}, {&none, &no_index});
     run(table, "sort", SortAttrs{}, {&none}, {&none, &no_index});

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError } from 'commander';
 import type { GenerateCommandOptions } from './generate-command.js';
 import { runCommand } from './run-command.js';
-import type { TrainTextOptions } from './train-text.js';
+import { defaultTrainOptions, type TrainTextOptions } from './train-options.js';
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const { version } = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string };
@@ -28,6 +28,7 @@ function tokenIds(text: string): number[] {
   return text.split(',').map((part) => count(part.trim()));
 }
 
+const defaults = defaultTrainOptions;
 const program = new Command('fovea').description('The attention engine for Node.js').version(version);
 
 program
@@ -51,14 +52,14 @@ program
   .description('train a small byte-level GPT-2 on text and save it as a Hugging Face checkpoint')
   .argument('<paths...>', 'text files, or folders of them')
   .option('--out <folder>', 'the checkpoint directory', 'checkpoint')
-  .option('--steps <n>', 'training steps', count, 400)
-  .option('--layers <n>', 'blocks', count, 4)
-  .option('--width <n>', 'width of the model', count, 192)
-  .option('--heads <n>', 'attention heads; divides the width', count, 6)
-  .option('--context <n>', 'bytes that the model sees at once', count, 256)
-  .option('--batch <n>', 'windows per step', count, 8)
-  .option('--lr <x>', 'the highest learning rate', real, 2e-3)
-  .option('--seed <n>', 'seed of the weights and of the windows', count, 0)
+  .option('--steps <n>', 'training steps', count, defaults.steps)
+  .option('--layers <n>', 'blocks', count, defaults.layers)
+  .option('--width <n>', 'width of the model', count, defaults.width)
+  .option('--heads <n>', 'attention heads; divides the width', count, defaults.heads)
+  .option('--context <n>', 'bytes that the model sees at once', count, defaults.context)
+  .option('--batch <n>', 'windows per step', count, defaults.batch)
+  .option('--lr <x>', 'the highest learning rate', real, defaults.lr)
+  .option('--seed <n>', 'seed of the weights and of the windows', count, defaults.seed)
   .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>) =>
     runCommand(async (signal) => (await import('./train-text.js')).trainText({ ...options, paths, signal })),
   );

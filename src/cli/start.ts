@@ -9,7 +9,8 @@ import { load } from '../models/auto.js';
 import { ByteTokenizer } from '../text/byte-tokenizer.js';
 import { runCommand } from './run-command.js';
 import { streamText } from './stream-text.js';
-import { demoOptions, trainText } from './train-text.js';
+import { defaultTrainOptions } from './train-options.js';
+import { trainText } from './train-text.js';
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '../..');
 
@@ -31,7 +32,7 @@ async function main(signal: AbortSignal): Promise<void> {
   const given = process.argv.slice(2);
   const paths = given.length > 0 ? given : await declarationFiles();
   const out = join(packageRoot, 'checkpoint');
-  await trainText({ ...demoOptions, paths, out, signal });
+  await trainText({ ...defaultTrainOptions, paths, out, signal });
 
   process.stderr.write(`\nloaded again from ${relative(process.cwd(), out) || out}, it writes:\n\n`);
   using model = await load(out);

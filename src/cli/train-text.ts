@@ -6,39 +6,7 @@ import { ByteTokenizer } from '../text/byte-tokenizer.js';
 import { readCorpus } from '../train/corpus.js';
 import { bitsPerToken, trainCausalLM } from '../train/train.js';
 import { duration, ProgressLine } from './progress.js';
-
-/** Size of the model and length of the training. */
-export interface TrainTextOptions {
-  /** Files and folders of text. */
-  paths: readonly string[];
-  /** The checkpoint directory to write. */
-  out: string;
-  steps: number;
-  layers: number;
-  width: number;
-  heads: number;
-  /** Bytes that the model sees at once. */
-  context: number;
-  batch: number;
-  lr: number;
-  seed: number;
-  signal?: AbortSignal | undefined;
-}
-
-/**
- * About 90 seconds of training on two cores with AVX-512; chosen by measurement among models that differ in width, depth
- * and batch, by the bits per byte that they reach in this time.
- */
-export const demoOptions: Omit<TrainTextOptions, 'paths' | 'out'> = {
-  steps: 400,
-  layers: 4,
-  width: 192,
-  heads: 6,
-  context: 256,
-  batch: 8,
-  lr: 2e-3,
-  seed: 0,
-};
+import type { TrainTextOptions } from './train-options.js';
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 

@@ -7,7 +7,8 @@
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
-import type { Dtype } from '../tensor/dtype.js';
+import { deviceArg } from '../tensor/check.js';
+import { type Dtype, isDtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
 import { isParameter, parameter } from './parameter.js';
@@ -277,13 +278,17 @@ export class Module {
   }
 
   /**
-   * Converts the floating-point parameters and buffers. The module then holds other tensors, so call it before making
-   * an optimizer.
+   * Converts the floating-point parameters and buffers to a dtype, or moves all to a device. The module then holds other
+   * tensors, so call it before making an optimizer.
    */
-  to(dtype: Dtype): this {
+  to(target: Dtype | 'cpu'): this {
+    if (!isDtype(target)) {
+      deviceArg('to', target);
+      return this;
+    }
     const floating = this.#slots().filter(({ tensor }) => tensor.dtype.includes('float'));
-    const changed = [...new Set(floating.map(({ tensor }) => tensor))].filter((tensor) => tensor.dtype !== dtype);
-    this.#replace(noGrad(() => new Map(changed.map((tensor) => [tensor, tensor.to(dtype)]))));
+    const changed = [...new Set(floating.map(({ tensor }) => tensor))].filter((tensor) => tensor.dtype !== target);
+    this.#replace(noGrad(() => new Map(changed.map((tensor) => [tensor, tensor.to(target)]))));
     return this;
   }
 

@@ -56,7 +56,7 @@ export class LayerNorm extends Module {
 
   /** @param x [..., ...normalizedShape] @returns the same shape */
   override forward(x: Tensor): Tensor {
-    return layerNorm(x, this.normalizedShape, this.weight, this.bias, this.eps);
+    return layerNorm(x, this.normalizedShape, this.weight, this.bias, { eps: this.eps });
   }
 }
 
@@ -85,6 +85,6 @@ export class RMSNorm extends Module {
 
   /** @param x [..., ...normalizedShape] @returns the same shape */
   override forward(x: Tensor): Tensor {
-    return rmsNorm(x, this.normalizedShape, this.weight, this.eps ?? epsilon[x.dtype]);
+    return rmsNorm(x, this.normalizedShape, this.weight, { eps: this.eps });
   }
 }

@@ -1,5 +1,5 @@
 /** Activation functions. Their gradients are kernels of their own; `composed` forms serve higher-order gradients. */
-import { argumentError, numberArg, optionsArg } from '../tensor/check.js';
+import { argumentError, dimArg, numberArg, optionsArg, shapeError } from '../tensor/check.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { castTo } from './cast.js';
 import { gt } from './compare.js';
@@ -111,7 +111,7 @@ export function softplus(x: Tensor, options?: SoftplusOptions): Tensor {
 }
 /** log sigmoid(x), without overflow. */
 export function logSigmoid(x: Tensor): Tensor {
-  return neg(softplus(neg(x)));
+  return neg(softplus(neg(floating(x, 'logSigmoid'))));
 }
 /** Options of `leakyRelu`. */
 export interface LeakyReluOptions {
@@ -121,12 +121,15 @@ export interface LeakyReluOptions {
 /** x where positive, else negativeSlope x. */
 export function leakyRelu(x: Tensor, options?: LeakyReluOptions): Tensor {
   const { negativeSlope = 0.01 } = optionsArg('leakyRelu', options, ['negativeSlope']);
+  slotOf(x, 'leakyRelu', 'x');
   return sub(relu(x), mul(relu(neg(x)), numberArg('leakyRelu', 'negativeSlope', negativeSlope)));
 }
 /** The first half of axis `dim` times the sigmoid of the second (Dauphin et al. 2017, https://arxiv.org/abs/1612.08083). */
 export function glu(x: Tensor, dim = -1): Tensor {
   const { shape } = slotOf(x, 'glu', 'x');
-  const n = shape.at(dim) ?? 0;
-  if (n % 2) throw argumentError('glu', 'dim', 'an axis of even size', n);
-  return mul(slice(x, dim, 0, n / 2), sigmoid(slice(x, dim, n / 2)));
+  const d = dimArg('glu', dim, shape.length);
+  const n = shape[d];
+  if (n === undefined || n % 2)
+    throw shapeError('glu', `expected an even size of axis ${d}, received x [${shape.join(',')}]`);
+  return mul(slice(x, d, 0, n / 2), sigmoid(slice(x, d, n / 2)));
 }

@@ -1,6 +1,6 @@
 /** Repeating along axes of size 1, and its gradient: summing along them. */
 import { argumentError, shapeError } from '../tensor/check.js';
-import { range, sameShape, sizeOf, type Shape } from '../tensor/layout.js';
+import { broadcastShapes, range, sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { slotOf, viewOf, type Tensor } from '../tensor/tensor.js';
 import { record } from '../autograd/node.js';
 import { defineOp } from './define-op.js';
@@ -33,7 +33,22 @@ export function expand(x: Tensor, shape: Shape): Tensor {
 
 /** A view of `x` expanded to the shape of `other`. */
 export function expandAs(x: Tensor, other: Tensor): Tensor {
+  slotOf(x, 'expandAs', 'x');
   return expand(x, slotOf(other, 'expandAs', 'other').shape);
+}
+
+/** Checks, for an op composed of others, that the shapes of its operands broadcast; numbers fit everything. */
+export function broadcastArgs(op: string, operands: Readonly<Record<string, Tensor | number>>): void {
+  let shape: Shape = [];
+  for (const [name, operand] of Object.entries(operands)) {
+    if (typeof operand === 'number') continue;
+    const next = broadcastShapes(shape, slotOf(operand, op, name).shape);
+    if (next === null) {
+      const all = Object.entries(operands).flatMap(([n, t]) => (typeof t === 'number' ? [] : [`${n} [${t.shape.join(',')}]`]));
+      throw shapeError(op, `the operands do not broadcast: ${all.join(', ')}; sizes must be equal or 1`);
+    }
+    shape = next;
+  }
 }
 
 /** y[...] = sum over r of x[..., r] */

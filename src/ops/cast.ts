@@ -64,6 +64,7 @@ export function bool(x: Tensor): Tensor {
 
 /** A copy of `x` in dense memory of its own, attached to the graph. */
 export function clone(x: Tensor): Tensor {
+  slotOf(x, 'clone', 'x');
   return record('clone', [x], kernels.copy({ x }, {}).y, (dy) => [dy]);
 }
 

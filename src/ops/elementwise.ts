@@ -206,6 +206,10 @@ export function atan2(a: Tensor | number, b: Tensor | number): Tensor {
 }
 /** a + weight (b - a) */
 export function lerp(a: Tensor, b: Tensor, weight: Tensor | number): Tensor {
+  slotOf(a, 'lerp', 'a');
+  slotOf(b, 'lerp', 'b');
+  operandArg('lerp', 'weight', weight);
+  broadcastArgs('lerp', { a, b, weight });
   return add(a, mul(sub(b, a), weight));
 }
 

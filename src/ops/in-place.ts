@@ -15,7 +15,7 @@ import { attach, wantsGradient, type Node } from '../autograd/node.js';
 import { expand } from './broadcast.js';
 import { castTo, clone } from './cast.js';
 import { add, div, mul, sub } from './elementwise.js';
-import { clamp, maskedFill, type ClampOptions } from './select.js';
+import { clamp, maskArg, maskedFill, type ClampOptions } from './select.js';
 import { kernels } from './kernels.gen.js';
 import { forTarget, operandArg, withNumber } from './promote.js';
 import { fillRandom, type Generator } from './random.js';
@@ -29,8 +29,30 @@ function refuseLeaf(op: string, a: Tensor): void {
     );
 }
 
-/** Runs `write`, or where gradients flow, the recorded op, whose result takes the place of `a` in the graph. */
-function write(op: string, a: Tensor, operand: Tensor | undefined, plain: () => void, recorded: () => Tensor): Tensor {
+/** The value of `a` before a write, at the same place in the graph: backward may need it when `a` has changed. */
+function before(a: Tensor): Tensor {
+  const old = kernels.copy({ x: a }, {}).y;
+  if (a.node !== null) attach(old, a.node as Node, a.output);
+  return old;
+}
+
+/** Writes a fresh result into `a`, outside of the graph. */
+function assign(a: Tensor, result: Tensor): void {
+  kernels.copy_({ y: a, x: result }, {});
+  result.dispose();
+}
+
+/**
+ * Runs `plain`, or where gradients flow, the op without the underscore on the old value: its result takes the place of
+ * `a` in the graph.
+ */
+function write(
+  op: string,
+  a: Tensor,
+  operand: Tensor | undefined,
+  plain: () => void,
+  recorded: (old: Tensor) => Tensor,
+): Tensor {
   if (!wantsGradient(a) && !wantsGradient(operand)) {
     plain();
     return a;
@@ -42,9 +64,11 @@ function write(op: string, a: Tensor, operand: Tensor | undefined, plain: () => 
       'FOVEA_AUTOGRAD',
       `${op}: the tensor shares memory with views, through which gradients would go wrong; use ${op.slice(0, -1)}(), or clone() first`,
     );
-  const result = recorded();
-  kernels.copy_({ y: a, x: result }, {});
+  const old = before(a);
+  const result = recorded(old);
   if (result.node) attach(a, result.node as Node, result.output);
+  assign(a, result);
+  old.dispose();
   return a;
 }
 
@@ -77,7 +101,7 @@ function arithmetic(op: Arithmetic, a: Tensor, b: Tensor | number): Tensor {
       a,
       undefined,
       () => void kernels[op]({ a }, { scalar: b }),
-      () => functional[op](a, b),
+      (old) => functional[op](old, b),
     );
   }
   const operand = forTarget(a, b, op);
@@ -86,7 +110,7 @@ function arithmetic(op: Arithmetic, a: Tensor, b: Tensor | number): Tensor {
     a,
     operand,
     () => void kernels[op]({ a, b: operand }, {}),
-    () => functional[op](a, operand),
+    (old) => functional[op](old, operand === a ? old : operand),
   );
 }
 
@@ -116,7 +140,9 @@ export function copy_(x: Tensor, source: Tensor): Tensor {
 }
 /** Overwrites x with zeros. */
 export function zero_(x: Tensor): Tensor {
-  return fill_(x, 0);
+  overwrite('zero_', x);
+  kernels.fill_({ x }, { value: 0 });
+  return x;
 }
 /** Overwrites x with one value. */
 export function fill_(x: Tensor, value: number | boolean): Tensor {
@@ -126,24 +152,26 @@ export function fill_(x: Tensor, value: number | boolean): Tensor {
 }
 /** Overwrites x where `mask` (bool, broadcast) is true. */
 export function maskedFill_(x: Tensor, mask: Tensor, value: number): Tensor {
-  const result = maskedFill(x, mask, value);
+  slotOf(x, 'maskedFill_', 'x');
+  maskArg('maskedFill_', mask);
+  numberArg('maskedFill_', 'value', value);
   return write(
     'maskedFill_',
     x,
     undefined,
-    () => void kernels.copy_({ y: x, x: result }, {}),
-    () => result,
+    () => assign(x, maskedFill(x, mask, value)),
+    (old) => maskedFill(old, mask, value),
   );
 }
 /** Moves x into [min, max], in place. */
 export function clamp_(x: Tensor, options: ClampOptions): Tensor {
-  const result = clamp(x, options);
+  slotOf(x, 'clamp_', 'x');
   return write(
     'clamp_',
     x,
     undefined,
-    () => void kernels.copy_({ y: x, x: result }, {}),
-    () => result,
+    () => assign(x, clamp(x, options)),
+    (old) => clamp(old, options),
   );
 }
 /** Fills x with uniform random numbers from [low, high). */

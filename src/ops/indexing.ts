@@ -222,8 +222,11 @@ export async function nonzero(x: Tensor): Promise<Tensor> {
 
 /** The elements where `mask` (bool, of the shape of `x`) is true, in a list. Waits for their number. */
 export async function maskedSelect(x: Tensor, mask: Tensor): Promise<Tensor> {
-  slotOf(x, 'maskedSelect', 'x');
+  const { shape } = slotOf(x, 'maskedSelect', 'x');
+  maskArg('maskedSelect', mask);
+  if (!sameShape(shape, mask.shape))
+    throw shapeError('maskedSelect', `expected a mask [${shape.join(',')}], received [${mask.shape.join(',')}]`);
   const flat = reshape(x, [x.size]);
-  const places = await nonzero(reshape(mask, [sizeOf(slotOf(mask, 'maskedSelect', 'mask').shape)]));
+  const places = await nonzero(reshape(mask, [x.size]));
   return indexSelect(flat, 0, reshape(places, [places.size]));
 }

@@ -69,7 +69,14 @@ export interface AddmmOptions {
   alpha?: number;
   beta?: number;
 }
-/** beta input + alpha a b, in one kernel. `input` broadcasts to [m, n]. */
+/**
+ * beta input + alpha a b, in one kernel.
+ *
+ * @param input broadcasts to [m, n]
+ * @param a [m, k]
+ * @param b [k, n]
+ * @throws FOVEA_SHAPE for operands that are no matrices (for batches: `add(input, matmul(a, b))`) or do not fit
+ */
 export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOptions): Tensor {
   const { alpha = 1, beta = 1 } = optionsArg('addmm', options, ['alpha', 'beta']);
   for (const [name, t] of [
@@ -78,6 +85,11 @@ export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOption
     ['b', b],
   ] as const)
     slotOf(t, 'addmm', name);
+  if (a.rank !== 2 || b.rank !== 2 || input.rank > 2 || a.shape[1] !== b.shape[0])
+    throw shapeError(
+      'addmm',
+      `expected input [m,n], a [m,k] and b [k,n], received [${input.shape.join(',')}], [${a.shape.join(',')}] and [${b.shape.join(',')}]; for batches add the result of matmul()`,
+    );
   const code = resultType([input, a, b]);
   let bias = castTo(input, code);
   while (bias.rank < 2) bias = unsqueeze(bias, 0);

@@ -2,7 +2,7 @@
  * layerNorm (Ba et al. 2016, https://arxiv.org/abs/1607.06450) and rmsNorm (Zhang & Sennrich 2019,
  * https://arxiv.org/abs/1910.07467) over the last axes.
  */
-import { argumentError, numberArg, shapeArg, shapeError } from '../tensor/check.js';
+import { argumentError, numberArg, optionsArg, shapeArg, shapeError } from '../tensor/check.js';
 import { sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { castTo } from './cast.js';
@@ -70,6 +70,24 @@ function prepare(
   return { rows: last.length === 1 ? x : reshape(x, [...shape.slice(0, shape.length - last.length), d]), flat };
 }
 
+/** Options of `layerNorm`. */
+export interface LayerNormOptions {
+  /** Added to the variance; default 1e-5. */
+  eps?: number | undefined;
+}
+/** Options of `rmsNorm`. */
+export interface RmsNormOptions {
+  /** Added to the mean square; default: the step at 1 of the dtype of `x`, as in PyTorch. */
+  eps?: number | undefined;
+}
+/** The step at 1 of each floating dtype, by code. */
+const steps: readonly number[] = [2 ** -23, 2 ** -52, 2 ** -10, 2 ** -7];
+
+function epsOf(op: string, options: LayerNormOptions | undefined, otherwise: number): number {
+  const { eps = otherwise } = optionsArg(op, options, ['eps']);
+  return numberArg(op, 'eps', eps);
+}
+
 /**
  * (x - mean) / sqrt(variance + eps) weight + bias, with mean and variance over the last axes.
  *
@@ -83,9 +101,9 @@ export function layerNorm(
   normalizedShape: Shape | number,
   weight?: Tensor | null,
   bias?: Tensor | null,
-  eps = 1e-5,
+  options?: LayerNormOptions,
 ): Tensor {
-  numberArg('layerNorm', 'eps', eps);
+  const eps = epsOf('layerNorm', options, 1e-5);
   const { rows, flat } = prepare('layerNorm', x, normalizedShape, { weight, bias });
   const { y } = layerNormOp({ x: rows, weight: flat[0], bias: flat[1] }, { eps });
   return rows === x ? y : reshape(y, x.shape);
@@ -98,8 +116,13 @@ export function layerNorm(
  * @param normalizedShape sizes of the axes to normalise
  * @param weight normalizedShape; no scale without it
  */
-export function rmsNorm(x: Tensor, normalizedShape: Shape | number, weight?: Tensor | null, eps = 1e-6): Tensor {
-  numberArg('rmsNorm', 'eps', eps);
+export function rmsNorm(
+  x: Tensor,
+  normalizedShape: Shape | number,
+  weight?: Tensor | null,
+  options?: RmsNormOptions,
+): Tensor {
+  const eps = epsOf('rmsNorm', options, steps[slotOf(x, 'rmsNorm', 'x').dtype] ?? 1e-5);
   const { rows, flat } = prepare('rmsNorm', x, normalizedShape, { weight });
   const { y } = rmsNormOp({ x: rows, weight: flat[0] }, { eps });
   return rows === x ? y : reshape(y, x.shape);

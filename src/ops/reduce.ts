@@ -244,15 +244,18 @@ export interface VarianceOptions extends ReduceOptions {
   /** The divisor is n - correction; 1 by default (Bessel's). */
   correction?: number;
 }
+function spread(op: string, x: Tensor, dim: Dims, options: VarianceOptions | undefined): Tensor {
+  const { keepdim, correction = 1 } = optionsArg(op, options, ['keepdim', 'correction']);
+  numberArg(op, 'correction', correction);
+  return over(x, axesOf(op, x, dim), keepdim, (v) => varianceLast({ x: v }, { correction }).y);
+}
 /** The variance over axes `dim`, all by default, with divisor n - correction. */
 export function variance(x: Tensor, dim?: Dims, options?: VarianceOptions): Tensor {
-  const { keepdim, correction = 1 } = optionsArg('variance', options, ['keepdim', 'correction']);
-  numberArg('variance', 'correction', correction);
-  return over(x, axesOf('variance', x, dim), keepdim, (v) => varianceLast({ x: v }, { correction }).y);
+  return spread('variance', x, dim, options);
 }
 /** The standard deviation over axes `dim`, all by default: the square root of `variance`. */
 export function std(x: Tensor, dim?: Dims, options?: VarianceOptions): Tensor {
-  return sqrt(variance(x, dim, options));
+  return sqrt(spread('std', x, dim, options));
 }
 /** Options of `norm`. */
 export interface NormOptions extends ReduceOptions {

@@ -1,5 +1,7 @@
 /** Elements chosen by a condition, a range or their place: no arithmetic. */
-import { argumentError, integerArg, numberArg, optionsArg } from '../tensor/check.js';
+import { FoveaError } from '../errors.js';
+import { argumentError, integerArg, numberArg, optionsArg, shapeError } from '../tensor/check.js';
+import { Code } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { sumTo } from './broadcast.js';
 import { castTo } from './cast.js';
@@ -46,9 +48,16 @@ function choose(condition: Tensor, a: number, b: number): Tensor {
   return whereOp({ condition, b: whereOp({ condition, a: ones }, { scalarB: b }).c }, { scalarA: a }).c;
 }
 
+/** A mask of bool, for ops that other ops are made of. */
+export function maskArg(op: string, mask: Tensor): void {
+  if (slotOf(mask, op, 'mask').dtype !== Code.bool)
+    throw new FoveaError('FOVEA_DTYPE', `${op}: expected a bool mask, received ${mask.dtype}; convert it with .to('bool')`);
+}
+
 /** x with `value` where `mask` is true; the mask broadcasts. */
 export function maskedFill(x: Tensor, mask: Tensor, value: Tensor | number): Tensor {
   const { dtype } = slotOf(x, 'maskedFill', 'x');
+  maskArg('maskedFill', mask);
   operandArg('maskedFill', 'value', value);
   return castTo(where(mask, value, x), dtype);
 }
@@ -82,11 +91,16 @@ const triangleOp: DefinedOp<'triangle'> = defineOp({
   saves: [],
   gradient: (_, { y: dy }, attrs) => ({ x: triangleOp({ x: dy }, attrs).y }),
 });
+function triangle(op: string, x: Tensor, diagonal: number, upper: boolean): Tensor {
+  const { shape } = slotOf(x, op, 'x');
+  if (shape.length < 2) throw shapeError(op, `expected matrices [...,m,n], received [${shape.join(',')}]`);
+  return triangleOp({ x }, { diagonal: integerArg(op, 'diagonal', diagonal), upper }).y;
+}
 /** x[..., m, n] with zeros above the given diagonal (0: the main one, positive: above it). */
 export function tril(x: Tensor, diagonal = 0): Tensor {
-  return triangleOp({ x }, { diagonal: integerArg('tril', 'diagonal', diagonal), upper: false }).y;
+  return triangle('tril', x, diagonal, false);
 }
 /** x[..., m, n] with zeros below the given diagonal (0: the main one, positive: above it). */
 export function triu(x: Tensor, diagonal = 0): Tensor {
-  return triangleOp({ x }, { diagonal: integerArg('triu', 'diagonal', diagonal), upper: true }).y;
+  return triangle('triu', x, diagonal, true);
 }

@@ -1,8 +1,8 @@
 // Ops that read or write where an index tensor says:
 //
-//   embedding      y[i, :] = weight[ids[i], :]            embeddingBackward  dweight[r, :] = sum of dy[i, :] with ids[i] = r
-//   gather         y[.., j] = x[.., index[.., j]]         scatter_  y[.., index[.., j]] = src[.., j], scatterAdd_ adds
-//   indexSelect    y[:, j, :] = x[:, index[j], :]         indexAdd_ y[:, index[j], :] += src[:, j, :]
+//   embedding      y[i, :] = weight[ids[i], :]            embeddingBackward  dweight[r, :] = sum of dy[i, :] with
+//   ids[i] = r gather         y[.., j] = x[.., index[.., j]]         scatter_  y[.., index[.., j]] = src[.., j],
+//   scatterAdd_ adds indexSelect    y[:, j, :] = x[:, index[j], :]         indexAdd_ y[:, index[j], :] += src[:, j, :]
 //   countNonzero, nonzero: how many elements are not zero, and where, in row-major order
 //
 // An index outside of its axis fails, negative ones too. Where several sources meet in one place they are taken in
@@ -17,12 +17,14 @@ namespace {
 // Reads and checks indices of any integer type.
 class Indices {
  public:
-  Indices(const Call& call, const View& v, int64_t size, const char* name) : call_(call), data_(v.data), dtype_(v.dtype), size_(size), name_(name) {}
+  Indices(const Call& call, const View& v, int64_t size, const char* name)
+      : call_(call), data_(v.data), dtype_(v.dtype), size_(size), name_(name) {}
   // At an element offset.
   FOVEA_INLINE int64_t operator()(int64_t offset) const {
     int64_t index = read(offset);
     if (uint64_t(index) >= uint64_t(size_))
-      call_.fail("FOVEA_INDEX", "%s holds %lld, out of range for an axis of %lld; indices run from 0 to size - 1", name_, static_cast<long long>(index), static_cast<long long>(size_));
+      call_.fail("FOVEA_INDEX", "%s holds %lld, out of range for an axis of %lld; indices run from 0 to size - 1",
+                 name_, static_cast<long long>(index), static_cast<long long>(size_));
     return index;
   }
 
@@ -58,7 +60,8 @@ FOVEA_INLINE void dispatch_add(Dtype t, Body body) {
   switch (t) {
     case Dtype::i32: return body.template operator()<uint32_t>();
     case Dtype::i64: return body.template operator()<uint64_t>();
-    case Dtype::u8: case Dtype::i8: return body.template operator()<uint8_t>();
+    case Dtype::u8:
+    case Dtype::i8: return body.template operator()<uint8_t>();
     default: return dispatch_float(t, body);
   }
 }
@@ -73,11 +76,13 @@ FOVEA_INLINE void add_to(T& y, T x) {
 
 void embedding(Call& call, const NoAttrs&) {
   const View &weight = call.in[0], &ids = call.in[1], &y = call.out[0];
-  const int64_t d = weight.dim(1), bytes = d * int64_t(bytes_of(weight.dtype)), step = weight.stride(0) * int64_t(bytes_of(weight.dtype));
+  const int64_t d = weight.dim(1), bytes = d * int64_t(bytes_of(weight.dtype)),
+                step = weight.stride(0) * int64_t(bytes_of(weight.dtype));
   const Axes axes = leading_axes(ids, 0);
   const Indices index(call, ids, weight.dim(0), "ids");
   call.parallel.for_range(ids.size(), row_grain(bytes / 4), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++) __builtin_memcpy(y.data + i * bytes, weight.data + index(offset_of(axes, i)) * step, size_t(bytes));
+    for (int64_t i = begin; i < end; i++)
+      __builtin_memcpy(y.data + i * bytes, weight.data + index(offset_of(axes, i)) * step, size_t(bytes));
   });
 }
 
@@ -93,7 +98,8 @@ void sort_ids(const Indices& index, int64_t n, int64_t rows, int64_t* start, int
 
 // total = sum over positions of dy[position, at .. at + count), 64 at a time so that rounding errors stay small.
 template <class A>
-void sum_rows(const Source<A>& dy, int64_t d, int64_t at, int64_t count, const int64_t* positions, int64_t n, A* total) {
+void sum_rows(const Source<A>& dy, int64_t d, int64_t at, int64_t count, const int64_t* positions, int64_t n,
+              A* total) {
   A buffer[kBlock], local[kBlock];
   for (int64_t k = 0; k < count; k++) total[k] = 0;
   for (int64_t first = 0; first < n; first += 64) {
@@ -144,7 +150,8 @@ void gather(Call& call, const NoAttrs&) {
     call.parallel.for_range(index.size(), kGrain / 2, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin / m; row * m < end; row++) {
         const int64_t x_row = offset_of(x_axes, row), index_row = offset_of(index_axes, row);
-        for (int64_t j = max_of(begin - row * m, 0); j < min_of(m, end - row * m); j++) y[row * m + j] = from[x_row + at(index_row + j * index_step) * x_step];
+        for (int64_t j = max_of(begin - row * m, 0); j < min_of(m, end - row * m); j++)
+          y[row * m + j] = from[x_row + at(index_row + j * index_step) * x_step];
       }
     });
   });
@@ -154,7 +161,8 @@ void gather(Call& call, const NoAttrs&) {
 template <class T, class Put>
 void scatter_rows(Call& call, Put put) {
   const View &y = call.in[0], &index = call.in[1], &src = call.in[2];
-  const int64_t m = row_length(index), y_step = row_stride(y), index_step = row_stride(index), src_step = row_stride(src);
+  const int64_t m = row_length(index), y_step = row_stride(y), index_step = row_stride(index),
+                src_step = row_stride(src);
   const Axes y_axes = leading_axes(y, 1), index_axes = leading_axes(index, 1), src_axes = leading_axes(src, 1);
   const Indices at(call, index, row_length(y), "index");
   call.parallel.for_range(leading_size(y), row_grain(2 * m), [&](int64_t begin, int64_t end) {
@@ -186,7 +194,8 @@ void index_select(Call& call, const NoAttrs&) {
         const T* from = x.as<T>() + slice / m * x.stride(0) + at(slice % m * index.stride(0)) * x.stride(1);
         T* to = y + slice * inner;
         if (step == 1) __builtin_memcpy(to, from, size_t(inner) * sizeof(T));
-        else for (int64_t i = 0; i < inner; i++) to[i] = from[i * step];
+        else
+          for (int64_t i = 0; i < inner; i++) to[i] = from[i * step];
       }
     });
   });
@@ -238,7 +247,8 @@ void count_chunks(Call& call, int64_t part, int64_t* counts) {
     call.parallel.for_range(kCountChunks, max_of(1, kGrain / max_of(part, 1)), [&](int64_t first, int64_t last) {
       for (int64_t chunk = first; chunk < last; chunk++) {
         int64_t count = 0;
-        each_nonzero<T>(x, axes, min_of(n, chunk * part), min_of(n, (chunk + 1) * part), [&](int64_t) FOVEA_FLAT { count++; });
+        each_nonzero<T>(x, axes, min_of(n, chunk * part), min_of(n, (chunk + 1) * part),
+                        [&](int64_t) FOVEA_FLAT { count++; });
         counts[chunk] = count;
       }
     });
@@ -256,24 +266,27 @@ void nonzero(Call& call, const NonzeroAttrs& attrs) {
   const View& x = call.in[0];
   const int64_t n = x.size(), part = ceil_div(n, kCountChunks);
   int64_t start[kCountChunks + 1] = {};
-  if (attrs.rank != x.rank) call.fail("FOVEA_ARGUMENT", "rank is %lld, but x has %d axes", static_cast<long long>(attrs.rank), x.rank);
+  if (attrs.rank != x.rank)
+    call.fail("FOVEA_ARGUMENT", "rank is %lld, but x has %d axes", static_cast<long long>(attrs.rank), x.rank);
   count_chunks(call, part, start + 1);
   for (int64_t chunk = 0; chunk < kCountChunks; chunk++) start[chunk + 1] += start[chunk];
   if (start[kCountChunks] != attrs.count)
-    call.fail("FOVEA_ARGUMENT", "count is %lld, but x has %lld nonzero elements; take it from countNonzero", static_cast<long long>(attrs.count), static_cast<long long>(start[kCountChunks]));
+    call.fail("FOVEA_ARGUMENT", "count is %lld, but x has %lld nonzero elements; take it from countNonzero",
+              static_cast<long long>(attrs.count), static_cast<long long>(start[kCountChunks]));
   const Axes axes = leading_axes(x, 1);
   int64_t* out = call.out[0].as<int64_t>();
   dispatch_width(x.dtype, [&]<class T>() {
     call.parallel.for_range(kCountChunks, max_of(1, kGrain / max_of(part, 1)), [&](int64_t first, int64_t last) {
       for (int64_t chunk = first; chunk < last; chunk++) {
         int64_t* to = out + start[chunk] * x.rank;
-        each_nonzero<T>(x, axes, min_of(n, chunk * part), min_of(n, (chunk + 1) * part), [&](int64_t position) FOVEA_FLAT {
-          for (int axis = x.rank - 1; axis >= 0; axis--) {
-            to[axis] = position % x.shape[axis];
-            position /= x.shape[axis];
-          }
-          to += x.rank;
-        });
+        each_nonzero<T>(x, axes, min_of(n, chunk * part), min_of(n, (chunk + 1) * part),
+                        [&](int64_t position) FOVEA_FLAT {
+                          for (int axis = x.rank - 1; axis >= 0; axis--) {
+                            to[axis] = position % x.shape[axis];
+                            position /= x.shape[axis];
+                          }
+                          to += x.rank;
+                        });
       }
     });
   });
@@ -281,8 +294,9 @@ void nonzero(Call& call, const NonzeroAttrs& attrs) {
 
 }  // namespace
 
-FOVEA_KERNELS(indexing, FOVEA_KERNEL("embedding", embedding, NoAttrs), FOVEA_KERNEL("embeddingBackward", embedding_backward, RowsAttrs),
-              FOVEA_KERNEL("gather", gather, NoAttrs), FOVEA_KERNEL("scatter_", scatter, NoAttrs), FOVEA_KERNEL("scatterAdd_", scatter_add, NoAttrs),
+FOVEA_KERNELS(indexing, FOVEA_KERNEL("embedding", embedding, NoAttrs),
+              FOVEA_KERNEL("embeddingBackward", embedding_backward, RowsAttrs), FOVEA_KERNEL("gather", gather, NoAttrs),
+              FOVEA_KERNEL("scatter_", scatter, NoAttrs), FOVEA_KERNEL("scatterAdd_", scatter_add, NoAttrs),
               FOVEA_KERNEL("indexSelect", index_select, NoAttrs), FOVEA_KERNEL("indexAdd_", index_add, NoAttrs),
               FOVEA_KERNEL("countNonzero", count_nonzero, NoAttrs), FOVEA_KERNEL("nonzero", nonzero, NonzeroAttrs))
 

@@ -13,8 +13,9 @@ namespace {
 
 void check_target(const Call& call, int64_t target, int64_t row, int64_t classes) {
   if (target < 0 || target >= classes)
-    call.fail("FOVEA_INDEX", "target[%lld] is %lld, but there are %lld classes; use ignoreIndex for rows that do not count", static_cast<long long>(row),
-              static_cast<long long>(target), static_cast<long long>(classes));
+    call.fail("FOVEA_INDEX",
+              "target[%lld] is %lld, but there are %lld classes; use ignoreIndex for rows that do not count",
+              static_cast<long long>(row), static_cast<long long>(target), static_cast<long long>(classes));
 }
 
 template <class A>
@@ -28,7 +29,8 @@ A log_sum_exp(const Source<A>& logits, int64_t at, int64_t classes) {
   const Vec<A> m = splat<A>(maximum);
   A sum = fold_blocks<A>(classes, Add(), [&](int64_t begin, int64_t count) {
     const A* x = logits.block(at + begin, count, buffer);
-    return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return exp(load(x + i, lanes) - m); });
+    return fold_vectors<A>(count, Add(),
+                           [&](int64_t i, int64_t lanes) FOVEA_FLAT { return exp(load(x + i, lanes) - m); });
   });
   return maximum + A(__builtin_log(double(sum)));
 }
@@ -68,13 +70,15 @@ void cross_entropy(Call& call, const CrossEntropyAttrs& attrs) {
 
 // forward: loss = lse - (1 - s) x[target] - s mean(x)
 template <class A>
-void gradient_row(const Source<A>& logits, const Target<A>& gradient, int64_t at, int64_t classes, int64_t label, A lse, A dloss, A smoothing) {
+void gradient_row(const Source<A>& logits, const Target<A>& gradient, int64_t at, int64_t classes, int64_t label, A lse,
+                  A dloss, A smoothing) {
   A in[kBlock], out[kBlock];
   const Vec<A> shift = splat<A>(lse), scale = splat<A>(dloss), even = splat<A>(smoothing / A(classes));
   for_blocks(classes, [&](int64_t begin, int64_t count) {
     const A* x = logits.block(at + begin, count, in);
     A* dx = gradient.block(at + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT { store(dx + i, (exp(load(x + i, lanes) - shift) - even) * scale, lanes); });
+    for_vectors<A>(count, [&](int64_t i, int64_t lanes)
+                              FOVEA_FLAT { store(dx + i, (exp(load(x + i, lanes) - shift) - even) * scale, lanes); });
     if (label >= begin && label < begin + count) {
       // The difference first, as p is often near 1 and the product would lose what is left of it.
       A p = exp(splat<A>(x[label - begin] - lse))[0];
@@ -94,11 +98,13 @@ void cross_entropy_backward(Call& call, const CrossEntropyAttrs& attrs) {
     call.parallel.for_range(rows, row_grain(2 * classes), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         if (target[row] == attrs.ignoreIndex) {
-          __builtin_memset(call.out[0].data + row * classes * int64_t(bytes_of(x.dtype)), 0, size_t(classes) * bytes_of(x.dtype));
+          __builtin_memset(call.out[0].data + row * classes * int64_t(bytes_of(x.dtype)), 0,
+                           size_t(classes) * bytes_of(x.dtype));
           continue;
         }
         check_target(call, target[row], row, classes);
-        gradient_row(logits, gradient, row * classes, classes, target[row], lse[row], dloss[row], A(attrs.labelSmoothing));
+        gradient_row(logits, gradient, row * classes, classes, target[row], lse[row], dloss[row],
+                     A(attrs.labelSmoothing));
       }
     });
   });
@@ -106,6 +112,7 @@ void cross_entropy_backward(Call& call, const CrossEntropyAttrs& attrs) {
 
 }  // namespace
 
-FOVEA_KERNELS(loss, FOVEA_KERNEL("crossEntropy", cross_entropy, CrossEntropyAttrs), FOVEA_KERNEL("crossEntropyBackward", cross_entropy_backward, CrossEntropyAttrs))
+FOVEA_KERNELS(loss, FOVEA_KERNEL("crossEntropy", cross_entropy, CrossEntropyAttrs),
+              FOVEA_KERNEL("crossEntropyBackward", cross_entropy_backward, CrossEntropyAttrs))
 
 }  // namespace fovea::FOVEA_ISA

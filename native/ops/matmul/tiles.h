@@ -8,6 +8,9 @@
 namespace fovea::FOVEA_ISA {
 namespace {
 
+constexpr int64_t kPackGrain = 1 << 15;  // elements that are worth waking a thread for
+constexpr int64_t kPackRows = 256;       // of B in one piece of packing: few pages at a time, pieces for all threads
+
 // Rows cut into strips of nearly equal height; each strip's packed form starts at a multiple of `slot`.
 struct Strips {
   int64_t rows, count, slot;
@@ -143,13 +146,13 @@ void multiply_shared_a(Parallel& parallel, const Product<S>& product, const Matm
   Strips strips(p.m, p.depth());
   Depths depths(p);
   T* packed = memory.shared<T>();
-  parallel.for_range(
-      depths.count * strips.count, larger(1, kTaskMultiplications / 16 / strips.slot), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) {
-          int64_t d = i / strips.count;
-          pack_strip(product, strips, i % strips.count, 0, depths.begin(d), depths.depth(d), packed + i * strips.slot);
-        }
-      });
+  auto pack = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      int64_t d = i / strips.count;
+      pack_strip(product, strips, i % strips.count, 0, depths.begin(d), depths.depth(d), packed + i * strips.slot);
+    }
+  };
+  parallel.for_range(depths.count * strips.count, larger(1, kPackGrain / strips.slot), pack);
   int64_t panels = panels_of<T>(p.n), tasks = plan.column_chunks;
   parallel.for_each(tasks, [&](int64_t task, int thread) {
     Block<T> block{.row = 0, .rows = p.m, .panel = panels * task / tasks, .panel_end = panels * (task + 1) / tasks};
@@ -170,16 +173,15 @@ void multiply_shared_b(Parallel& parallel, const Product<S>& product, const Matm
   for (int64_t pass = 0; pass < plan.column_blocks; pass++) {
     int64_t first = all_panels * pass / plan.column_blocks,
             panels = all_panels * (pass + 1) / plan.column_blocks - first;
-    // Pieces of 256 rows of a group of panels: few enough pages at a time, many enough pieces for all threads.
-    int64_t groups = ceil_div(panels, kPanelGroup), pieces = ceil_div(p.k, 256);
-    parallel.for_range(groups * pieces, larger(1, kTaskMultiplications / 16 / (p.k / pieces * N * kPanelGroup)),
-                       [&](int64_t begin, int64_t end) {
-                         for (int64_t i = begin; i < end; i++) {
-                           int64_t g = i / pieces * kPanelGroup, k0 = i % pieces * 256;
-                           pack_panels(product, first + g, first + smaller(g + kPanelGroup, panels), k0,
-                                       smaller(256, p.k - k0), packed + (g * p.k + k0) * N, p.k * N);
-                         }
-                       });
+    int64_t groups = ceil_div(panels, kPanelGroup), pieces = ceil_div(p.k, kPackRows);
+    auto pack = [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        int64_t g = i / pieces * kPanelGroup, k0 = i % pieces * kPackRows;
+        pack_panels(product, first + g, first + smaller(g + kPanelGroup, panels), k0, smaller(kPackRows, p.k - k0),
+                    packed + (g * p.k + k0) * N, p.k * N);
+      }
+    };
+    parallel.for_range(groups * pieces, larger(1, kPackGrain / (p.k / pieces * N * kPanelGroup)), pack);
     int64_t rows = plan.row_chunks, columns = plan.column_chunks;
     parallel.for_each(rows * columns, [&](int64_t task, int thread) {
       int64_t r = task % rows, c = task / rows, row = p.m * r / rows;

@@ -19,7 +19,9 @@ struct Optional {
   Source<A> source;
   explicit Optional(const View& v) : present(v.present()), source(v) {}
   // `otherwise` holds what stands for an absent tensor.
-  FOVEA_INLINE const A* block(int64_t at, int64_t count, A* buffer, const A* otherwise) const { return present ? source.block(at, count, buffer) : otherwise; }
+  FOVEA_INLINE const A* block(int64_t at, int64_t count, A* buffer, const A* otherwise) const {
+    return present ? source.block(at, count, buffer) : otherwise;
+  }
 };
 // What stands for an absent weight (1) or bias (0).
 template <class A>
@@ -31,17 +33,22 @@ struct Filled {
 };
 
 template <class A>
-struct Statistics { A mean, rstd; };
+struct Statistics {
+  A mean, rstd;
+};
 
 // `next` is where the next row is: it is asked for meanwhile, since memory would idle during all passes but the first.
 template <bool kCentred, class A>
 FOVEA_INLINE Statistics<A> statistics_of(const Source<A>& source, int64_t at, int64_t next, int64_t d, A eps) {
   A buffer[kBlock], mean = 0;
   if constexpr (kCentred) {
-    mean = fold_blocks<A>(d, Add(), [&](int64_t begin, int64_t count) {
-      const A* x = source.block(at + begin, count, buffer);
-      return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes); });
-    }) / A(d);
+    mean = fold_blocks<A>(d, Add(),
+                          [&](int64_t begin, int64_t count) {
+                            const A* x = source.block(at + begin, count, buffer);
+                            return fold_vectors<A>(
+                                count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes); });
+                          }) /
+           A(d);
   }
   const Vec<A> centre = splat<A>(mean);
   A squares = fold_blocks<A>(d, Add(), [&](int64_t begin, int64_t count) {
@@ -71,13 +78,15 @@ void forward(Call& call, const LayerNormAttrs& attrs) {
       const Filled<A> ones(1), zeros(0);
       A x_buffer[kBlock], w_buffer[kBlock], b_buffer[kBlock], out[kBlock];
       for (int64_t row = first; row < last; row++) {
-        const int64_t from = offset_of(axes, row), next = row + 1 < last ? offset_of(axes, row + 1) : from, to = row * d;
+        const int64_t from = offset_of(axes, row), next = row + 1 < last ? offset_of(axes, row + 1) : from,
+                      to = row * d;
         const Statistics<A> s = statistics_of<kCentred>(source, from, next, d, A(attrs.eps));
         if (kCentred) means[row] = s.mean;
         rstds[row] = s.rstd;
         const Vec<A> mean = splat<A>(s.mean), rstd = splat<A>(s.rstd);
         for_blocks(d, [&](int64_t begin, int64_t count) {
-          const A *x = source.block(from + begin, count, x_buffer), *w = weight.block(begin, count, w_buffer, ones.value);
+          const A *x = source.block(from + begin, count, x_buffer),
+                  *w = weight.block(begin, count, w_buffer, ones.value);
           const A* b = bias.block(begin, count, b_buffer, zeros.value);
           A* y = target.block(to + begin, out);
           for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
@@ -102,9 +111,11 @@ struct BackwardRows {
   int64_t d;
 };
 
-// One row: dx, and its share of dweight and dbias (dbias: nullptr for rmsNorm). forward: y = weight (x - mean) rstd + bias
+// One row: dx, and its share of dweight and dbias (dbias: nullptr for rmsNorm). forward: y = weight (x - mean) rstd +
+// bias
 template <bool kCentred, class A>
-void backward_row(const BackwardRows<A>& rows, int64_t at, Statistics<A> s, const Filled<A>& ones, A* dweight, A* dbias) {
+void backward_row(const BackwardRows<A>& rows, int64_t at, Statistics<A> s, const Filled<A>& ones, A* dweight,
+                  A* dbias) {
   A x_buffer[kBlock], dy_buffer[kBlock], w_buffer[kBlock], out[kBlock];
   const Vec<A> mean = splat<A>(s.mean), rstd = splat<A>(s.rstd);
   // Sums of g (centred only) and of g x'.
@@ -112,7 +123,9 @@ void backward_row(const BackwardRows<A>& rows, int64_t at, Statistics<A> s, cons
   A gx_sum = fold_blocks<A>(rows.d, Add(), [&](int64_t begin, int64_t count) {
     const A *x = rows.x.block(at + begin, count, x_buffer), *dy = rows.dy.block(at + begin, count, dy_buffer);
     const A* w = rows.weight.block(begin, count, w_buffer, ones.value);
-    if (kCentred) g_sum += fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(dy + i, lanes) * load(w + i, lanes); });
+    if (kCentred)
+      g_sum += fold_vectors<A>(
+          count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(dy + i, lanes) * load(w + i, lanes); });
     return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
       rows.x.prefetch(at + rows.d + begin + i);  // of the next row
       rows.dy.prefetch(at + rows.d + begin + i);
@@ -163,7 +176,8 @@ void backward(Call& call, const NoAttrs&) {
   const int64_t d = row_length(v), rows = leading_size(v), sums = kCentred ? 2 : 1;
   const int64_t parts = min_of(rows, min_of(kNormParts, ceil_div(rows * d, kGrain / 4)));
   dispatch_compute(v.dtype, [&]<class A>() {
-    const BackwardRows<A> all{Source<A>(v), Source<A>(call.in[kCentred ? 4 : 3]), Optional<A>(call.in[1]), Target<A>(call.out[0]), d};
+    const BackwardRows<A> all{Source<A>(v), Source<A>(call.in[kCentred ? 4 : 3]), Optional<A>(call.in[1]),
+                              Target<A>(call.out[0]), d};
     const A *means = kCentred ? call.in[2].as<A>() : nullptr, *rstds = call.in[kCentred ? 3 : 2].as<A>();
     A* partial = call.scratch<A>();
     call.parallel.for_each(parts, [&](int64_t part, int) {
@@ -171,7 +185,8 @@ void backward(Call& call, const NoAttrs&) {
       A *dweight = partial + part * sums * d, *dbias = kCentred ? dweight + d : nullptr;
       for (int64_t i = 0; i < sums * d; i++) dweight[i] = 0;
       for (int64_t row = part * rows / parts; row < (part + 1) * rows / parts; row++)
-        backward_row<kCentred>(all, row * d, Statistics<A>{kCentred ? means[row] : A(0), rstds[row]}, ones, dweight, dbias);
+        backward_row<kCentred>(all, row * d, Statistics<A>{kCentred ? means[row] : A(0), rstds[row]}, ones, dweight,
+                               dbias);
     });
     add_parts(call, static_cast<const A*>(partial), parts, sums, d);
   });
@@ -179,7 +194,9 @@ void backward(Call& call, const NoAttrs&) {
 
 }  // namespace
 
-FOVEA_KERNELS(norm, FOVEA_KERNEL("layerNorm", forward<true>, LayerNormAttrs), FOVEA_KERNEL("rmsNorm", forward<false>, LayerNormAttrs),
-              FOVEA_KERNEL("layerNormBackward", backward<true>, NoAttrs), FOVEA_KERNEL("rmsNormBackward", backward<false>, NoAttrs))
+FOVEA_KERNELS(norm, FOVEA_KERNEL("layerNorm", forward<true>, LayerNormAttrs),
+              FOVEA_KERNEL("rmsNorm", forward<false>, LayerNormAttrs),
+              FOVEA_KERNEL("layerNormBackward", backward<true>, NoAttrs),
+              FOVEA_KERNEL("rmsNormBackward", backward<false>, NoAttrs))
 
 }  // namespace fovea::FOVEA_ISA

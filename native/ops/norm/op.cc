@@ -13,12 +13,17 @@ size_t norm_backward_workspace(Views in, Views out, const void*, int) {
 }
 
 void declare_norm(Registry& r) {
-  r.add<LayerNormAttrs>("layerNorm", "x:... d, weight?:d, bias?:d -> y:... d, mean:..., rstd:...", "T T T -> T acc acc | T: float").with(Layout::dense_rows);
-  r.add<LayerNormAttrs>("rmsNorm", "x:... d, weight?:d -> y:... d, rstd:...", "T T -> T acc | T: float").with(Layout::dense_rows);
-  r.add("layerNormBackward", "x:... d, weight?:d, mean:..., rstd:..., dy:... d -> dx:... d, dweight:d, dbias:d", "T T acc acc T -> T T T | T: float")
+  r.add<LayerNormAttrs>("layerNorm", "x:... d, weight?:d, bias?:d -> y:... d, mean:..., rstd:...",
+                        "T T T -> T acc acc | T: float")
+      .with(Layout::dense_rows);
+  r.add<LayerNormAttrs>("rmsNorm", "x:... d, weight?:d -> y:... d, rstd:...", "T T -> T acc | T: float")
+      .with(Layout::dense_rows);
+  r.add("layerNormBackward", "x:... d, weight?:d, mean:..., rstd:..., dy:... d -> dx:... d, dweight:d, dbias:d",
+        "T T acc acc T -> T T T | T: float")
       .with(Layout::dense)
       .with(norm_backward_workspace);
-  r.add("rmsNormBackward", "x:... d, weight?:d, rstd:..., dy:... d -> dx:... d, dweight:d", "T T acc T -> T T | T: float")
+  r.add("rmsNormBackward", "x:... d, weight?:d, rstd:..., dy:... d -> dx:... d, dweight:d",
+        "T T acc T -> T T | T: float")
       .with(Layout::dense)
       .with(norm_backward_workspace);
 }

@@ -12,7 +12,9 @@ namespace {
 
 constexpr int64_t kStepPiece = 32768;
 
-struct Piece { int64_t tuple, begin, end; };
+struct Piece {
+  int64_t tuple, begin, end;
+};
 
 int64_t count_pieces(Views in, int inputs, int64_t piece) {
   int64_t count = 0;
@@ -47,7 +49,8 @@ struct AdamwStep {
         root_correction(A(__builtin_sqrt(1 - __builtin_pow(a.beta2, double(a.step))))),
         eps(A(a.eps)) {}
 
-  FOVEA_INLINE void operator()(A* __restrict p, const A* __restrict gradient, A* __restrict m, A* __restrict v, int64_t n) const {
+  FOVEA_INLINE void operator()(A* __restrict p, const A* __restrict gradient, A* __restrict m, A* __restrict v,
+                               int64_t n) const {
     for (int64_t i = 0; i < n; i++) {
       A g = weight_decay != 0 ? gradient[i] + weight_decay * p[i] : gradient[i];
       m[i] += (g - m[i]) * rest1;
@@ -78,7 +81,8 @@ void adamw(Call& call, const AdamwAttrs& attrs) {
 
 template <class A>
 FOVEA_INLINE void sgd_block(A* p, const A* gradient, A* u, int64_t n, const SgdAttrs& attrs) {
-  const A lr = A(attrs.lr), momentum = A(attrs.momentum), damping = A(1 - attrs.dampening), weight_decay = A(attrs.weightDecay);
+  const A lr = A(attrs.lr), momentum = A(attrs.momentum), damping = A(1 - attrs.dampening),
+          weight_decay = A(attrs.weightDecay);
   if (!u) {
     for (int64_t i = 0; i < n; i++) p[i] -= lr * (weight_decay != 0 ? gradient[i] + weight_decay * p[i] : gradient[i]);
     return;
@@ -95,7 +99,9 @@ FOVEA_INLINE void sgd_block(A* p, const A* gradient, A* u, int64_t n, const SgdA
 void sgd(Call& call, const SgdAttrs& attrs) {
   for (int64_t i = 0; i < call.in.size(); i += 3)
     if (attrs.momentum != 0 && !call.in[i + 2].present())
-      call.fail("FOVEA_ARGUMENT", "parameter %lld has no momentum buffer u, but momentum is %g; give one or set momentum to 0", static_cast<long long>(i / 3), attrs.momentum);
+      call.fail("FOVEA_ARGUMENT",
+                "parameter %lld has no momentum buffer u, but momentum is %g; give one or set momentum to 0",
+                static_cast<long long>(i / 3), attrs.momentum);
   for_tuples(call, 3, [&]<class A>(const View* t, int64_t begin, int64_t end) {
     const Source<A> p(t[0]), g(t[1]);
     const Target<A> updated(t[0]);
@@ -157,7 +163,7 @@ void clip(Call& call, const ClipAttrs& attrs) {
 
 }  // namespace
 
-FOVEA_KERNELS(optim, FOVEA_KERNEL("adamw_", adamw, AdamwAttrs), FOVEA_KERNEL("sgd_", sgd, SgdAttrs), FOVEA_KERNEL("gradNorm", grad_norm, NoAttrs),
-              FOVEA_KERNEL("clip_", clip, ClipAttrs))
+FOVEA_KERNELS(optim, FOVEA_KERNEL("adamw_", adamw, AdamwAttrs), FOVEA_KERNEL("sgd_", sgd, SgdAttrs),
+              FOVEA_KERNEL("gradNorm", grad_norm, NoAttrs), FOVEA_KERNEL("clip_", clip, ClipAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -17,7 +17,9 @@ size_t grad_norm_workspace(Views in, Views, const void*, int) {
 }
 
 void declare_optim(Registry& r) {
-  r.add<AdamwAttrs>("adamw_", "p!:..., g:..., m!:..., v!:... ->", "T T acc acc -> | T: float").with(Layout::dense).over_many();
+  r.add<AdamwAttrs>("adamw_", "p!:..., g:..., m!:..., v!:... ->", "T T acc acc -> | T: float")
+      .with(Layout::dense)
+      .over_many();
   r.add<SgdAttrs>("sgd_", "p!:..., g:..., u!?:... ->", "T T acc -> | T: float").with(Layout::dense).over_many();
   r.add("gradNorm", "g:... -> norm:", "float -> float32").with(Layout::dense).with(grad_norm_workspace).over_many();
   r.add<ClipAttrs>("clip_", "g!:..., norm: ->", "float float32 ->").with(Layout::dense).over_many();

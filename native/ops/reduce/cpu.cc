@@ -17,39 +17,56 @@ struct Multiply {
   template <class A>
   static constexpr A identity = A(1);
   template <class V>
-  FOVEA_INLINE V operator()(V a, V b) const { return a * b; }
+  FOVEA_INLINE V operator()(V a, V b) const {
+    return a * b;
+  }
 };
 struct Minimum {
   template <class A>
-  static constexpr A identity = kSame<A, float> || kSame<A, double> ? A(__builtin_inf()) : A((uint64_t(1) << (8 * sizeof(A) - 1)) - 1);
+  static constexpr A identity = kSame<A, float> || kSame<A, double> ? A(__builtin_inf())
+                                                                    : A((uint64_t(1) << (8 * sizeof(A) - 1)) - 1);
   template <class V>
-  FOVEA_INLINE V operator()(V a, V b) const { return ((a < b) | (a != a)) ? a : b; }
+  FOVEA_INLINE V operator()(V a, V b) const {
+    return ((a < b) | (a != a)) ? a : b;
+  }
 };
 
 // Maps: V is a vector of elements, with the row's parameter.
 struct Itself {
   template <class V>
-  FOVEA_INLINE V operator()(V x, V) const { return x; }
+  FOVEA_INLINE V operator()(V x, V) const {
+    return x;
+  }
 };
 struct Magnitude {
   template <class V>
-  FOVEA_INLINE V operator()(V x, V) const { return x < 0 ? -x : x; }
+  FOVEA_INLINE V operator()(V x, V) const {
+    return x < 0 ? -x : x;
+  }
 };
 struct Square {
   template <class V>
-  FOVEA_INLINE V operator()(V x, V) const { return x * x; }
+  FOVEA_INLINE V operator()(V x, V) const {
+    return x * x;
+  }
 };
 struct SquaredDeviation {
   template <class V>
-  FOVEA_INLINE V operator()(V x, V mean) const { return (x - mean) * (x - mean); }
+  FOVEA_INLINE V operator()(V x, V mean) const {
+    return (x - mean) * (x - mean);
+  }
 };
 struct IsNotZero {
   template <class V>
-  FOVEA_INLINE V operator()(V x, V) const { return x != 0 ? V{} + 1 : V{}; }
+  FOVEA_INLINE V operator()(V x, V) const {
+    return x != 0 ? V{} + 1 : V{};
+  }
 };
 struct ExpAbove {
   template <class V>
-  FOVEA_INLINE V operator()(V x, V maximum) const { return exp(x - maximum); }
+  FOVEA_INLINE V operator()(V x, V maximum) const {
+    return exp(x - maximum);
+  }
 };
 // Lane by lane in float64: a general exponent is rare.
 struct Power {
@@ -62,7 +79,9 @@ struct Power {
 };
 struct Unchanged {
   template <class A>
-  FOVEA_INLINE A operator()(A a) const { return a; }
+  FOVEA_INLINE A operator()(A a) const {
+    return a;
+  }
 };
 
 // body.operator()<A>() with the type that elements are compared in.
@@ -100,7 +119,8 @@ void mean(Call& call, const NoAttrs&) {
 
 void refuse_empty(Call& call) {
   if (row_length(call.in[0]) == 0 && call.out[0].size() > 0)
-    call.fail("FOVEA_SHAPE", "the reduced axis has no elements, so there is no %s; reduce an axis of at least one", call.op);
+    call.fail("FOVEA_SHAPE", "the reduced axis has no elements, so there is no %s; reduce an axis of at least one",
+              call.op);
 }
 
 template <class Op>
@@ -116,7 +136,8 @@ void extremum_index(Call& call, const NoAttrs&) {
   int64_t* y = call.out[0].as<int64_t>();
   dispatch_any(call.in[0].dtype, [&]<class A>() {
     Reduction<A> r(call.in[0]);
-    reduce_once<A>(call, r, Stage{Op(), Itself(), Unchanged()}, [&](int64_t group, int64_t first, int64_t, const A* a) { r.find(group, a, y + first); });
+    reduce_once<A>(call, r, Stage{Op(), Itself(), Unchanged()},
+                   [&](int64_t group, int64_t first, int64_t, const A* a) { r.find(group, a, y + first); });
   });
 }
 
@@ -132,11 +153,12 @@ void variance(Call& call, const VarianceAttrs& attrs) {
     if (degrees < 0) degrees = 0;
     Target<A> y(call.out[0]);
     A* means = call.out[1].as<A>();
-    reduce_twice<A>(call, r, Stage{Add(), Itself(), [n](A a) { return a / n; }}, Stage{Add(), SquaredDeviation(), [degrees](A a) { return a / degrees; }},
-                       [&](int64_t, int64_t first, int64_t count, const A* a, const A* b) {
-                         for (int64_t k = 0; k < count; k++) means[first + k] = a[k];
-                         y.put(b, first, count);
-                       });
+    reduce_twice<A>(call, r, Stage{Add(), Itself(), [n](A a) { return a / n; }},
+                    Stage{Add(), SquaredDeviation(), [degrees](A a) { return a / degrees; }},
+                    [&](int64_t, int64_t first, int64_t count, const A* a, const A* b) {
+                      for (int64_t k = 0; k < count; k++) means[first + k] = a[k];
+                      y.put(b, first, count);
+                    });
   });
 }
 
@@ -148,7 +170,8 @@ void norm(Call& call, const NormAttrs& attrs) {
     if (p == -__builtin_inf()) return reduce_to_output<A>(call, Stage{Minimum(), Magnitude(), Unchanged()});
     if (p == 0) return reduce_to_output<A>(call, Stage{Add(), IsNotZero(), Unchanged()});
     if (p == 1) return reduce_to_output<A>(call, Stage{Add(), Magnitude(), Unchanged()});
-    if (p == 2) return reduce_to_output<A>(call, Stage{Add(), Square(), [](A a) { return A(__builtin_sqrt(double(a))); }});
+    if (p == 2)
+      return reduce_to_output<A>(call, Stage{Add(), Square(), [](A a) { return A(__builtin_sqrt(double(a))); }});
     reduce_to_output<A>(call, Stage{Add(), Power{p}, [p](A a) { return A(__builtin_pow(double(a), 1 / p)); }});
   });
 }
@@ -158,20 +181,24 @@ void logsumexp(Call& call, const NoAttrs&) {
     Reduction<A> r(call.in[0]);
     Target<A> y(call.out[0]);
     reduce_twice<A>(call, r, Stage{Maximum(), Itself(), [](A a) { return __builtin_isinf(a) ? A(0) : a; }},
-                       Stage{Add(), ExpAbove(), [](A a) { return A(__builtin_log(double(a))); }},
-                       [&](int64_t, int64_t first, int64_t count, const A* a, const A* b) {
-                         A sum[kGroup];
-                         for (int64_t k = 0; k < count; k++) sum[k] = a[k] + b[k];
-                         y.put(sum, first, count);
-                       });
+                    Stage{Add(), ExpAbove(), [](A a) { return A(__builtin_log(double(a))); }},
+                    [&](int64_t, int64_t first, int64_t count, const A* a, const A* b) {
+                      A sum[kGroup];
+                      for (int64_t k = 0; k < count; k++) sum[k] = a[k] + b[k];
+                      y.put(sum, first, count);
+                    });
   });
 }
 
 // A running sum has no pairwise form, so float32 is summed in float64.
 template <class A>
-struct PrefixSumOf { using type = A; };
+struct PrefixSumOf {
+  using type = A;
+};
 template <>
-struct PrefixSumOf<float> { using type = double; };
+struct PrefixSumOf<float> {
+  using type = double;
+};
 
 void cumsum(Call& call, const NoAttrs&) {
   const View& x = call.in[0];
@@ -197,11 +224,13 @@ void cumsum(Call& call, const NoAttrs&) {
 
 }  // namespace
 
-FOVEA_KERNELS(reduce, FOVEA_KERNEL("sum", sum_or_product<Add>, NoAttrs), FOVEA_KERNEL("prod", sum_or_product<Multiply>, NoAttrs), FOVEA_KERNEL("mean", mean, NoAttrs),
+FOVEA_KERNELS(reduce, FOVEA_KERNEL("sum", sum_or_product<Add>, NoAttrs),
+              FOVEA_KERNEL("prod", sum_or_product<Multiply>, NoAttrs), FOVEA_KERNEL("mean", mean, NoAttrs),
               FOVEA_KERNEL("max", extremum<Maximum>, NoAttrs), FOVEA_KERNEL("min", extremum<Minimum>, NoAttrs),
-              FOVEA_KERNEL("argmax", extremum_index<Maximum>, NoAttrs), FOVEA_KERNEL("argmin", extremum_index<Minimum>, NoAttrs),
-              FOVEA_KERNEL("any", truth<Maximum>, NoAttrs), FOVEA_KERNEL("all", truth<Minimum>, NoAttrs),
-              FOVEA_KERNEL("variance", variance, VarianceAttrs), FOVEA_KERNEL("norm", norm, NormAttrs), FOVEA_KERNEL("logsumexp", logsumexp, NoAttrs),
+              FOVEA_KERNEL("argmax", extremum_index<Maximum>, NoAttrs),
+              FOVEA_KERNEL("argmin", extremum_index<Minimum>, NoAttrs), FOVEA_KERNEL("any", truth<Maximum>, NoAttrs),
+              FOVEA_KERNEL("all", truth<Minimum>, NoAttrs), FOVEA_KERNEL("variance", variance, VarianceAttrs),
+              FOVEA_KERNEL("norm", norm, NormAttrs), FOVEA_KERNEL("logsumexp", logsumexp, NoAttrs),
               FOVEA_KERNEL("cumsum", cumsum, NoAttrs))
 
 }  // namespace fovea::FOVEA_ISA

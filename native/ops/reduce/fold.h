@@ -21,9 +21,11 @@ constexpr int64_t kMinColumns = 8;
 template <class A>
 class Reduction {
  public:
-  Reduction(const View& x) : x_(x), axes_(leading_axes(x, 1)), n_(row_length(x)), stride_(row_stride(x)), outputs_(leading_size(x)) {
+  Reduction(const View& x)
+      : x_(x), axes_(leading_axes(x, 1)), n_(row_length(x)), stride_(row_stride(x)), outputs_(leading_size(x)) {
     int last = axes_.rank - 1;
-    if (last >= 0 && axes_.strides[last] == 1 && stride_ != 1 && n_ > 1 && axes_.shape[last] >= kMinColumns) columns_ = axes_.shape[last];
+    if (last >= 0 && axes_.strides[last] == 1 && stride_ != 1 && n_ > 1 && axes_.shape[last] >= kMinColumns)
+      columns_ = axes_.shape[last];
     width_ = columns_ > 0 ? min_of(columns_, kGroup) : min_of(kGroup, row_grain(n_));
     groups_ = columns_ > 0 ? outputs_ / columns_ * ceil_div(columns_, width_) : ceil_div(outputs_, width_);
     short_ = columns_ == 0 && n_ <= kShortRow && rows_follow(axes_, n_, stride_);
@@ -76,7 +78,8 @@ class Reduction {
     for (int64_t begin = 0, block = 0; begin < n; begin += kBlock, block++) {
       int64_t count = min_of(kBlock, n - begin);
       const A* b = x_.block(at + begin * stride_, stride_, count, buffer);
-      A value = fold_vectors<A>(count, op, [&](int64_t i, int64_t lanes) FOVEA_FLAT { return map(load(b + i, lanes), parameters); });
+      A value = fold_vectors<A>(
+          count, op, [&](int64_t i, int64_t lanes) FOVEA_FLAT { return map(load(b + i, lanes), parameters); });
       for (int64_t bits = block; bits & 1; bits >>= 1) value = op(partial[--depth], value);
       partial[depth++] = value;
     }
@@ -108,7 +111,8 @@ class Reduction {
           store(local + j, op(load(local + j, lanes), map(load(row + j, lanes), parameter)), lanes);
         });
       }
-      for_vectors<A>(width, [&](int64_t j, int64_t lanes) FOVEA_FLAT { store(to + j, op(load(to + j, lanes), load(local + j, lanes)), lanes); });
+      for_vectors<A>(width, [&](int64_t j, int64_t lanes)
+                                FOVEA_FLAT { store(to + j, op(load(to + j, lanes), load(local + j, lanes)), lanes); });
     }
   }
 
@@ -119,7 +123,9 @@ class Reduction {
     for (int64_t begin = 0; begin < n_; begin += kLook) {
       int64_t count = min_of(kLook, n_ - begin);
       const A* b = x_.block(at + begin * stride_, stride_, count, buffer);
-      A found = fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return same(load(b + i, lanes), sought) ? Vec<A>{} + 1 : Vec<A>{}; });
+      A found = fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+        return same(load(b + i, lanes), sought) ? Vec<A>{} + 1 : Vec<A>{};
+      });
       for (int64_t i = 0; found != 0; i++)
         if (same(b[i], wanted)) return begin + i;
     }
@@ -134,7 +140,9 @@ class Reduction {
     }
   }
   template <class V>
-  FOVEA_INLINE static auto same(V a, V b) { return (a == b) | ((a != a) & (b != b)); }
+  FOVEA_INLINE static auto same(V a, V b) {
+    return (a == b) | ((a != a) & (b != b));
+  }
 
   Source<A> x_;
   Axes axes_;
@@ -160,7 +168,8 @@ void run_in_pieces(Call& call, const Reduction<A>& r, const S& stage, const A* p
   A* partial = call.scratch<A>(size_t(2 * r.outputs()) * sizeof(double));
   call.parallel.for_each(r.groups() * r.pieces(), [&](int64_t chunk, int) {
     int64_t group = chunk / r.pieces(), piece = chunk % r.pieces(), first = r.first_of(group);
-    r.fold(group, piece, parameters ? parameters + first : nullptr, partial + piece * r.outputs() + first, stage.op, stage.map);
+    r.fold(group, piece, parameters ? parameters + first : nullptr, partial + piece * r.outputs() + first, stage.op,
+           stage.map);
   });
   for (int64_t k = 0; k < r.outputs(); k++) {
     A total = partial[k];
@@ -169,7 +178,8 @@ void run_in_pieces(Call& call, const Reduction<A>& r, const S& stage, const A* p
   }
 }
 
-// done(group, first, count, a, b) takes the results of the two stages for one group, which are outputs [first, first + count).
+// done(group, first, count, a, b) takes the results of the two stages for one group, which are outputs [first, first +
+// count).
 template <class A, class First, class Second, class Done>
 void reduce_twice(Call& call, const Reduction<A>& r, const First& first, const Second& second, Done done) {
   if (r.pieces() > 1) {

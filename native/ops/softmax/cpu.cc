@@ -15,7 +15,9 @@ struct AnyMaximum {
   template <class A>
   static constexpr A identity = Maximum::identity<A>;
   template <class V>
-  FOVEA_INLINE V operator()(V a, V b) const { return a > b ? a : b; }
+  FOVEA_INLINE V operator()(V a, V b) const {
+    return a > b ? a : b;
+  }
 };
 
 template <class A>
@@ -31,14 +33,15 @@ FOVEA_INLINE A row_maximum(const Rows<A>& rows, int64_t at) {
   A buffer[kBlock];
   return fold_blocks<A>(rows.n, AnyMaximum(), [&](int64_t begin, int64_t count) {
     const A* x = rows.x.block(at + begin, count, buffer);
-    return fold_vectors<A>(count, AnyMaximum(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes); });
+    return fold_vectors<A>(count, AnyMaximum(),
+                           [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes); });
   });
 }
 
 // `next` is where the next row is: it is asked for meanwhile, since memory would idle during all passes but the first.
 //
-// Rows of up to this many elements keep exp(x - m) on the stack between the passes. Longer ones keep it in y, or compute
-// it twice where y holds 16-bit numbers.
+// Rows of up to this many elements keep exp(x - m) on the stack between the passes. Longer ones keep it in y, or
+// compute it twice where y holds 16-bit numbers.
 constexpr int64_t kKept = 4096;
 
 template <class A>
@@ -68,7 +71,8 @@ void softmax_row(const Rows<A>& rows, int64_t from, int64_t next, int64_t to) {
       });
     } else {
       const A* x = rows.x.block(from + begin, count, in);
-      for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT { store(y + i, exp(load(x + i, lanes) - maximum) * scale, lanes); });
+      for_vectors<A>(count, [&](int64_t i, int64_t lanes)
+                                FOVEA_FLAT { store(y + i, exp(load(x + i, lanes) - maximum) * scale, lanes); });
     }
     rows.y.commit(y, to + begin, count);
   });
@@ -90,7 +94,7 @@ void log_softmax_row(const Rows<A>& rows, int64_t from, int64_t next, int64_t to
   for_blocks(rows.n, [&](int64_t begin, int64_t count) {
     const A* x = rows.x.block(from + begin, count, in);
     A* y = rows.y.block(to + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT { 
+    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
       Vec<A> value = load(x + i, lanes) - maximum - log_sum;
       if (rows.past_caches) store_past_caches(y + i, value);
       else store(y + i, value, lanes);
@@ -132,7 +136,9 @@ void forward(Call& call, const NoAttrs&) {
     const Axes axes = leading_axes(x, 1);
     const bool side_by_side = n <= kShortRow && rows_follow(axes, n, row_stride(x));
     call.parallel.for_range(leading_size(x), row_grain(2 * n), [&](int64_t begin, int64_t end) {
-      if (side_by_side) return for_vectors<A>(end - begin, [&](int64_t i, int64_t lanes) FOVEA_FLAT { short_rows<kLog>(rows, begin + i, lanes); });
+      if (side_by_side)
+        return for_vectors<A>(end - begin,
+                              [&](int64_t i, int64_t lanes) FOVEA_FLAT { short_rows<kLog>(rows, begin + i, lanes); });
       for (int64_t row = begin; row < end; row++) {
         const int64_t from = offset_of(axes, row), next = row + 1 < end ? offset_of(axes, row + 1) : from;
         if constexpr (kLog) log_softmax_row(rows, from, next, row * n);
@@ -156,12 +162,14 @@ void softmax_backward_row(const BackwardRows<A>& rows, int64_t at_y, int64_t at_
   A a[kBlock], b[kBlock], out[kBlock];
   const Vec<A> dot = splat<A>(fold_blocks<A>(rows.n, Add(), [&](int64_t begin, int64_t count) {
     const A *y = rows.y.block(at_y + begin, count, a), *dy = rows.dy.block(at_dy + begin, count, b);
-    return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(y + i, lanes) * load(dy + i, lanes); });
+    return fold_vectors<A>(
+        count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(y + i, lanes) * load(dy + i, lanes); });
   }));
   for_blocks(rows.n, [&](int64_t begin, int64_t count) {
     const A *y = rows.y.block(at_y + begin, count, a), *dy = rows.dy.block(at_dy + begin, count, b);
     A* dx = rows.dx.block(at_dx + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT { store(dx + i, load(y + i, lanes) * (load(dy + i, lanes) - dot), lanes); });
+    for_vectors<A>(count, [&](int64_t i, int64_t lanes)
+                              FOVEA_FLAT { store(dx + i, load(y + i, lanes) * (load(dy + i, lanes) - dot), lanes); });
     rows.dx.commit(dx, at_dx + begin, count);
   });
 }
@@ -177,7 +185,9 @@ void log_softmax_backward_row(const BackwardRows<A>& rows, int64_t at_y, int64_t
   for_blocks(rows.n, [&](int64_t begin, int64_t count) {
     const A *y = rows.y.block(at_y + begin, count, a), *dy = rows.dy.block(at_dy + begin, count, b);
     A* dx = rows.dx.block(at_dx + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT { store(dx + i, load(dy + i, lanes) - exp(load(y + i, lanes)) * sum, lanes); });
+    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+      store(dx + i, load(dy + i, lanes) - exp(load(y + i, lanes)) * sum, lanes);
+    });
     rows.dx.commit(dx, at_dx + begin, count);
   });
 }
@@ -200,7 +210,9 @@ void backward(Call& call, const NoAttrs&) {
 
 }  // namespace
 
-FOVEA_KERNELS(softmax, FOVEA_KERNEL("softmax", forward<false>, NoAttrs), FOVEA_KERNEL("logSoftmax", forward<true>, NoAttrs),
-              FOVEA_KERNEL("softmaxBackward", backward<false>, NoAttrs), FOVEA_KERNEL("logSoftmaxBackward", backward<true>, NoAttrs))
+FOVEA_KERNELS(softmax, FOVEA_KERNEL("softmax", forward<false>, NoAttrs),
+              FOVEA_KERNEL("logSoftmax", forward<true>, NoAttrs),
+              FOVEA_KERNEL("softmaxBackward", backward<false>, NoAttrs),
+              FOVEA_KERNEL("logSoftmaxBackward", backward<true>, NoAttrs))
 
 }  // namespace fovea::FOVEA_ISA

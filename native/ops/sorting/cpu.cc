@@ -40,7 +40,8 @@ void dispatch_key(Dtype t, Body body) {
     case Dtype::i32: return body.template operator()<SignedKey<uint32_t>>();
     case Dtype::i64: return body.template operator()<SignedKey<uint64_t>>();
     case Dtype::i8: return body.template operator()<SignedKey<uint8_t>>();
-    case Dtype::u8: case Dtype::boolean: return body.template operator()<ByteKey>();
+    case Dtype::u8:
+    case Dtype::boolean: return body.template operator()<ByteKey>();
     default: return body.template operator()<FloatKey<uint32_t, 0x7f800000>>();
   }
 }
@@ -107,7 +108,8 @@ void for_rows(Call& call, int64_t cost, Body body) {
   const int64_t rows = leading_size(call.in[0]), grain = row_grain(cost);
   if (rows == 0) return;
   call.parallel.for_each(ceil_div(rows, grain), [&](int64_t chunk, int thread) {
-    for (int64_t row = chunk * grain; row < min_of(rows, (chunk + 1) * grain); row++) body(row, offset_of(axes, row), thread);
+    for (int64_t row = chunk * grain; row < min_of(rows, (chunk + 1) * grain); row++)
+      body(row, offset_of(axes, row), thread);
   });
 }
 
@@ -177,7 +179,9 @@ class Candidates {
 void topk(Call& call, const TopkAttrs& attrs) {
   const View& x = call.in[0];
   const int64_t n = row_length(x), stride = row_stride(x), k = attrs.k;
-  if (k < 0 || k > n) call.fail("FOVEA_ARGUMENT", "k is %lld, but the axis has %lld elements; k must lie between 0 and that", static_cast<long long>(k), static_cast<long long>(n));
+  if (k < 0 || k > n)
+    call.fail("FOVEA_ARGUMENT", "k is %lld, but the axis has %lld elements; k must lie between 0 and that",
+              static_cast<long long>(k), static_cast<long long>(n));
   if (k == 0) return;
   int64_t* indices = call.out[1].as<int64_t>();
   dispatch_item(x.dtype, n, [&]<class Key, class Item>() {

@@ -22,7 +22,8 @@ size_t topk_workspace(Views in, Views, const void* attrs, int threads) {
 
 void declare_sorting(Registry& r) {
   r.add<SortAttrs>("sort", "x:... n -> values:... n, indices:... n", "T -> T int64 | T: any").with(sort_workspace);
-  r.add<TopkAttrs>("topk", "x:... n -> values:... @k, indices:... @k", "T -> T int64 | T: any").with(topk_workspace);  // sorted; k <= n or it fails
+  r.add<TopkAttrs>("topk", "x:... n -> values:... @k, indices:... @k", "T -> T int64 | T: any")
+      .with(topk_workspace);  // sorted; k <= n or it fails
 }
 
 }  // namespace fovea

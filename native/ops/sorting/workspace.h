@@ -5,8 +5,12 @@
 namespace fovea {
 
 // What is sorted: a key and the position it came from.
-struct NarrowItem { uint32_t key, position; };
-struct WideItem { uint64_t key, position; };
+struct NarrowItem {
+  uint32_t key, position;
+};
+struct WideItem {
+  uint64_t key, position;
+};
 FOVEA_INLINE bool sorts_narrow(Dtype t, int64_t n) { return bytes_of(t) < 8 && n <= int64_t(UINT32_MAX); }
 
 // topk collects candidates, and keeps the best k whenever there are this many.
