@@ -7,7 +7,7 @@
 import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { FoveaError, type FoveaErrorCode } from './errors.js';
+import { errorCodes, FoveaError, type FoveaErrorCode } from './errors.js';
 
 /** Memory of the process as the native side counts it, in bytes unless the name says otherwise. */
 export interface NativeMemory {
@@ -95,10 +95,17 @@ const platformPackage = `@fovea/${process.platform}-${process.arch}`;
 
 type Bindings = (options: { bindings: string; module_root: string }) => unknown;
 
-/** One sentence from an error of `require`, which lists its stack of callers on further lines. */
+/** One sentence from an error of `require` or `bindings`, which list modules and paths on further lines. */
 function firstLine(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return text.split('\n', 1)[0] ?? text;
+  return (text.split('\n', 1)[0] ?? text).replace(/\. Tried:$/, '');
+}
+
+/** Throws what a binary itself refused while it loaded, such as a wrong FOVEA_ISA: it was found, so no other is tried. */
+function rethrowOwn(error: unknown): void {
+  if (error instanceof FoveaError) throw error;
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (Object.hasOwn(errorCodes, code)) throw new FoveaError(code as FoveaErrorCode, firstLine(error), { cause: error });
 }
 
 /** Refuses a binary of another version, whose ops need not be those that the TypeScript calls. */
@@ -118,6 +125,7 @@ function loadNamed(path: string): Native {
   try {
     return require(path) as Native;
   } catch (error) {
+    rethrowOwn(error);
     throw new FoveaError('FOVEA_BINARY', `load: FOVEA_BINARY is ${path}, which cannot be loaded: ${firstLine(error)}`, {
       cause: error,
     });
@@ -127,27 +135,24 @@ function loadNamed(path: string): Native {
 function load(): Native {
   const named = process.env['FOVEA_BINARY'];
   if (named) return checkVersion(loadNamed(named), named);
-  const problems: unknown[] = [];
-  try {
-    return checkVersion(require(platformPackage) as Native, platformPackage);
-  } catch (error) {
-    if (error instanceof FoveaError) throw error;
-    problems.push(error);
-  }
-  try {
-    const bindings = require('bindings') as Bindings;
-    const native = bindings({ bindings: 'fovea.node', module_root: moduleRoot });
-    return checkVersion(native as Native, 'the build in build/Release');
-  } catch (error) {
-    if (error instanceof FoveaError) throw error;
-    problems.push(error);
+  const bindings = require('bindings') as Bindings;
+  const places: [name: string, open: () => unknown][] = [
+    [platformPackage, () => require(platformPackage)],
+    ['build/Release', () => bindings({ bindings: 'fovea.node', module_root: moduleRoot })],
+  ];
+  const problems: string[] = [];
+  for (const [name, open] of places) {
+    try {
+      return checkVersion(open() as Native, name);
+    } catch (error) {
+      rethrowOwn(error);
+      problems.push(`${name}: ${firstLine(error)}`);
+    }
   }
   throw new FoveaError(
     'FOVEA_BINARY',
-    `load: no native binary for ${process.platform}-${process.arch} could be loaded ` +
-      `(${platformPackage}: ${firstLine(problems[0])}; build/Release: ${firstLine(problems[1])}); ` +
+    `load: no native binary for ${process.platform}-${process.arch} could be loaded (${problems.join('; ')}); ` +
       `install ${platformPackage}, or run \`npx fovea build\` to compile it here`,
-    { cause: new AggregateError(problems) },
   );
 }
 

@@ -19,7 +19,7 @@ constexpr size_t kStagger = 320, kPage = 4096;
 size_t round_up(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
 
 // Four classes per doubling, at most 25 % waste: 64, 80, 96, 112, 128, 160, ... before rounding to cache lines.
-uint32_t class_of(size_t bytes) {
+[[maybe_unused]] uint32_t class_of(size_t bytes) {
   if (bytes <= kSmallest) return 0;
   int power = 63 - std::countl_zero(bytes - 1);  // 2^power < bytes <= 2^(power+1)
   size_t quarter = (bytes - 1 - (size_t(1) << power)) >> (power - 2);

@@ -37,13 +37,13 @@ async function main(signal: AbortSignal): Promise<void> {
   process.stderr.write(`\nloaded again from ${relative(process.cwd(), out) || out}, it writes:\n\n`);
   using model = await load(out);
   const tokenizer = await ByteTokenizer.fromPretrained(out);
-  const prompt = given.length > 0 ? '' : 'interface ';
+  const prompt = given.length > 0 ? '' : 'interface Window {\n';
   process.stdout.write(prompt);
   const options = {
     prompt,
     maxNewTokens: 600,
     doSample: true,
-    temperature: 0.7,
+    temperature: 0.6,
     topK: 40,
     eosTokenId: null,
     seed: 0,

@@ -60,14 +60,6 @@ export class LayerNorm extends Module {
   }
 }
 
-/** Step at 1 of each floating dtype, PyTorch's default eps of RMSNorm. */
-const epsilon: Readonly<Partial<Record<Dtype, number>>> = {
-  float32: 2 ** -23,
-  float64: 2 ** -52,
-  float16: 2 ** -10,
-  bfloat16: 2 ** -7,
-};
-
 /** Root-mean-square normalisation. Key: `weight` of `normalizedShape`. */
 export class RMSNorm extends Module {
   readonly normalizedShape: readonly number[];

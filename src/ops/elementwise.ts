@@ -2,7 +2,7 @@
 import { argumentError } from '../tensor/check.js';
 import { isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
-import { sumTo } from './broadcast.js';
+import { broadcastArgs, sumTo } from './broadcast.js';
 import { castTo } from './cast.js';
 import { eq, gt } from './compare.js';
 import { defineOp, type DefinedOp } from './define-op.js';

@@ -2,7 +2,7 @@
 import { FoveaError } from '../errors.js';
 import { argumentError, countArg, dimArg, dimsArg, integerArg, optionsArg, shapeError } from '../tensor/check.js';
 import { Code, isFloat } from '../tensor/dtype.js';
-import { sizeOf, type Shape } from '../tensor/layout.js';
+import { sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { record } from '../autograd/node.js';
 import { castTo, clone } from './cast.js';
@@ -10,6 +10,7 @@ import { eq } from './compare.js';
 import { arange, filled } from './creation.js';
 import { defineOp, type DefinedOp } from './define-op.js';
 import { kernels } from './kernels.gen.js';
+import { maskArg } from './select.js';
 import { movedim, narrow, reshape, unsqueeze } from './shape.js';
 
 /** The index as the kernels take it: any integer dtype. */

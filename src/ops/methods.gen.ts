@@ -172,7 +172,14 @@ declare module '../tensor/tensor.js' {
      * @throws FOVEA_SHAPE if the inner sizes differ or an operand is 0-d
      */
     matmul(b: Tensor): Tensor;
-    /** beta input + alpha a b, in one kernel. `input` broadcasts to [m, n]. */
+    /**
+     * beta input + alpha a b, in one kernel.
+     *
+     * @param input broadcasts to [m, n]
+     * @param a [m, k]
+     * @param b [k, n]
+     * @throws FOVEA_SHAPE for operands that are no matrices (for batches: `add(input, matmul(a, b))`) or do not fit
+     */
     addmm(a: Tensor, b: Tensor, options?: AddmmOptions): Tensor;
     /** e^x / sum e^x along `dim`, without overflow. */
     softmax(dim: number, options?: SoftmaxOptions): Tensor;

@@ -93,7 +93,7 @@ const triangleOp: DefinedOp<'triangle'> = defineOp({
 });
 function triangle(op: string, x: Tensor, diagonal: number, upper: boolean): Tensor {
   const { shape } = slotOf(x, op, 'x');
-  if (shape.length < 2) throw shapeError(op, `expected matrices [...,m,n], received [${shape.join(',')}]`);
+  if (shape.length < 2) throw shapeError(op, `expected at least two axes [...,m,n], received [${shape.join(',')}]`);
   return triangleOp({ x }, { diagonal: integerArg(op, 'diagonal', diagonal), upper }).y;
 }
 /** x[..., m, n] with zeros above the given diagonal (0: the main one, positive: above it). */

@@ -185,6 +185,14 @@ describe('the installed package', () => {
     expect(output).toContain('npx fovea build');
   });
 
+  test('a wrong FOVEA_ISA is refused with the choices', () => {
+    const script = `import('fovea').catch((error) => console.log(error.name, error.code, error.message));`;
+    writeFileSync(join(app, 'isa.mjs'), script);
+    const env = { ...process.env, FOVEA_ISA: 'none' };
+    const output = execFileSync(process.execPath, ['isa.mjs'], { cwd: app, encoding: 'utf8', env });
+    expect(output).toMatch(/^FoveaError FOVEA_ARGUMENT FOVEA_ISA is "none"; expected one of /);
+  });
+
   test('FOVEA_BINARY names the binary to load, and a wrong one is an error', () => {
     const copy = join(folder, 'copy.node');
     copyFileSync(join(app, 'node_modules/@fovea', platform, 'fovea.node'), copy);

@@ -146,11 +146,15 @@ export function total(row: Float64Array): number {
   return Number.isFinite(sum) ? sum + lost : sum;
 }
 
-/** erfc(a) of a >= 1/2: its continued fraction, with as many terms as double precision needs there. */
-export function erfcOfPositive(a: number): number {
+/**
+ * erfc(a) of a >= 1/2: its continued fraction, with as many terms as double precision needs there. Where a is a rounded
+ * |x| / sqrt 2, the exponential is taken of x, whose square is split so that its rounding is not magnified.
+ */
+export function erfcOfPositive(a: number, x = a * Math.SQRT2): number {
   let fraction = a;
   for (let k = Math.ceil(500 / (a * a)) + 30; k > 0; k--) fraction = a + k / 2 / fraction;
-  return Math.exp(-a * a) / (Math.sqrt(Math.PI) * fraction);
+  const high = Math.fround(x);
+  return (Math.exp((-high * high) / 2) * Math.exp((-(x - high) * (x + high)) / 2)) / (Math.sqrt(Math.PI) * fraction);
 }
 
 /** erf in double precision: a series of positive terms (Abramowitz & Stegun 7.1.6), and 1 - erfc for large arguments. */

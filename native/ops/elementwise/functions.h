@@ -158,12 +158,24 @@ struct Rsqrt {
   }
 };
 
-// x P(Z < x); for x < 0 the tail itself is computed, since 1 - P(Z < -x) would cancel.
+// x P(Z < x); for x < 0 the tail itself is computed, since 1 - P(Z < -x) would cancel. Rounding of u / sqrt 2 is magnified
+// u^2 times by the tail, so that double adds what was lost to first order: -e^(-a^2) / sqrt pi per unit of a.
 struct Gelu {
   FOVEA_STATELESS(Gelu)
-  template <class V>
-  FOVEA_INLINE V operator()(V x) {
-    V q = normal_tail(abs(x), x < 0 ? x : V{} + 1);
+  static double tail(double u) {
+    double a = u * 0x1.6a09e667f3bcdp-1;
+    if (!(a < 40)) return 0.5 * __builtin_erfc(a);
+    double lost = __builtin_fma(u, 0x1.6a09e667f3bcdp-1, -a) - u * 0x1.bdd3413b26456p-55;
+    return 0.5 * __builtin_erfc(a) - lost * 0x1.20dd750429b6dp-1 * __builtin_exp(-a * a);
+  }
+  FOVEA_INLINE Vec<double> operator()(Vec<double> x) {
+    return each_lane(x, [](double v) {
+      double q = tail(__builtin_fabs(v));
+      return v < 0 ? v * q : v * (1 - q);
+    });
+  }
+  FOVEA_INLINE Vec<float> operator()(Vec<float> x) {
+    Vec<float> q = normal_tail(abs(x), x < 0 ? x : Vec<float>{} + 1);
     return x < 0 ? q : x * (1 - q);
   }
 };

@@ -44,7 +44,7 @@ const flat = { tolerance: exact, differentiable: false };
 const normalCdf = (x: number): number => {
   const a = Math.abs(x) / Math.SQRT2;
   if (Number.isNaN(x) || a < 0.5) return 0.5 * (1 + erf(x / Math.SQRT2));
-  const tail = erfcOfPositive(a) / 2;
+  const tail = erfcOfPositive(a, x) / 2;
   return x < 0 ? tail : 1 - tail;
 };
 const sigmoid = (x: number): number => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x)));

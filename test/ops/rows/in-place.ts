@@ -37,6 +37,7 @@ const copied: Row = {
   dtypes: [...numbers, 'uint8', 'bool'],
   run: ([a, b]) => F.copy_(a!.clone(), b!),
   tolerance: exact,
+  differentiable: [1],
   errors: [
     ...tensorErrors('copy_', F.copy_, tensor([1])),
     { label: 'a source of another shape', run: () => F.copy_(zeros([3]), zeros([2])), code: 'FOVEA_SHAPE', mentions: /copy_/ },

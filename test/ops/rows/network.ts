@@ -107,7 +107,8 @@ const twoInputLoss = (name: 'mseLoss' | 'binaryCrossEntropyWithLogits' | 'klDiv'
     const total = loss.data.reduce((a, b) => a + b, 0);
     return reduction === 'none' ? loss : new Nd([], [reduction === 'sum' ? total : total / loss.size]);
   },
-  tolerance: close(512, { roundings: 4 }), // composed of ops that each round
+  // Composed of ops that each round; in klDiv y log y and y x nearly cancel, so that their roundings outweigh the result.
+  tolerance: close(512, { roundings: name === 'klDiv' ? 16 : 4 }),
   differentiable,
   errors: [
     ...tensorErrors(name, F[name], tensor([1])),
