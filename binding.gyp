@@ -7,7 +7,7 @@
     "include_dirs": ["native"],
     "defines": ["NAPI_VERSION=8", "FOVEA_VERSION=\"<!(node -p \"require('./package.json').version\")\""],
     "cflags!": ["-fno-exceptions"],
-    "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++1y", "-std=gnu++20"],
+    "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17", "-std=gnu++1y"],
     "cflags_cc": ["-std=gnu++20", "-O3", "-fPIC", "<!@(node scripts/sources.mjs flags)"],
     "xcode_settings": {
       "CLANG_CXX_LANGUAGE_STANDARD": "gnu++20",

@@ -17,6 +17,17 @@ const { version, isa, threads } = info();
 say(`fovea ${version}, ${isa}, ${threads} threads`);
 say(`limits of this run: f32 multiply-add ${giga(limits.fma)} GFLOP/s, copy of 64 MB ${giga(limits.copy)} GB/s, read ${giga(limits.read)} GB/s\n`);
 
+/** benny announces every suite on standard output, which is for the table or the JSON alone. */
+async function quietly(run) {
+  const { log } = console;
+  console.log = () => {};
+  try {
+    return await run();
+  } finally {
+    console.log = log;
+  }
+}
+
 /** Seconds per call: enough calls between two waits that the wait itself does not count. */
 async function time({ op, label, make, run }) {
   const inputs = make();
@@ -32,9 +43,8 @@ async function time({ op, label, make, run }) {
   const start = performance.now();
   await call(1);
   const times = Math.max(1, Math.round(4 / Math.max(0.01, performance.now() - start)));
-  const summary = await benny.suite(
-    `${op} ${label}`,
-    benny.add(`${op} ${label}`, () => call(times), { minSamples: 9, maxTime: 0.4, minTime: 0.004 }),
+  const summary = await quietly(() =>
+    benny.suite(op, benny.add(label, () => call(times), { minSamples: 9, maxTime: 0.4, minTime: 0.004 })),
   );
   for (const x of inputs) x.dispose?.();
   return summary.results[0].details.median / times;

@@ -57,20 +57,27 @@ Failure call_kernel(const Op& op, Call& call, const void* attrs) {
   }
 }
 
-// What depends on a failure fails with it; what does not, goes on.
+// No element of a written view repeats, so as many bytes as the block has are all of them.
+bool covers_block(const View& v) { return size_t(v.size()) * bytes_of(v.dtype) == v.block->size; }
+
+// What depends on a failure fails with it; what does not, goes on. Values that replace all of a failed tensor mend it:
+// a parameter that a bad batch has reached can be loaded again.
 void execute(OpCommand& c, Views in, Views out, Parallel& parallel) {
+  auto& specs = c.op->rule.inputs();
+  auto written = [&](int32_t i) { return specs[size_t(i) % specs.size()].written; };
   Failure failure;
-  for (const View& v : in)
-    if (v.present() && v.block->failure) failure = v.block->failure;
+  for (int32_t i = 0; i < in.count; i++)
+    if (in[i].present() && in[i].block->failure && !(c.op->overwrites && written(i))) failure = in[i].block->failure;
   if (!failure && !c.idle) {
     Call call{parallel, in, out, c.workspace, c.op->name.c_str()};
     failure = call_kernel(*c.op, call, c.attrs());
   }
   for (const View& v : out) v.block->failure = failure;
-  if (!failure || !c.op->writes_inputs) return;  // an input written in place otherwise keeps the state that it has
-  auto& specs = c.op->rule.inputs();
-  for (int32_t i = 0; i < in.count; i++)
-    if (in[i].present() && specs[size_t(i) % specs.size()].written) in[i].block->failure = failure;
+  if (!c.op->writes_inputs) return;
+  for (int32_t i = 0; i < in.count; i++) {
+    if (!in[i].present() || !written(i)) continue;
+    if (failure || (c.op->overwrites && covers_block(in[i]))) in[i].block->failure = failure;
+  }
 }
 
 void run_packed(Command& command, Parallel& parallel) {

@@ -30,6 +30,7 @@ struct Op {
   AttrFields attrs;
   void (*default_attrs)(void*);
   bool writes_inputs = false;       // some input is marked t!
+  bool overwrites = false;          // what is marked t! is written without being read
   bool many = false;                // inputs come as a list of tuples, each checked by the rule; outputs are shared
   Layout layout = Layout::strided;
   Kernel kernels[kDevices] = {};    // an empty entry: TypeScript runs the op's `reference` instead
@@ -38,6 +39,7 @@ struct Op {
   Op& with(Layout l) { return layout = l, *this; }
   Op& with(Workspace w) { return workspace = w, *this; }
   Op& over_many() { return many = true, *this; }
+  Op& overwriting() { return overwrites = true, *this; }
 };
 
 class Registry {

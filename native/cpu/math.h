@@ -1,167 +1,53 @@
 // Vector forms of the elementary functions. float: own range reductions and minimax polynomials (computed with the
-// Remez algorithm in 40 digits, then rounded to float), at most 4 ULP on every instruction set, with IEEE special
-// values (NaN, infinities, signed zeros, denormals). double: the C library, lane by lane.
+// Remez algorithm in 30 to 40 digits, then rounded to float), at most 4 ULP on every instruction set, with IEEE special
+// values (NaN, infinities, signed zeros, denormals). double: the C library, lane by lane (math_wide.h).
 //
-//   exp exp2 expm1 decay log log2 log1p tanh sigmoid erf normal_tail sin cos pow each_lane
+//   exp exp2 expm1 log log2 log1p softplus tanh sigmoid silu erf normal gelu gelu_tanh sin cos atan2 pow each_lane
 //
-// Included by per-instruction-set files only, like simd.h. Nothing here needs fused multiply-add to be accurate.
+// Included by per-instruction-set files only, like simd.h. What needs the exact rest of a product takes it from
+// `product`, which works with and without fused multiply-add.
 #pragma once
-#include "cpu/simd.h"
+#include "cpu/math_base.h"
+#include "cpu/math_wide.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
 
-constexpr float kInf = __builtin_inff();
-constexpr float kLn2High = 0x1.63p-1f,
-                kLn2Low = -0x1.bd0106p-13f;  // ln 2 in two parts; the first has 9 bits, so n * kLn2High is exact
-constexpr float kRoundToInt = 0x1.8p23f;     // x + this - this is x rounded to even, for |x| < 2^22
-
-// ---- helpers
-
-FOVEA_INLINE Vec<int32_t> bits_of(Vec<float> x) { return (Vec<int32_t>)x; }
-FOVEA_INLINE Vec<float> float_of(Vec<int32_t> x) { return (Vec<float>)x; }
-template <class V>
-FOVEA_INLINE V blend(decltype(V{} < V{}) m, V a, V b) {
-  return m ? a : b;
-}
-FOVEA_INLINE Vec<float> abs(Vec<float> x) { return float_of(bits_of(x) & 0x7fffffff); }
-FOVEA_INLINE Vec<double> abs(Vec<double> x) { return (Vec<double>)((Vec<int64_t>)x & INT64_MAX); }
-FOVEA_INLINE Vec<float> copy_sign(Vec<float> magnitude, Vec<float> sign) {
-  return float_of((bits_of(magnitude) & 0x7fffffff) | (bits_of(sign) & INT32_MIN));
-}
-template <class M>
-FOVEA_INLINE bool any_lane(M mask) {
-  M none{};
-  return __builtin_memcmp(&mask, &none, sizeof mask) != 0;
-}
-// f of every element; the compiler turns what the machine can do (floor, sqrt) into vector instructions.
-template <class V, class F>
-FOVEA_INLINE V each_lane(V x, F f) {
-  constexpr int lanes = int(sizeof(V) / sizeof(x[0]));
-  for (int i = 0; i < lanes; i++) x[i] = f(x[i]);
-  return x;
-}
-template <class V, class F>
-FOVEA_INLINE V each_lane(V x, V y, F f) {
-  constexpr int lanes = int(sizeof(V) / sizeof(x[0]));
-  for (int i = 0; i < lanes; i++) x[i] = f(x[i], y[i]);
-  return x;
-}
-// c[0] + c[1] x + c[2] x^2 + ...
-template <class V, int n, class C>
-FOVEA_INLINE V polynomial(V x, const C (&c)[n]) {
-  V p = V{} + c[n - 1];
-#pragma GCC unroll 16
-  for (int i = n - 2; i >= 0; i--) p = p * x + c[i];
-  return p;
-}
-// p 2^n for n in [-252, 254], in two factors so that neither overflows and only the last product rounds.
-FOVEA_INLINE Vec<float> scale(Vec<float> p, Vec<int32_t> n) {
-#if defined(__AVX512F__)
-  return _mm512_scalef_ps(p, _mm512_cvtepi32_ps((__m512i)n));  // the same bits, as it rounds once, too
-#else
-  Vec<int32_t> half = n >> 1;
-  return p * float_of((half + 127) << 23) * float_of((n - half + 127) << 23);
-#endif
-}
-FOVEA_INLINE Vec<int32_t> to_int(Vec<float> x) { return __builtin_convertvector(x, Vec<int32_t>); }
-
-// ---- doubles in the width of floats, for what must be more exact than float on the way
-
-struct Wide {
-  Vec<double> first, second;
-};
-#if defined(__AVX512F__)
-FOVEA_INLINE Wide widen(Vec<float> x) {
-  return {_mm512_cvtps_pd(_mm512_castps512_ps256(x)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1))};
-}
-FOVEA_INLINE Vec<float> narrow(Wide x) {
-  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(x.first)), _mm512_cvtpd_ps(x.second), 1);
-}
-#elif defined(__AVX2__)
-FOVEA_INLINE Wide widen(Vec<float> x) {
-  return {_mm256_cvtps_pd(_mm256_castps256_ps128(x)), _mm256_cvtps_pd(_mm256_extractf128_ps(x, 1))};
-}
-FOVEA_INLINE Vec<float> narrow(Wide x) {
-  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(x.first)), _mm256_cvtpd_ps(x.second), 1);
-}
-#else
-typedef float HalfVec __attribute__((vector_size(kVectorBytes / 2)));
-FOVEA_INLINE Wide widen(Vec<float> x) {
-  HalfVec half[2];
-  __builtin_memcpy(half, &x, sizeof x);
-  return {__builtin_convertvector(half[0], Vec<double>), __builtin_convertvector(half[1], Vec<double>)};
-}
-FOVEA_INLINE Vec<float> narrow(Wide x) {
-  HalfVec half[2] = {__builtin_convertvector(x.first, HalfVec), __builtin_convertvector(x.second, HalfVec)};
-  Vec<float> y;
-  __builtin_memcpy(&y, half, sizeof y);
-  return y;
-}
-#endif
-
-// 2^x for |x| < 1000, relative error 2^-39.
-FOVEA_INLINE Vec<double> exp2_wide(Vec<double> x) {
-  constexpr double c[] = {0x1.62e42fef6c636p-1,  0x1.ebfbdff81d0a6p-3,  0x1.c6b08e07dc5f9p-5,  0x1.3b2ab725a6783p-7,
-                          0x1.5d8714c0648cfp-10, 0x1.4308916b89e62p-13, 0x1.00f8400f64008p-16, 0x1.63f0340e4267fp-20};
-  Vec<double> shifted = x + 0x1.8p52;
-  Vec<double> f = x - (shifted - 0x1.8p52);
-  Vec<double> p = polynomial(f, c) * f + 1.0;
-  return (Vec<double>)((Vec<uint64_t>)p + ((Vec<uint64_t>)shifted << 52));
-}
-// log2 of a positive finite double, relative error 2^-50: x = 2^e m with m in [sqrt(1/2), sqrt(2)), an odd series in
-// (m-1)/(m+1).
-FOVEA_INLINE Vec<double> log2_wide(Vec<double> x) {
-  constexpr double c[] = {0x1.71547652b82ffp+1, 0x1.ec709dc39ccd8p-1, 0x1.2776c5167af8dp-1, 0x1.a617569db643ap-2,
-                          0x1.484fa4637696ap-2, 0x1.0bb87a5b3f518p-2, 0x1.f1772c5a5822bp-3};
-  constexpr uint64_t root = 0x3fe6a09e667f3bcd;  // bits of sqrt(1/2)
-  Vec<uint64_t> i = (Vec<uint64_t>)x - root + (uint64_t(1024) << 52);
-  Vec<double> m = (Vec<double>)((i & ((uint64_t(1) << 52) - 1)) + root);
-  Vec<double> e = (Vec<double>)((i >> 52) | 0x4330000000000000u) - (0x1p52 + 1024);
-  Vec<double> s = (m - 1.0) / (m + 1.0);
-  return e + s * polynomial(s * s, c);
-}
-
 // ---- exponentials
 
+// x = n ln 2 + r with |r| <= ln 2 / 2.
+struct SplitExponent {
+  Vec<float> n, r;
+};
+FOVEA_INLINE SplitExponent split_exponent(Vec<float> x) {
+  Vec<float> n = nearest(x * kLog2E);
+  return {n, (x - n * kLn2High) - n * kLn2Low};
+}
 // e^r for |r| <= ln 2 / 2.
 FOVEA_INLINE Vec<float> exp_near_zero(Vec<float> r) {
   constexpr float c[] = {4.999999404e-01f, 1.666651964e-01f, 4.166840017e-02f, 8.368850686e-03f, 1.381432055e-03f};
   return 1.f + (r + r * r * polynomial(r, c));
 }
-// e^x = 2^n e^r
 FOVEA_INLINE Vec<float> exp(Vec<float> x) {
-  x = blend(x > 89.f, splat(89.f), blend(x < -104.f, splat(-104.f), x));
-  Vec<float> n = (x * 0x1.715476p0f + kRoundToInt) - kRoundToInt;
-  Vec<float> r = (x - n * kLn2High) - n * kLn2Low;
-  return scale(exp_near_zero(r), to_int(n));
+  auto [n, r] = split_exponent(within(x, -104.f, 89.f));
+  return scale(exp_near_zero(r), n);
 }
-// e^x for x <= 0 and factor e^x, the latter exact to the last bits even where e^x alone would be a denormal.
-struct Decay {
-  Vec<float> plain, times;
-};
-FOVEA_INLINE Decay decay(Vec<float> x, Vec<float> factor) {
-  factor = blend(x < -170.f, factor * 0.f, factor);
-  x = blend(x < -170.f, splat(-170.f), x);
-  Vec<float> n = (x * 0x1.715476p0f + kRoundToInt) - kRoundToInt;
-  Vec<float> p = exp_near_zero((x - n * kLn2High) - n * kLn2Low);
-  return {scale(p, to_int(n)), scale(factor * p, to_int(n))};
-}
-FOVEA_INLINE Vec<float> exp2(Vec<float> x) {
+// 2^f for |f| <= 1/2.
+FOVEA_INLINE Vec<float> exp2_near_zero(Vec<float> f) {
   constexpr float c[] = {6.931472421e-01f, 2.402265221e-01f, 5.550310016e-02f,
                          9.617690928e-03f, 1.340679708e-03f, 1.559508382e-04f};
-  x = blend(x > 129.f, splat(129.f), blend(x < -151.f, splat(-151.f), x));
-  Vec<float> n = (x + kRoundToInt) - kRoundToInt;
-  Vec<float> f = x - n;
-  return scale(1.f + f * polynomial(f, c), to_int(n));
+  return 1.f + f * polynomial(f, c);
+}
+FOVEA_INLINE Vec<float> exp2(Vec<float> x) {
+  x = within(x, -151.f, 129.f);
+  Vec<float> n = nearest(x);
+  return scale(exp2_near_zero(x - n), n);
 }
 // 2^n (e^r - 1) + (2^n - 1); with half of 2^n, which does not overflow for n = 128.
 FOVEA_INLINE Vec<float> expm1(Vec<float> x) {
   constexpr float c[] = {5.000000000e-01f, 1.666666716e-01f, 4.166632518e-02f,
                          8.333219215e-03f, 1.394342049e-03f, 1.996264473e-04f};
-  x = blend(x > 89.f, splat(89.f), blend(x < -20.f, splat(-20.f), x));
-  Vec<float> n = (x * 0x1.715476p0f + kRoundToInt) - kRoundToInt;
-  Vec<float> r = (x - n * kLn2High) - n * kLn2Low;
+  auto [n, r] = split_exponent(within(x, -20.f, 89.f));
   Vec<float> t = r + r * r * polynomial(r, c);
   Vec<float> half = float_of((to_int(n) + 126) << 23);
   Vec<float> y = 2.f * (half * t + (half - 0.5f));
@@ -203,74 +89,130 @@ FOVEA_INLINE Vec<float> log2(Vec<float> x) {
   Vec<float> rest = (p.f - f_high) * high + (p.f * low + p.f * p.f * polynomial(p.f, c));
   return log_special(x, (f_high * high + rest) + p.e, 0.f);
 }
-// The rounding error of 1 + x comes back as a first-order correction; where no exponent is taken out, f = x exactly.
+// f is the fraction of 1 + x, whose rounding error comes back into it; where no exponent is taken out, f is x itself.
 FOVEA_INLINE Vec<float> log1p(Vec<float> x) {
-  Vec<float> u = 1.f + x;
+  Vec<float> u = 1.f + x, v = u - 1.f;
+  Vec<float> lost = (1.f - (u - v)) + (x - v);
   LogParts p = log_parts(u);
-  Vec<float> lost = blend(x > 1.f, 1.f - (u - x), x - (u - 1.f)) / u;
-  p.f = blend(p.e == 0.f, x, p.f);
-  Vec<float> y = log_of_parts(p) + blend(p.e == 0.f, splat(0.f), lost);
-  return blend(x == 0.f, x, log_special(x, y, -1.f));
+  p.f += scale(lost, -p.e);
+  return blend(x == 0.f, x, log_special(x, log_of_parts(p), -1.f));
+}
+// ln(1 + e^z) = max(z, 0) + ln(1 + t), t = e^-|z|; ln(1 + t) = 2 artanh(w), w = t / (2 + t) <= 1/3.
+FOVEA_INLINE Vec<float> softplus(Vec<float> z) {
+  constexpr float c[] = {6.666666865e-01f, 3.999907672e-01f, 2.862460613e-01f,
+                         2.110354602e-01f, 2.801290751e-01f, -1.369431168e-01f};
+  auto [n, r] = split_exponent(at_least(-abs(z), -104.f));
+  Vec<float> t = scale(exp_near_zero(r), n), w = t / (2.f + t), square = w * w;
+  Vec<float> tail = 2.f * w + w * square * polynomial(square, c);
+  return at_least(z, 0.f) + blend(t < 0x1p-60f, t, tail);  // 2 w is coarser than t where that is a denormal
 }
 
 // ---- functions of the exponential
 
+// (e^2a - 1) / (e^2a + 1) for a = |x|; with e^2a = 2^n e^2r and h = (e^2a - 1) / 2 this is h / (h + 1).
 FOVEA_INLINE Vec<float> tanh(Vec<float> x) {
-  constexpr float c[] = {-3.333333135e-01f, 1.333322078e-01f,  -5.394817889e-02f,
-                         2.170689404e-02f,  -8.190013468e-03f, 2.152683912e-03f};
-  Vec<float> a = abs(x), square = x * x;
-  Vec<float> near = x + x * square * polynomial(square, c);
-  Vec<float> far = 1.f - 2.f / (exp(2.f * a) + 1.f);
-  return copy_sign(blend(a < 0.625f, near, far), x);
+  // (e^2r - 1) / 2 = r + r^2 polynomial(r), |r| <= ln 2 / 4
+  constexpr float c[] = {1.000000000e+00f, 6.666666865e-01f, 3.333306014e-01f,
+                         1.333315074e-01f, 4.461894557e-02f, 1.277609263e-02f};
+  Vec<float> a = at_most(abs(x), 10.f), n = nearest(a * (2.f * kLog2E));
+  Vec<float> r = (a - n * (0.5f * kLn2High)) - n * (0.5f * kLn2Low);
+  Vec<float> power = power_of_two(n), h = power * (r + r * r * polynomial(r, c)) + (0.5f * power - 0.5f);
+  return copy_sign(h / (h + 1.f), x);
 }
-// 1 / (1 + e^-x), through e^-|x| so that the small end keeps its precision down to denormals.
+// factor / (1 + e^-z) for -170 < z < 60 or NaN. With z = n ln 2 + r it is 2^n factor / (2^n + e^-r), where the power
+// outside is applied last, so that small results keep their precision down to denormals.
+FOVEA_INLINE Vec<float> times_sigmoid(Vec<float> factor, Vec<float> n, Vec<float> exp_of_minus_r) {
+  return scale(factor / (power_of_two(n) + exp_of_minus_r), n);
+}
 FOVEA_INLINE Vec<float> sigmoid(Vec<float> x) {
-  Vec<float> e = exp(-abs(x));
-  Vec<float> r = 1.f / (1.f + e);
-  return blend(x < 0.f, e * r, r);
+  auto [n, r] = split_exponent(within(x, -170.f, 60.f));
+  return times_sigmoid(splat(1.f), n, exp_near_zero(-r));
 }
-// factor P(Z > u) of the normal distribution for u >= 0, as exp(-u^2 / 2) H(u). H is a polynomial in u - 1 up to 2, and
-// beyond it 1/u times one in 1/u - 9/32; in both the constant term dominates, so that few rounding errors count.
-// u^2 is taken in two parts, the first exact, since exp would magnify its rounding error.
-FOVEA_INLINE Vec<float> normal_tail(Vec<float> u, Vec<float> factor) {
-  constexpr float near[] = {2.615782917e-01f, -1.373640001e-01f, 6.210713089e-02f, -2.508522756e-02f,
-                            9.255497716e-03f, -3.168229945e-03f, 1.014836133e-03f, -3.023037862e-04f,
-                            8.790505672e-05f, -2.922808562e-05f, 7.337268016e-06f};
-  constexpr float far[] = {3.729044795e-01f,  -1.555031985e-01f, -1.135718077e-01f, 3.330543041e-01f,
-                           -3.370516002e-01f, -5.273140967e-02f, 8.919388056e-01f,  -1.933477521e+00f,
-                           1.837707520e+00f,  3.408145666e+00f,  -1.024649906e+01f};
-  Vec<int32_t> zero = u > 15.f;  // a denormal below the smallest
-  u = blend(zero, splat(15.f), u);
-  Vec<float> high = float_of(bits_of(u) & int32_t(0xfffff000));
-  Vec<float> main = -0.5f * high * high, rest = -0.5f * (u - high) * (u + high);
-  Vec<float> n = ((main + rest) * 0x1.715476p0f + kRoundToInt) - kRoundToInt;
-  Vec<float> r = (main - n * kLn2High) + (rest - n * kLn2Low);
-
-  Vec<float> inverse = 1.f / u;
-  Vec<float> h = blend(u > 2.f, inverse * polynomial(inverse - 0.28125f, far), polynomial(u - 1.f, near));
-  return scale(exp_near_zero(r) * h * blend(zero, factor * 0.f, factor), to_int(n));
+FOVEA_INLINE Vec<float> silu(Vec<float> x) {
+  auto [n, r] = split_exponent(within(x, -170.f, 60.f));
+  return times_sigmoid(blend(x < -170.f, x * 0.f, x), n, exp_near_zero(-r));
 }
+// x / (1 + e^-z), z = k1 x + k3 x^3: x (1 + tanh(z / 2)) / 2. An error in z is magnified |z| times for x < 0, so that z
+// is summed in two parts, in units of ln 2, and the nearest integer n taken from the larger.
+FOVEA_INLINE Vec<float> gelu_tanh(Vec<float> x) {
+  constexpr double log2e = 0x1.71547652b82fep0;
+  constexpr float k1 = float(kGeluTanh1 * log2e), k1_low = float(kGeluTanh1 * log2e - double(k1));
+  constexpr float k3 = float(kGeluTanh3 * log2e), k3_low = float(kGeluTanh3 * log2e - double(k3));
+  Vec<float> h = within(x, -14.f, 6.f);  // beyond, the result is -0 or x
+  Product square = product(h, h), cube = product(h, square.main), linear = product(splat(k1), h),
+          cubic = product(splat(k3), cube.main);
+  Vec<float> sum = linear.main + cubic.main, n = nearest(sum), back = sum - linear.main;
+  Vec<float> rest = (linear.main - (sum - back)) + (cubic.main - back);  // Knuth's: sum + rest is exact
+  rest += (linear.rest + k1_low * h) + (cubic.rest + k3_low * cube.main);
+  rest += k3 * (cube.rest + h * square.rest);
+  Vec<float> f = (sum - n) + rest;
+  return times_sigmoid(blend(x < -14.f, x * 0.f, x), n, exp2_near_zero(-f));
+}
+// The normal distribution at u in [0, 14.5]: its density is 2^n factor / sqrt(2 pi) and P(Z > u) is
+// 2^n factor above / below. 2^n factor = e^(-u^2 / 2), with the square in two parts since exp magnifies its error; in
+// the polynomials no terms cancel.
+struct Normal {
+  Vec<float> n, factor_less_1, above, below;
+};
+FOVEA_INLINE Normal normal(Vec<float> u) {
+  constexpr float c[] = {0.5f, 1.249999851e-01f, 2.083314955e-02f, 2.604275011e-03f, 2.615265781e-04f, 2.158487586e-05f};
+  Product square = product(u, u);
+  Vec<float> n = nearest(square.main * (-0.5f * kLog2E));
+  Vec<float> r = ((-square.main - n * (2.f * kLn2High)) - n * (2.f * kLn2Low)) - square.rest;  // twice the exponent
+  // Pairs of terms in powers of the square: few roundings, and the square's own cancels in the quotient.
+  Vec<float> s = square.main;
+  Vec<float> above = (0.5f + u * 4.380727410e-01f) + s * ((1.830703765e-01f + u * 4.057765007e-02f) + s * 4.108049441e-03f);
+  Vec<float> below = (1.f + u * 1.674030423e+00f) +
+                     s * ((1.201819062e+00f + u * 4.690356553e-01f) + s * (1.017196104e-01f + u * 1.029723138e-02f));
+  return {n, r * polynomial(r, c), above, below};
+}
+// x P(Z < x) = max(x, 0) - u P(Z > u), u = |x|. Beyond u = 1.5 u above / below is close to its limit at infinity, and
+// the difference from it, again a quotient, is small, so that few of the rounding errors count.
+FOVEA_INLINE Vec<float> gelu(Vec<float> x) {
+  constexpr float limit = 3.989470005e-01f;
+  Vec<float> u = at_most(abs(x), 14.5f), s = u * u;
+  Normal z = normal(u);
+  Vec<float> missing = (3.989474385e-01f + u * 1.678488982e-01f) +
+                       s * ((4.138959531e-02f + u * 4.049947821e-03f) + s * 3.085422730e-06f);
+  Vec<int32_t> far = u > 1.5f;
+  Vec<float> quotient = blend(far, missing, u * z.above) / z.below, w = blend(far, limit - quotient, quotient);
+  Vec<float> y = at_least(x, -0.f) - scale(w + w * z.factor_less_1, z.n);
+  return blend(x == -kInf, splat(__builtin_nanf("")), y);
+}
+// Near 0 an odd polynomial, further out 1 - 2^p(|x|).
 FOVEA_INLINE Vec<float> erf(Vec<float> x) {
   constexpr float c[] = {1.283791661e-01f, -3.761263490e-01f, 1.128371507e-01f, -2.686050907e-02f,
                          5.203858949e-03f, -8.175639668e-04f, 8.513104694e-05f};
-  Vec<float> a = abs(x), square = x * x;
+  constexpr float d[] = {1.244328996e-05f, -1.628489971e+00f, -9.156404734e-01f, -1.543695331e-01f,
+                         3.521903232e-02f, -5.693002604e-03f, 5.711779231e-04f, -2.635241617e-05f};
+  Vec<float> a = at_most(abs(x), 4.f), square = x * x;
   Vec<float> near = x + x * polynomial(square, c);
-  Vec<float> far = 1.f - normal_tail(a * 0x1.6a09e6p0f, splat(2.f));
+  Vec<float> p = polynomial(a, d), n = nearest(p);
+  Vec<float> far = 1.f - scale(exp2_near_zero(p - n), n);
   return blend(a < 0.9f, near, copy_sign(far, x));
 }
 
-// ---- sine and cosine: x = n pi/2 + r, reduced in double; what is too large for that goes to the C library
+// ---- angles
 
-constexpr float kLargestAngle = 0x1p20f;
+// x = n pi/2 + r, |r| <= pi/4, in floats where multiply-add is fused and in doubles elsewhere; what is too large for
+// that goes to the C library.
+constexpr float kLargestAngle = 0x1p17f;
 struct Angle {
   Vec<float> r;
   Vec<int32_t> quadrant;
 };
 FOVEA_INLINE Angle reduce_angle(Vec<float> x) {
+#if defined(FOVEA_FUSES)
+  Vec<float> shifted = fused(x, splat(0x1.45f306p-1f), splat(kRoundToInt)), n = kRoundToInt - shifted;  // -n
+  Vec<float> r = fused(n, splat(0x1.921fb6p0f), x);
+  r = fused(n, splat(-0x1.777a5cp-25f), r);
+  return {fused(n, splat(-0x1.ee59dap-50f), r), bits_of(shifted)};
+#else
   auto turns = [](Vec<double> v) { return (v * 0x1.45f306dc9c883p-1 + 0x1.8p52) - 0x1.8p52; };
   auto rest = [](Vec<double> v, Vec<double> n) { return (v - n * 0x1.921fb544p0) - n * 0x1.0b4611a62633p-34; };
   Wide w = widen(x), n{turns(w.first), turns(w.second)};
   return {narrow({rest(w.first, n.first), rest(w.second, n.second)}), to_int(narrow(n))};
+#endif
 }
 // The sine of r + quadrant pi/2, |r| <= pi/4.
 FOVEA_INLINE Vec<float> sin_of(Angle a) {
@@ -291,62 +233,20 @@ FOVEA_INLINE Vec<float> cos(Vec<float> x) {
   Angle a = reduce_angle(x);
   return sin_of({a.r, a.quadrant + 1});
 }
-
-// ---- x^y = 2^(y log2 |x|) in double, then the sign and the special cases of C's pow
-
-FOVEA_INLINE Vec<float> pow(Vec<float> x, Vec<float> y) {
-  auto power = [](Vec<double> v, Vec<double> e) {
-    Vec<double> l = log2_wide(v);
-    l = blend(v == 0.0, splat(-__builtin_inf()), blend(v < __builtin_inf(), l, v));
-    Vec<double> t = e * l;
-    return blend(t == t, exp2_wide(blend(t > 300.0, splat(300.0), blend(t < -300.0, splat(-300.0), t))), t);
-  };
-  Wide base = widen(abs(x)), exponent = widen(y);
-  Vec<float> r = narrow({power(base.first, exponent.first), power(base.second, exponent.second)});
-  Vec<int32_t> small = abs(y) < 0x1p24f;  // larger ones are even integers
-  Vec<int32_t> i = to_int(blend(small, y, splat(0.f)));
-  Vec<int32_t> integer = (small == 0) | (__builtin_convertvector(i, Vec<float>) == y),
-               odd = small & integer & ((i & 1) != 0);
-  Vec<int32_t> negative = bits_of(x) < 0;
-  r = blend(negative & odd, -r, r);
-  r = blend((x < 0.f) & (x > -kInf) & (integer == 0), splat(__builtin_nanf("")), r);
-  r = blend((abs(x) == 1.f) & (abs(y) == kInf), splat(1.f), r);
-  return blend((x == 1.f) | (y == 0.f), splat(1.f), r);
-}
-
-// ---- double
-
-#define FOVEA_LANEWISE(name)                                           \
-  FOVEA_INLINE Vec<double> name(Vec<double> x) {                       \
-    return each_lane(x, [](double v) { return __builtin_##name(v); }); \
-  }
-FOVEA_LANEWISE(exp)
-FOVEA_LANEWISE(exp2)
-FOVEA_LANEWISE(expm1)
-FOVEA_LANEWISE(log)
-FOVEA_LANEWISE(log2)
-FOVEA_LANEWISE(log1p)
-FOVEA_LANEWISE(tanh)
-FOVEA_LANEWISE(erf)
-FOVEA_LANEWISE(sin)
-FOVEA_LANEWISE(cos)
-#undef FOVEA_LANEWISE
-struct WideDecay {
-  Vec<double> plain, times;
-};
-FOVEA_INLINE WideDecay decay(Vec<double> x, Vec<double> factor) {
-  Vec<double> e = exp(x);
-  return {e, factor * e};
-}
-FOVEA_INLINE Vec<double> sigmoid(Vec<double> x) {
-  Vec<double> e = exp(-abs(x)), r = 1.0 / (1.0 + e);
-  return blend(x < 0.0, e * r, r);
-}
-FOVEA_INLINE Vec<double> normal_tail(Vec<double> u, Vec<double> factor) {
-  return factor * each_lane(u, [](double v) { return 0.5 * __builtin_erfc(v * 0x1.6a09e667f3bcdp-1); });
-}
-FOVEA_INLINE Vec<double> pow(Vec<double> x, Vec<double> y) {
-  return each_lane(x, y, [](double a, double b) { return __builtin_pow(a, b); });
+// The angle of (x, y): arctan of the smaller over the larger magnitude, mirrored at pi/4, at pi/2 and at the x axis.
+FOVEA_INLINE Vec<float> atan2(Vec<float> y, Vec<float> x) {
+  constexpr float c[] = {-3.333332837e-01f, 1.999741197e-01f,  -1.423836499e-01f, 1.076695174e-01f,
+                         -7.756604999e-02f, 4.552311823e-02f, -1.773803309e-02f, 3.252444323e-03f};
+  constexpr float half_pi = 0x1.921fb6p0f, half_pi_low = -0x1.777a5cp-25f;
+  Vec<float> ax = abs(x), ay = abs(y);
+  Vec<int32_t> steep = ay > ax;
+  Vec<float> large = blend(steep, ay, ax), small = blend(steep, ax, ay);
+  Vec<float> t = blend(small == large, splat(1.f), small / large);  // of two infinities, too
+  t = blend(large == 0.f, splat(0.f), t);
+  Vec<float> square = t * t, a = t + t * square * polynomial(square, c);
+  a = blend(steep, half_pi - (a - half_pi_low), a);
+  a = blend(bits_of(x) < 0, 2.f * half_pi - (a - 2.f * half_pi_low), a);
+  return blend((x == x) & (y == y), copy_sign(a, y), x + y);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Float64 behind the functions of math.h: pow of float32 takes its way through float64, and the float64 functions
 // proper are the C library's, lane by lane. Included by math.h only.
 #pragma once
-#include "cpu/simd.h"
+#include "cpu/math_base.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -112,18 +112,25 @@ FOVEA_INLINE Vec<double> times_sigmoid(Vec<double> factor, Vec<double> z) {
 }
 FOVEA_INLINE Vec<double> silu(Vec<double> x) { return times_sigmoid(x, x); }
 FOVEA_INLINE Vec<double> gelu_tanh(Vec<double> x) { return times_sigmoid(x, x * (kGeluTanh1 + kGeluTanh3 * x * x)); }
-struct WideNormal {
-  Vec<double> tail, density;
-};
-// P(Z > u) and the density at u of the normal distribution, for u >= 0.
-FOVEA_INLINE WideNormal normal(Vec<double> u) {
-  return {each_lane(u, [](double v) { return 0.5 * __builtin_erfc(v * 0x1.6a09e667f3bcdp-1); }),
-          exp(u * u * -0.5) * kNormalDensity};
+// P(Z > u) of the normal distribution for u >= 0. Rounding of u / sqrt 2 is magnified u^2 times, so what was lost is
+// added to first order: -e^(-a^2) / sqrt pi per unit of a.
+inline double normal_tail(double u) {
+  double a = u * 0x1.6a09e667f3bcdp-1;
+  if (!(a < 40)) return 0.5 * __builtin_erfc(a);
+  double lost = __builtin_fma(u, 0x1.6a09e667f3bcdp-1, -a) - u * 0x1.bdd3413b26456p-55;
+  return 0.5 * __builtin_erfc(a) - lost * 0x1.20dd750429b6dp-1 * __builtin_exp(-a * a);
 }
 // The tail itself for x < 0, since 1 - P(Z < -x) would cancel.
-FOVEA_INLINE Vec<double> gelu(Vec<double> x) {
-  Vec<double> tail = normal(abs(x)).tail;
-  return x * blend(x < 0.0, tail, 1.0 - tail);
+FOVEA_INLINE Vec<double> normal_below(Vec<double> x) {
+  return each_lane(x, [](double v) {
+    double tail = normal_tail(__builtin_fabs(v));
+    return v < 0 ? tail : 1 - tail;
+  });
+}
+FOVEA_INLINE Vec<double> gelu(Vec<double> x) { return x * normal_below(x); }
+FOVEA_INLINE Vec<double> softplus(Vec<double> z) { return log1p(exp(z)); }
+FOVEA_INLINE Vec<double> atan2(Vec<double> y, Vec<double> x) {
+  return each_lane(y, x, [](double a, double b) { return __builtin_atan2(a, b); });
 }
 FOVEA_INLINE Vec<double> pow(Vec<double> x, Vec<double> y) {
   return each_lane(x, y, [](double a, double b) { return __builtin_pow(a, b); });

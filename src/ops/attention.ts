@@ -85,8 +85,9 @@ export function attentionReference(
       scores,
       -Infinity,
     );
-  const top = amax(scores, -1, KEEP).detach();
-  const e = exp(sub(scores, where(eq(top, -Infinity), 0, top)));
+  // without keys there is no largest score, and nothing to exponentiate
+  const top = m === 0 ? 0 : amax(scores, -1, KEEP).detach();
+  const e = exp(sub(scores, typeof top === 'number' ? top : where(eq(top, -Infinity), 0, top)));
   const total = sum(e, -1, KEEP);
   let p = div(e, where(eq(total, 0), 1, total));
   if (dropoutP > 0) p = dropoutAt(p, dropoutP, seed, offset);

@@ -44,7 +44,9 @@ export function broadcastArgs(op: string, operands: Readonly<Record<string, Tens
     if (typeof operand === 'number') continue;
     const next = broadcastShapes(shape, slotOf(operand, op, name).shape);
     if (next === null) {
-      const all = Object.entries(operands).flatMap(([n, t]) => (typeof t === 'number' ? [] : [`${n} [${t.shape.join(',')}]`]));
+      const all = Object.entries(operands).flatMap(([n, t]) =>
+        typeof t === 'number' ? [] : [`${n} [${t.shape.join(',')}]`],
+      );
       throw shapeError(op, `the operands do not broadcast: ${all.join(', ')}; sizes must be equal or 1`);
     }
     shape = next;

@@ -72,6 +72,7 @@ export * from './join.js';
 export * from './loss.js';
 export * from './matmul.js';
 export { layerNorm, rmsNorm } from './norm.js';
+export type { LayerNormOptions, RmsNormOptions } from './norm.js';
 export {
   bernoulli,
   defaultGenerator,

@@ -1,12 +1,12 @@
 /** Reductions over some axes, or over all of them. The kernels reduce the last axis; others are moved there as views. */
-import { argumentError, dimArg, dimsArg, dtypeOr, numberArg, optionsArg } from '../tensor/check.js';
+import { argumentError, dimArg, dimsArg, dtypeOr, numberArg, optionsArg, shapeError } from '../tensor/check.js';
 import { Code, isFloat, type Dtype } from '../tensor/dtype.js';
 import { range } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { expand, reducedLast, sumOver } from './broadcast.js';
 import { castTo } from './cast.js';
 import { eq, logicalAnd } from './compare.js';
-import { eye } from './creation.js';
+import { eye, filled } from './creation.js';
 import { defineOp, type DefinedOp } from './define-op.js';
 import { abs, div, exp, mul, pow, sign, sqrt, sub } from './elementwise.js';
 import { where } from './select.js';
@@ -33,6 +33,15 @@ function axesOf(op: string, x: Tensor, dim: Dims): number[] {
   if (dim === undefined || dim === null) return range(length);
   const axes = dimsArg(op, dim, length);
   return length === 0 ? [] : axes;
+}
+
+/** The axes of a reduction that has no answer for no elements. */
+function filledAxes(op: string, x: Tensor, dim: Dims): number[] {
+  const axes = axesOf(op, x, dim);
+  const { shape } = x;
+  if (axes.some((a) => shape[a] === 0))
+    throw shapeError(op, `x [${shape.join(',')}] has no elements to reduce; reduce axes of at least one`);
+  return axes;
 }
 
 /** Reduces `axes` of `x` by something that reduces the last axis. */
@@ -155,12 +164,12 @@ export function prod(x: Tensor, dim?: Dims, options?: SumOptions): Tensor {
 /** The largest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient. */
 export function amax(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
   const { keepdim } = optionsArg('amax', options, ['keepdim']);
-  return over(x, axesOf('amax', x, dim), keepdim, (v) => maxLast({ x: v }).y);
+  return over(x, filledAxes('amax', x, dim), keepdim, (v) => maxLast({ x: v }).y);
 }
 /** The smallest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient. */
 export function amin(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
   const { keepdim } = optionsArg('amin', options, ['keepdim']);
-  return over(x, axesOf('amin', x, dim), keepdim, (v) => minLast({ x: v }).y);
+  return over(x, filledAxes('amin', x, dim), keepdim, (v) => minLast({ x: v }).y);
 }
 
 /** Values and where they were found. */
@@ -172,9 +181,8 @@ export interface ValuesAndIndices {
 function extreme(op: 'max' | 'min', x: Tensor, dim: number, keepdim: boolean | undefined): ValuesAndIndices {
   const { shape } = slotOf(x, op, 'x');
   if (typeof dim !== 'number') throw argumentError(op, 'dim', 'one dimension', dim, `for several use a${op}()`);
-  const d = dimArg(op, dim, shape.length);
-  if (shape.length === 0)
-    return { values: reshape(x, []), indices: kernels.cast({ x: sub(x, x).detach() }, { dtype: 'int64' }).y };
+  const [d = 0] = filledAxes(op, x, dim);
+  if (shape.length === 0) return { values: reshape(x, []), indices: filled(op, [], 0, Code.int64) };
   const arg = op === 'max' ? kernels.argmax : kernels.argmin;
   const indices = reshape(
     arg({ x: movedim(x, d, -1) }, {}).y,

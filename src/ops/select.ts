@@ -51,7 +51,10 @@ function choose(condition: Tensor, a: number, b: number): Tensor {
 /** A mask of bool, for ops that other ops are made of. */
 export function maskArg(op: string, mask: Tensor): void {
   if (slotOf(mask, op, 'mask').dtype !== Code.bool)
-    throw new FoveaError('FOVEA_DTYPE', `${op}: expected a bool mask, received ${mask.dtype}; convert it with .to('bool')`);
+    throw new FoveaError(
+      'FOVEA_DTYPE',
+      `${op}: expected a bool mask, received ${mask.dtype}; convert it with .to('bool')`,
+    );
 }
 
 /** x with `value` where `mask` is true; the mask broadcasts. */

@@ -11,7 +11,8 @@ import { amax, sum } from './reduce.js';
 import { movedim, reshape } from './shape.js';
 
 const KEEP = { keepdim: true };
-const shifted = (x: Tensor): Tensor => sub(x, amax(x, -1, KEEP).detach());
+/** Differences to the largest of each row; a row of nothing has none. */
+const shifted = (x: Tensor): Tensor => (x.shape.at(-1) === 0 ? x : sub(x, amax(x, -1, KEEP).detach()));
 
 const softmaxOp = defineOp({
   kernel: 'softmax',

@@ -1,5 +1,20 @@
 // The tape: what it keeps, what it frees, what it refuses.
-import { customFunction, enableGrad, FoveaError, functional as F, grad, isGradEnabled, memory, noGrad, ones, randn, synchronize, type Tensor, tensor, tidy } from 'fovea';
+import {
+  customFunction,
+  enableGrad,
+  FoveaError,
+  functional as F,
+  grad,
+  isGradEnabled,
+  memory,
+  noGrad,
+  ones,
+  randn,
+  synchronize,
+  type Tensor,
+  tensor,
+  tidy,
+} from 'fovea';
 import { describe, expect, it } from 'vitest';
 
 const numbers = (t: Tensor): number[] => Array.from(t.dataSync({ as: 'float64' }));
@@ -106,8 +121,17 @@ describe('in place', () => {
   });
 
   it('refuses a target whose elements repeat, and copies overlapping operands', () => {
-    expect(codeOf(() => tensor([1]).expand([4]).add_(tensor([1, 2, 3, 4])))).toBe('FOVEA_LAYOUT');
-    const a = tensor([[1, 2], [3, 4]]);
+    expect(
+      codeOf(() =>
+        tensor([1])
+          .expand([4])
+          .add_(tensor([1, 2, 3, 4])),
+      ),
+    ).toBe('FOVEA_LAYOUT');
+    const a = tensor([
+      [1, 2],
+      [3, 4],
+    ]);
     a.add_(a.transpose(0, 1));
     expect(numbers(a)).toEqual([2, 5, 5, 8]);
   });
@@ -118,7 +142,11 @@ describe('modes', () => {
     const x = tensor([1], { requiresGrad: true });
     expect(noGrad(() => x.mul(2)).requiresGrad).toBe(false);
     noGrad(() => expect(enableGrad(() => x.mul(2)).requiresGrad).toBe(true));
-    expect(() => noGrad(() => { throw new Error('out'); })).toThrow('out');
+    expect(() =>
+      noGrad(() => {
+        throw new Error('out');
+      }),
+    ).toThrow('out');
     expect(isGradEnabled()).toBe(true);
   });
 
@@ -160,9 +188,10 @@ describe('modes', () => {
 
   it('tidy frees the graph of a step but not the gradients of leaves', () => {
     const w = randn([64, 64], { requiresGrad: true });
-    const step = () => tidy(() => {
-      w.matmul(w).gelu().mean().backward();
-    });
+    const step = () =>
+      tidy(() => {
+        w.matmul(w).gelu().mean().backward();
+      });
     step();
     const before = memory().tensors;
     for (let i = 0; i < 5; i++) step();
@@ -187,27 +216,34 @@ describe('grad', () => {
     expect([first!, second!, third!].map((t) => numbers(t)[0])).toEqual([32, 48, 48]);
   });
 
-  it.each(['gelu', 'silu', 'tanh', 'softmax', 'layerNorm', 'attention', 'crossEntropy'])('differentiates %s twice through its composed form', (name) => {
-    const x = randn([1, 2, 3, 4], { dtype: 'float64', requiresGrad: true });
-    const f = (t: Tensor): Tensor => {
-      if (name === 'softmax') return F.softmax(t, -1).square();
-      if (name === 'layerNorm') return F.layerNorm(t, [4]).pow(3);
-      if (name === 'attention') return F.attention(t, t, t, { causal: 'topLeft' }).square();
-      if (name === 'crossEntropy') return F.crossEntropy(t.reshape([6, 4]), tensor([0, 1, 2, 3, 0, 1], { dtype: 'int64' }));
-      return F[name as 'gelu'](t).square();
-    };
-    const penalty = (t: Tensor): Tensor => grad([f(t).sum()], [t], { createGraph: true })[0]!.square().sum();
-    const [second] = grad([penalty(x)], [x]);
-    const eps = 1e-5;
-    const at = 5;
-    const shifted = (d: number): number => {
-      const data = numbers(x);
-      data[at]! += d;
-      return penalty(tensor(data, { shape: x.shape, dtype: 'float64', requiresGrad: true })).itemSync();
-    };
-    const numeric = (shifted(eps) - shifted(-eps)) / (2 * eps);
-    expect(Math.abs(numbers(second!)[at]! - numeric)).toBeLessThan(1e-5 + 1e-3 * Math.abs(numeric));
-  });
+  it.each(['gelu', 'silu', 'tanh', 'softmax', 'layerNorm', 'attention', 'crossEntropy'])(
+    'differentiates %s twice through its composed form',
+    (name) => {
+      const x = randn([1, 2, 3, 4], { dtype: 'float64', requiresGrad: true });
+      const f = (t: Tensor): Tensor => {
+        if (name === 'softmax') return F.softmax(t, -1).square();
+        if (name === 'layerNorm') return F.layerNorm(t, [4]).pow(3);
+        if (name === 'attention') return F.attention(t, t, t, { causal: 'topLeft' }).square();
+        if (name === 'crossEntropy')
+          return F.crossEntropy(t.reshape([6, 4]), tensor([0, 1, 2, 3, 0, 1], { dtype: 'int64' }));
+        return F[name as 'gelu'](t).square();
+      };
+      const penalty = (t: Tensor): Tensor =>
+        grad([f(t).sum()], [t], { createGraph: true })[0]!
+          .square()
+          .sum();
+      const [second] = grad([penalty(x)], [x]);
+      const eps = 1e-5;
+      const at = 5;
+      const shifted = (d: number): number => {
+        const data = numbers(x);
+        data[at]! += d;
+        return penalty(tensor(data, { shape: x.shape, dtype: 'float64', requiresGrad: true })).itemSync();
+      };
+      const numeric = (shifted(eps) - shifted(-eps)) / (2 * eps);
+      expect(Math.abs(numbers(second!)[at]! - numeric)).toBeLessThan(1e-5 + 1e-3 * Math.abs(numeric));
+    },
+  );
 
   it('says which input nothing depends on, unless allowed', () => {
     const x = tensor([1], { requiresGrad: true });
@@ -228,7 +264,10 @@ describe('hooks and custom functions', () => {
     });
     x.registerHook((g) => void seen.push(numbers(g)));
     y.sum().backward(undefined, { retainGraph: true });
-    expect(seen).toEqual([[1, 1], [20, 20]]);
+    expect(seen).toEqual([
+      [1, 1],
+      [20, 20],
+    ]);
     expect(numbers(x.grad!)).toEqual([20, 20]);
     remove();
     x.grad = null;

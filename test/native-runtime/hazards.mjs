@@ -167,6 +167,10 @@ for (const inChunk of [false, true]) {
   const p = tensor(full(4, 1), [4]);
   run('add_', [p, run('throws', [tensor(full(4, 1), [4])])]);
   check(`${name}: in place with a failed operand`, codeOf(() => p.dataSync()) === 'FOVEA_KERNEL_FAILED');
+  run('copy_', [narrow(p, 0, 2), tensor([8, 8], [2])]);
+  check(`${name}: overwriting a part does not mend the rest`, codeOf(() => p.dataSync()) === 'FOVEA_KERNEL_FAILED');
+  run('copy_', [p, tensor(full(4, 9), [4])]);
+  check(`${name}: overwriting all of it does`, every(p.dataSync(), 9));
 }
 {
   const { reservedBytes, limitBytes } = native.memory();

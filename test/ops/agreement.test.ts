@@ -11,10 +11,14 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 function digests(env: Record<string, string>): Record<string, string> {
   const file = join(folder, `${Object.values(env).join('-')}.json`);
-  execFileSync(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', 'test/ops/digest.test.ts'], { env: { ...process.env, ...env, FOVEA_DIGEST: file }, stdio: 'pipe' });
+  execFileSync(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', 'test/ops/digest.test.ts'], {
+    env: { ...process.env, ...env, FOVEA_DIGEST: file },
+    stdio: 'pipe',
+  });
   return JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>;
 }
-const differing = (a: Record<string, string>, b: Record<string, string>): string[] => Object.keys(a).filter((key) => a[key] !== b[key]);
+const differing = (a: Record<string, string>, b: Record<string, string>): string[] =>
+  Object.keys(a).filter((key) => a[key] !== b[key]);
 
 describe('agreement', () => {
   const one = digests({ FOVEA_NUM_THREADS: '1' });

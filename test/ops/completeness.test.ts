@@ -7,7 +7,9 @@ import { elsewhere } from './elsewhere.js';
 import { table } from './table.js';
 
 describe('the op table', () => {
-  const exported = Object.entries(functional).filter(([, f]) => typeof f === 'function').map(([name]) => name);
+  const exported = Object.entries(functional)
+    .filter(([, f]) => typeof f === 'function')
+    .map(([name]) => name);
   it('has a row, or a suite of its own, for every exported function', () => {
     const known = new Set([...table.map((row) => row.name), ...Object.keys(elsewhere)]);
     expect(exported.filter((name) => !known.has(name))).toEqual([]);
@@ -23,7 +25,10 @@ describe('the op table', () => {
 const repeats = (row: Row): void => {
   for (const sample of row.samples.slice(-2)) {
     const built = sample.inputs.map((spec, i) => build(spec, row.dtypes[0]!, 31 * i + 7).tensor);
-    const once = (): string => listOf(row.run(built, sample.args ?? {})).map((t) => Buffer.from(new Float64Array(values(t).data).buffer).toString('base64')).join();
+    const once = (): string =>
+      listOf(row.run(built, sample.args ?? {}))
+        .map((t) => Buffer.from(new Float64Array(values(t).data).buffer).toString('base64'))
+        .join();
     const first = once();
     for (let i = 1; i < 20; i++) expect(once() === first, `${row.name} ${sample.label} run ${i}`).toBe(true);
   }

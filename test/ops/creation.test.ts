@@ -1,5 +1,21 @@
 // Ops that make a tensor out of numbers or out of another dtype.
-import { arange, type Dtype, empty, emptyLike, eye, FoveaError, full, fullLike, linspace, ones, onesLike, type Tensor, tensor, zeros, zerosLike } from 'fovea';
+import {
+  arange,
+  type Dtype,
+  empty,
+  emptyLike,
+  eye,
+  FoveaError,
+  full,
+  fullLike,
+  linspace,
+  ones,
+  onesLike,
+  type Tensor,
+  tensor,
+  zeros,
+  zerosLike,
+} from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { FLOATS, fromBfloat16Bits, fromHalfBits, INTS, roundTo, values } from './samples.js';
 
@@ -17,7 +33,9 @@ describe.each(all)('%s', (dtype) => {
     expect(list(eye(2, 3, { dtype }))).toEqual([1, 0, 0, 0, 1, 0]);
   });
   it.each(all)('converts to %s', (to) => {
-    const numbers = [0, 1, 2, 3, 100, 127, -1, -100].map((v) => (dtype === 'uint8' || to === 'uint8' || dtype === 'bool' ? Math.abs(v) : v));
+    const numbers = [0, 1, 2, 3, 100, 127, -1, -100].map((v) =>
+      dtype === 'uint8' || to === 'uint8' || dtype === 'bool' ? Math.abs(v) : v,
+    );
     const x = tensor(numbers, { dtype });
     expect(list(x.to(to))).toEqual(numbers.map((v) => roundTo(to, roundTo(dtype, v))));
   });
@@ -25,7 +43,10 @@ describe.each(all)('%s', (dtype) => {
 
 describe('16-bit floats', () => {
   const bits = Uint16Array.from({ length: 65536 }, (_, i) => i);
-  it.each([['float16', fromHalfBits], ['bfloat16', fromBfloat16Bits]] as const)('%s: every bit pattern reads as its value, and rounds back to itself', (dtype, decode) => {
+  it.each([
+    ['float16', fromHalfBits],
+    ['bfloat16', fromBfloat16Bits],
+  ] as const)('%s: every bit pattern reads as its value, and rounds back to itself', (dtype, decode) => {
     const x = tensor(bits, { dtype });
     const read = x.dataSync({ as: 'float32' });
     const back = x.to('float32').to(dtype).dataSync<Uint16Array>();
@@ -57,6 +78,15 @@ describe('ranges', () => {
     expect(list(arange(100_003, { dtype: 'int32' })).at(-1)).toBe(100_002);
   });
   it('refuse what has no end', () => {
-    for (const run of [() => arange(0, 5, 0), () => arange(0, 5, -1), () => arange(Number.NaN), () => linspace(0, 1, -1), () => full([2], 'x' as never), () => zeros('x' as never), () => eye(-1)]) expect(run).toThrow(FoveaError);
+    for (const run of [
+      () => arange(0, 5, 0),
+      () => arange(0, 5, -1),
+      () => arange(Number.NaN),
+      () => linspace(0, 1, -1),
+      () => full([2], 'x' as never),
+      () => zeros('x' as never),
+      () => eye(-1),
+    ])
+      expect(run).toThrow(FoveaError);
   });
 });

@@ -4,13 +4,35 @@ import { describe, expect, it } from 'vitest';
 
 describe('nonzero', () => {
   it('lists the places in row-major order', async () => {
-    expect(await (await tensor([[0, 3], [Number.NaN, 0]]).nonzero()).toArray()).toEqual([[0, 1], [1, 0]]);
+    expect(
+      await (
+        await tensor([
+          [0, 3],
+          [Number.NaN, 0],
+        ]).nonzero()
+      ).toArray(),
+    ).toEqual([
+      [0, 1],
+      [1, 0],
+    ]);
     expect((await zeros([3, 4]).nonzero()).shape).toEqual([0, 2]);
     expect((await zeros([0, 4]).nonzero()).shape).toEqual([0, 2]);
     expect((await tensor(5).nonzero()).shape).toEqual([1, 0]);
     expect(await (await tensor([true, false, true]).nonzero()).toArray()).toEqual([[0], [2]]);
     expect((await full([70_001], 1).nonzero()).shape).toEqual([70_001, 1]);
-    expect(await (await tensor([[0, 1], [2, 0]]).transpose(0, 1).nonzero()).toArray()).toEqual([[0, 1], [1, 0]]);
+    expect(
+      await (
+        await tensor([
+          [0, 1],
+          [2, 0],
+        ])
+          .transpose(0, 1)
+          .nonzero()
+      ).toArray(),
+    ).toEqual([
+      [0, 1],
+      [1, 0],
+    ]);
   });
   it('rejects what is not a tensor', async () => {
     const { functional } = await import('fovea');

@@ -28,8 +28,18 @@ export function tensorErrors(name: string, f: Fn, ...rest: unknown[]): ErrorCase
 /** Shapes that do not broadcast. */
 export function broadcastErrors(name: string, f: (a: Tensor, b: Tensor) => unknown): ErrorCase[] {
   return [
-    { label: 'shapes that do not broadcast', run: () => f(zeros([2, 3]), zeros([2, 4])), code: 'FOVEA_SHAPE', mentions: /broadcast.*\[2, ?3\].*\[2, ?4\]/s },
-    { label: 'second operand a string', run: () => call(f as Fn, zeros([2]), 'x'), code: 'FOVEA_ARGUMENT', mentions: new RegExp(name, 'i') },
+    {
+      label: 'shapes that do not broadcast',
+      run: () => f(zeros([2, 3]), zeros([2, 4])),
+      code: 'FOVEA_SHAPE',
+      mentions: /broadcast.*\[2, ?3\].*\[2, ?4\]/s,
+    },
+    {
+      label: 'second operand a string',
+      run: () => call(f as Fn, zeros([2]), 'x'),
+      code: 'FOVEA_ARGUMENT',
+      mentions: new RegExp(name, 'i'),
+    },
   ];
 }
 

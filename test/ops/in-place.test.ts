@@ -35,9 +35,22 @@ describe.each(windows)('through %s', (_, window) => {
 describe('indexPut_', () => {
   it('writes where the indices say', () => {
     const x = zeros([4, 2]);
-    x.indexPut_(tensor([2, 0], { dtype: 'int64' }), tensor([[1, 2], [3, 4]]));
+    x.indexPut_(
+      tensor([2, 0], { dtype: 'int64' }),
+      tensor([
+        [1, 2],
+        [3, 4],
+      ]),
+    );
     expect(list(x)).toEqual([3, 4, 0, 0, 1, 2, 0, 0]);
-    x.indexPut_(tensor([0, 0], { dtype: 'int64' }), tensor([[1, 1], [1, 1]]), { accumulate: true });
+    x.indexPut_(
+      tensor([0, 0], { dtype: 'int64' }),
+      tensor([
+        [1, 1],
+        [1, 1],
+      ]),
+      { accumulate: true },
+    );
     expect(list(x).slice(0, 2)).toEqual([5, 6]);
   });
   it('refuses an index out of range, and leaves its neighbours readable', () => {

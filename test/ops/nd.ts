@@ -25,7 +25,8 @@ export class Nd {
   at(index: readonly number[]): number {
     const pad = index.length - this.shape.length;
     let offset = 0;
-    for (let d = 0; d < this.shape.length; d++) offset = offset * this.shape[d]! + (this.shape[d] === 1 ? 0 : index[d + pad]!);
+    for (let d = 0; d < this.shape.length; d++)
+      offset = offset * this.shape[d]! + (this.shape[d] === 1 ? 0 : index[d + pad]!);
     return this.data[offset]!;
   }
 
@@ -105,7 +106,12 @@ export function alongAxis(x: Nd, dim: number, f: (row: Float64Array) => Float64A
 }
 
 /** Reduces the axes `dims` (all of them when undefined) of x. */
-export function reduce(x: Nd, dims: readonly number[] | undefined, keepdim: boolean, f: (row: Float64Array) => number): Nd {
+export function reduce(
+  x: Nd,
+  dims: readonly number[] | undefined,
+  keepdim: boolean,
+  f: (row: Float64Array) => number,
+): Nd {
   const rank = x.shape.length;
   const reduced = (dims ?? [...Array(rank).keys()]).map((d) => (d < 0 ? d + rank : d));
   const kept = [...Array(rank).keys()].filter((d) => !reduced.includes(d));
@@ -151,6 +157,7 @@ export function total(row: Float64Array): number {
  * |x| / sqrt 2, the exponential is taken of x, whose square is split so that its rounding is not magnified.
  */
 export function erfcOfPositive(a: number, x = a * Math.SQRT2): number {
+  if (a > 40) return 0;
   let fraction = a;
   for (let k = Math.ceil(500 / (a * a)) + 30; k > 0; k--) fraction = a + k / 2 / fraction;
   const high = Math.fround(x);

@@ -1,5 +1,21 @@
 // Random ops: the distribution, the seed, and independence of how the numbers were asked for.
-import { bernoulli, type Dtype, FoveaError, functional as F, Generator, manualSeed, multinomial, ones, rand, randint, randn, randperm, type Tensor, tensor, zeros } from 'fovea';
+import {
+  bernoulli,
+  type Dtype,
+  FoveaError,
+  functional as F,
+  Generator,
+  manualSeed,
+  multinomial,
+  ones,
+  rand,
+  randint,
+  randn,
+  randperm,
+  type Tensor,
+  tensor,
+  zeros,
+} from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { FLOATS, values } from './samples.js';
 
@@ -56,7 +72,9 @@ describe('distributions', () => {
   });
   it('multinomial draws by weight, without replacement each once', () => {
     const draws = list(multinomial(tensor([[1, 2, 0, 5]]).expand([20_000, 4]), 1));
-    [1 / 8, 2 / 8, 0, 5 / 8].forEach((p, i) => expect(Math.abs(draws.filter((d) => d === i).length / 20_000 - p)).toBeLessThan(0.02));
+    [1 / 8, 2 / 8, 0, 5 / 8].forEach((p, i) =>
+      expect(Math.abs(draws.filter((d) => d === i).length / 20_000 - p)).toBeLessThan(0.02),
+    );
     const all = list(multinomial(ones([5, 7]), 7));
     for (let r = 0; r < 5; r++) expect(new Set(all.slice(7 * r, 7 * r + 7)).size).toBe(7);
     expect(multinomial(ones([3]), 10, { replacement: true }).shape).toEqual([10]);
@@ -82,7 +100,9 @@ describe('seeds', () => {
     expect(list(rand([10], { generator: g }))).toEqual(next);
   });
   it('a longer tensor begins with the shorter one', () => {
-    expect(list(rand([100], { generator: new Generator(9) })).slice(0, 8)).toEqual(list(rand([8], { generator: new Generator(9) })));
+    expect(list(rand([100], { generator: new Generator(9) })).slice(0, 8)).toEqual(
+      list(rand([8], { generator: new Generator(9) })),
+    );
   });
   it('matches the published test vector of Philox-4x32-10', () => {
     // Counter 0, key 0 gives 6627e8d5 e169c58d bc57ac4c 9b00dbd8 (Random123, kat_vectors).

@@ -45,7 +45,11 @@ export const ulp = (n: number): Tolerance => ({ kind: 'ulp', ulp: n });
 export const exact: Tolerance = { kind: 'exact' };
 /** Where PyTorch, too, leaves open which of -0 and 0 a comparison picks. */
 export const exactButZero: Tolerance = { kind: 'exact', zeros: 'either' };
-export const close = (eps: number, more: { floor?: number; roundings?: number } = {}): Tolerance => ({ kind: 'close', eps, ...more });
+export const close = (eps: number, more: { floor?: number; roundings?: number } = {}): Tolerance => ({
+  kind: 'close',
+  eps,
+  ...more,
+});
 
 /** The result of a row as a list. */
 export const listOf = <T>(result: T | readonly T[]): readonly T[] => (Array.isArray(result) ? result : [result as T]);

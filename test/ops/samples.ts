@@ -1,5 +1,5 @@
 // Builds the inputs of a sample twice: as a tensor in the wanted layout and dtype, and as a float64 array.
-import { type Dtype, type Tensor, tensor } from 'fovea';
+import { type Dtype, type HostArray, type Tensor, tensor } from 'fovea';
 import { count, indices, Nd } from './nd.js';
 
 /**
@@ -7,7 +7,15 @@ import { count, indices, Nd } from './nd.js';
  * integers), so that a read outside of the view shows in the result.
  */
 export type Layout = 'dense' | 'transposed' | 'offset' | 'step' | 'expanded' | 'misaligned';
-export type Values = 'normal' | 'positive' | 'unit' | 'special' | 'distinct' | 'smallInt' | 'bool' | ((i: number) => number);
+export type Values =
+  | 'normal'
+  | 'positive'
+  | 'unit'
+  | 'special'
+  | 'distinct'
+  | 'smallInt'
+  | 'bool'
+  | ((i: number) => number);
 
 export interface InputSpec {
   shape: readonly number[];
@@ -41,7 +49,24 @@ export function random(seed: number): () => number {
 }
 const normal = (next: () => number): number => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
 
-const SPECIAL = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, -0, 0, 1, -1, 1e-45, -1e-40, 3.4028234e38, -3.4028234e38, 1.17549435e-38, 0.5, -2.5, 88.8, -104];
+const SPECIAL = [
+  Number.NaN,
+  Number.POSITIVE_INFINITY,
+  Number.NEGATIVE_INFINITY,
+  -0,
+  0,
+  1,
+  -1,
+  1e-45,
+  -1e-40,
+  3.4028234e38,
+  -3.4028234e38,
+  1.17549435e-38,
+  0.5,
+  -2.5,
+  88.8,
+  -104,
+];
 
 function generate(values: Values, shape: readonly number[], next: () => number): Float64Array {
   const n = count(shape);
@@ -117,11 +142,17 @@ export function build(spec: InputSpec, sampleDtype: Dtype, seed: number): Built 
   const layout = spec.layout ?? 'dense';
   // Integers have no special values; their extremes are samples of their own where an op defines them.
   const raw = generate(values === 'special' && !isFloat(dtype) ? 'smallInt' : values, spec.shape, random(seed));
-  let nd = new Nd(spec.shape, raw.map((v) => roundTo(dtype, v)));
+  let nd = new Nd(
+    spec.shape,
+    raw.map((v) => roundTo(dtype, v)),
+  );
   if (layout === 'expanded') {
     const [first = 1] = spec.shape;
     const period = nd.size / Math.max(1, first);
-    nd = new Nd(spec.shape, nd.data.map((_, i) => nd.data[period ? i % period : 0]!));
+    nd = new Nd(
+      spec.shape,
+      nd.data.map((_, i) => nd.data[period ? i % period : 0]!),
+    );
   }
   return { tensor: lay(nd, layout, dtype), nd };
 }
@@ -138,12 +169,16 @@ function lay(nd: Nd, layout: Layout, dtype: Dtype): Tensor {
       return make(nd.transpose()).transpose(-2, -1);
     case 'offset': {
       const padded = [shape[0]! + 3, ...shape.slice(1)];
-      return make(Nd.from(padded, ([i, ...rest]) => (i! < 2 || i! >= shape[0]! + 2 ? redZone : nd.at([i! - 2, ...rest])))).narrow(0, 2, shape[0]!);
+      return make(
+        Nd.from(padded, ([i, ...rest]) => (i! < 2 || i! >= shape[0]! + 2 ? redZone : nd.at([i! - 2, ...rest]))),
+      ).narrow(0, 2, shape[0]!);
     }
     case 'step': {
       const n = shape[rank - 1]!;
       const wide = [...shape.slice(0, -1), 2 * n];
-      return make(Nd.from(wide, (i) => (i[rank - 1]! % 2 ? redZone : nd.at([...i.slice(0, -1), i[rank - 1]! / 2])))).slice(-1, 0, 2 * n, 2);
+      return make(
+        Nd.from(wide, (i) => (i[rank - 1]! % 2 ? redZone : nd.at([...i.slice(0, -1), i[rank - 1]! / 2]))),
+      ).slice(-1, 0, 2 * n, 2);
     }
     case 'expanded':
       return make(Nd.from([1, ...shape.slice(1)], (i) => nd.at(i))).expand(shape);
@@ -156,15 +191,21 @@ function lay(nd: Nd, layout: Layout, dtype: Dtype): Tensor {
 
 /** The values of a tensor as float64, whatever its dtype, read through its storage bits. */
 export function values(t: Tensor): Nd {
-  const data = t.dataSync();
+  const data = t.dataSync<HostArray>();
   const numbers = Float64Array.from(data as ArrayLike<number | bigint>, Number);
-  if (data instanceof Uint16Array) for (let i = 0; i < data.length; i++) numbers[i] = t.dtype === 'float16' ? fromHalfBits(data[i]!) : fromBfloat16Bits(data[i]!);
+  if (data instanceof Uint16Array)
+    for (let i = 0; i < data.length; i++)
+      numbers[i] = t.dtype === 'float16' ? fromHalfBits(data[i]!) : fromBfloat16Bits(data[i]!);
   return new Nd(t.shape, numbers);
 }
 
 /** The sample classes that every elementwise op must survive. */
 export function unarySamples(domain: Values = 'normal', special = true): Sample[] {
-  const one = (label: string, spec: InputSpec, gradcheck = false): Sample => ({ label, inputs: [{ values: domain, ...spec }], gradcheck });
+  const one = (label: string, spec: InputSpec, gradcheck = false): Sample => ({
+    label,
+    inputs: [{ values: domain, ...spec }],
+    gradcheck,
+  });
   return [
     one('0-d', { shape: [] }, true),
     one('size 0', { shape: [0] }),
@@ -189,10 +230,14 @@ export function unarySamples(domain: Values = 'normal', special = true): Sample[
 export function binarySamples(left: Values = 'normal', right: Values = left, special = true): Sample[] {
   const two = (label: string, a: InputSpec, b: InputSpec, gradcheck = false): Sample => ({
     label,
-    inputs: [{ values: left, ...a }, { values: right, ...b }],
+    inputs: [
+      { values: left, ...a },
+      { values: right, ...b },
+    ],
     gradcheck,
   });
-  const same = (label: string, shape: number[], layout: Layout = 'dense', gradcheck = false) => two(label, { shape, layout }, { shape }, gradcheck);
+  const same = (label: string, shape: number[], layout: Layout = 'dense', gradcheck = false) =>
+    two(label, { shape, layout }, { shape }, gradcheck);
   return [
     same('0-d', []),
     same('size 0', [0, 4]),
@@ -211,7 +256,15 @@ export function binarySamples(left: Values = 'normal', right: Values = left, spe
     same('misaligned', [8, 37], 'misaligned'),
     same('threads', [70_001]),
     ...(special
-      ? [{ label: 'special values', inputs: [{ shape: [16, 1], values: 'special' as const }, { shape: [16], values: 'special' as const }] }]
+      ? [
+          {
+            label: 'special values',
+            inputs: [
+              { shape: [16, 1], values: 'special' as const },
+              { shape: [16], values: 'special' as const },
+            ],
+          },
+        ]
       : []),
   ];
 }

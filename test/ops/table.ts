@@ -1,12 +1,27 @@
 // Every exported op, once.
 import type { Row } from './row.js';
+import { attentionRows } from './rows/attention.js';
 import { composedRows } from './rows/composed.js';
 import { elementwiseRows } from './rows/elementwise.js';
 import { inPlaceRows } from './rows/in-place.js';
 import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
 import { networkRows } from './rows/network.js';
+import { pieceRows } from './rows/pieces.js';
 import { reduceRows } from './rows/reduce.js';
+import { reorderedRows } from './rows/reordered.js';
 import { shapeRows } from './rows/shape.js';
 
-export const table: readonly Row[] = [...elementwiseRows, ...reduceRows, ...linearRows, ...networkRows, ...indexingRows, ...shapeRows, ...composedRows, ...inPlaceRows];
+export const table: readonly Row[] = [
+  ...elementwiseRows,
+  ...reduceRows,
+  ...linearRows,
+  ...networkRows,
+  ...attentionRows,
+  ...indexingRows,
+  ...shapeRows,
+  ...pieceRows,
+  ...composedRows,
+  ...reorderedRows,
+  ...inPlaceRows,
+];

@@ -1,5 +1,24 @@
 // Tensors as users hold them: host data, dtypes, promotion, views, lifetime.
-import { arange, empty, eye, FoveaError, full, functional as F, info, keep, linspace, memory, ones, randn, setMemoryLimit, synchronize, type Tensor, tensor, tidy, zeros } from 'fovea';
+import {
+  arange,
+  empty,
+  eye,
+  FoveaError,
+  full,
+  functional as F,
+  info,
+  keep,
+  linspace,
+  memory,
+  ones,
+  randn,
+  setMemoryLimit,
+  synchronize,
+  type Tensor,
+  tensor,
+  tidy,
+  zeros,
+} from 'fovea';
 import { describe, expect, it } from 'vitest';
 
 const list = (t: Tensor): number[] => Array.from(t.dataSync({ as: 'float64' }));
@@ -15,7 +34,12 @@ const codeOf = (run: () => unknown): string => {
 
 describe('host data', () => {
   it('takes nested arrays, typed arrays and numbers, and copies at the call', () => {
-    expect(tensor([[1, 2], [3, 4]]).shape).toEqual([2, 2]);
+    expect(
+      tensor([
+        [1, 2],
+        [3, 4],
+      ]).shape,
+    ).toEqual([2, 2]);
     expect(tensor(5).shape).toEqual([]);
     expect(tensor([]).shape).toEqual([0]);
     expect(tensor([[], []]).shape).toEqual([2, 0]);
@@ -52,15 +76,32 @@ describe('host data', () => {
     expect(await tensor([true]).item<boolean>()).toBe(true);
     expect(await tensor([1.5], { dtype: 'bfloat16' }).data({ as: 'float32' })).toEqual(new Float32Array([1.5]));
     expect(await tensor([1.5], { dtype: 'float16' }).item()).toBe(1.5);
-    expect(await tensor([[1, 2], [3, 4]]).transpose(0, 1).toArray()).toEqual([[1, 3], [2, 4]]);
+    expect(
+      await tensor([
+        [1, 2],
+        [3, 4],
+      ])
+        .transpose(0, 1)
+        .toArray(),
+    ).toEqual([
+      [1, 3],
+      [2, 4],
+    ]);
     expect(codeOf(() => tensor([1, 2]).itemSync())).toBe('FOVEA_SHAPE');
   });
 
   it('casts as C does, saturating where a float does not fit, and rounds 16-bit floats to even', () => {
     expect(list(tensor([1.9, -1.9, 300, -5]).to('int8'))).toEqual([1, -1, 127, -5]);
     expect(list(tensor([0, 2, Number.NaN]).to('bool'))).toEqual([0, 1, 1]);
-    expect(list(tensor([1 + 2 ** -9, 1 + 3 * 2 ** -9]).to('bfloat16'))).toEqual([1, 1 + 2 ** -7].map((v, i) => (i ? v : 1)));
-    expect(list(tensor([65504, 65520, 2 ** -25, 3 * 2 ** -25]).to('float16'))).toEqual([65504, Number.POSITIVE_INFINITY, 0, 2 * 2 ** -24]);
+    expect(list(tensor([1 + 2 ** -9, 1 + 3 * 2 ** -9]).to('bfloat16'))).toEqual(
+      [1, 1 + 2 ** -7].map((v, i) => (i ? v : 1)),
+    );
+    expect(list(tensor([65504, 65520, 2 ** -25, 3 * 2 ** -25]).to('float16'))).toEqual([
+      65504,
+      Number.POSITIVE_INFINITY,
+      0,
+      2 * 2 ** -24,
+    ]);
   });
 });
 
@@ -78,9 +119,20 @@ describe('creation', () => {
 });
 
 describe('promotion is PyTorch’s', () => {
-  const d = (dtype: 'float32' | 'float64' | 'float16' | 'bfloat16' | 'int32' | 'int64' | 'uint8' | 'int8' | 'bool', shape: number[] = [1]): Tensor => ones(shape, { dtype });
+  const d = (
+    dtype: 'float32' | 'float64' | 'float16' | 'bfloat16' | 'int32' | 'int64' | 'uint8' | 'int8' | 'bool',
+    shape: number[] = [1],
+  ): Tensor => ones(shape, { dtype });
   it.each([
-    ['float32', 'float64', 'float64'], ['float16', 'bfloat16', 'float32'], ['int32', 'float16', 'float16'], ['int64', 'float32', 'float32'], ['uint8', 'int8', 'int16?'], ['int32', 'int64', 'int64'], ['bool', 'int8', 'int8'], ['bool', 'bool', 'bool'], ['uint8', 'int32', 'int32'],
+    ['float32', 'float64', 'float64'],
+    ['float16', 'bfloat16', 'float32'],
+    ['int32', 'float16', 'float16'],
+    ['int64', 'float32', 'float32'],
+    ['uint8', 'int8', 'int16?'],
+    ['int32', 'int64', 'int64'],
+    ['bool', 'int8', 'int8'],
+    ['bool', 'bool', 'bool'],
+    ['uint8', 'int32', 'int32'],
   ] as const)('%s + %s', (a, b, expected) => {
     if (expected === 'int16?') expect(codeOf(() => d(a).add(d(b)))).toMatch(/none|FOVEA_DTYPE/);
     else expect(d(a).add(d(b)).dtype).toBe(expected);

@@ -6,8 +6,8 @@
 namespace fovea {
 
 void declare_creation(Registry& r) {
-  r.add<FillAttrs>("fill_", "x!:... ->", "any ->");
-  r.add<ArangeAttrs>("arange_", "x!:n ->", "T -> | T: float int");  // x[i] = start + i step
+  r.add<FillAttrs>("fill_", "x!:... ->", "any ->").overwriting();
+  r.add<ArangeAttrs>("arange_", "x!:n ->", "T -> | T: float int").overwriting();  // x[i] = start + i step
 }
 
 }  // namespace fovea

@@ -136,6 +136,9 @@ FOVEA_MATH(Cos, cos(x))
 FOVEA_MATH(Tanh, tanh(x))
 FOVEA_MATH(Sigmoid, sigmoid(x))
 FOVEA_MATH(Erf, erf(x))
+FOVEA_MATH(Gelu, gelu(x))
+FOVEA_MATH(GeluTanh, gelu_tanh(x))
+FOVEA_MATH(Silu, silu(x))
 #undef FOVEA_MATH
 FOVEA_INLINE Vec<float> square_root(Vec<float> x) {
   return each_lane(x, [](float v) { return __builtin_sqrtf(v); });
@@ -158,58 +161,6 @@ struct Rsqrt {
   }
 };
 
-// x P(Z < x); for x < 0 the tail itself is computed, since 1 - P(Z < -x) would cancel. Rounding of u / sqrt 2 is magnified
-// u^2 times by the tail, so that double adds what was lost to first order: -e^(-a^2) / sqrt pi per unit of a.
-struct Gelu {
-  FOVEA_STATELESS(Gelu)
-  static double tail(double u) {
-    double a = u * 0x1.6a09e667f3bcdp-1;
-    if (!(a < 40)) return 0.5 * __builtin_erfc(a);
-    double lost = __builtin_fma(u, 0x1.6a09e667f3bcdp-1, -a) - u * 0x1.bdd3413b26456p-55;
-    return 0.5 * __builtin_erfc(a) - lost * 0x1.20dd750429b6dp-1 * __builtin_exp(-a * a);
-  }
-  FOVEA_INLINE Vec<double> operator()(Vec<double> x) {
-    return each_lane(x, [](double v) {
-      double q = tail(__builtin_fabs(v));
-      return v < 0 ? v * q : v * (1 - q);
-    });
-  }
-  FOVEA_INLINE Vec<float> operator()(Vec<float> x) {
-    Vec<float> q = normal_tail(abs(x), x < 0 ? x : Vec<float>{} + 1);
-    return x < 0 ? q : x * (1 - q);
-  }
-};
-// x / (1 + e^-x), with x inside of the exponential's scaling so that small results keep their precision.
-struct Silu {
-  FOVEA_STATELESS(Silu)
-  template <class V>
-  FOVEA_INLINE V operator()(V x) {
-    auto e = decay(-abs(x), x);
-    return (x < 0 ? e.times : x) / (1 + e.plain);
-  }
-};
-// x / (1 + e^-z), z = 2 sqrt(2/pi) (x + 0.044715 x^3): x (1 + tanh(z/2)) / 2. An error in z is magnified |z| times for
-// x < 0, so that float takes z in two parts.
-struct GeluTanh {
-  FOVEA_STATELESS(GeluTanh)
-  static constexpr double k1 = 1.5957691216057308, k3 = k1 * 0.044715;
-  FOVEA_INLINE Vec<double> argument(Vec<double> x) { return x * (k1 + k3 * x * x); }
-  FOVEA_INLINE Vec<double> operator()(Vec<double> x) {
-    WideDecay e = decay(-abs(argument(x)), x);
-    return (x < 0 ? e.times : x) / (1 + e.plain);
-  }
-  FOVEA_INLINE Vec<float> operator()(Vec<float> x) {
-    Wide w = widen(x < -20.f  ? splat(-20.f)
-                   : x > 20.f ? splat(20.f)
-                              : x),
-         z{-abs(argument(w.first)), -abs(argument(w.second))};
-    Vec<float> a = narrow(z);
-    Wide main = widen(a);
-    Vec<float> rest = narrow({z.first - main.first, z.second - main.second});
-    Decay e = decay(a, x + x * rest);
-    return (x < 0 ? e.times : x) / (1 + e.plain);
-  }
-};
 struct Softplus {
   double beta, threshold;
   explicit Softplus(const void* attrs)
@@ -219,7 +170,7 @@ struct Softplus {
   FOVEA_INLINE V operator()(V x) {
     using T = Element<V>;
     V z = x * T(beta);
-    return z > T(threshold) ? x : log1p(exp(z)) / T(beta);
+    return z > T(threshold) ? x : softplus(z) / T(beta);
   }
 };
 
@@ -252,10 +203,12 @@ struct Minimum {
     return (a < b) | (a != a) ? a : b;
   }
 };
-struct Atan2 : OnScalars {
-  explicit Atan2(const void*) {}
-  FOVEA_INLINE float operator()(float y, float x) { return __builtin_atan2f(y, x); }
-  FOVEA_INLINE double operator()(double y, double x) { return __builtin_atan2(y, x); }
+struct Atan2 {
+  FOVEA_STATELESS(Atan2)
+  template <class V>
+  FOVEA_INLINE V operator()(V y, V x) {
+    return atan2(y, x);
+  }
 };
 
 FOVEA_INLINE float modulo(float a, float b) { return __builtin_fmodf(a, b); }

@@ -31,11 +31,13 @@ struct ReluBackward {
 // d(x P(x)) = P(x) + x p(x)
 struct GeluBackward {
   FOVEA_STATELESS(GeluBackward)
-  template <class V>
-  FOVEA_INLINE V operator()(V x, V dy) {
-    using T = Element<V>;
-    V one = V{} + 1, q = normal_tail(abs(x), one), density = exp(x * x * T(-0.5)) * T(0.3989422804014327);
-    return dy * ((x < 0 ? q : 1 - q) + x * density);
+  FOVEA_INLINE Vec<float> operator()(Vec<float> x, Vec<float> dy) {
+    Normal z = normal(at_most(abs(x), 14.5f));
+    Vec<float> power = scale(1.f + z.factor_less_1, z.n), tail = power * (z.above / z.below);
+    return dy * (blend(x < 0.f, tail, 1.f - tail) + x * (power * float(kNormalDensity)));
+  }
+  FOVEA_INLINE Vec<double> operator()(Vec<double> x, Vec<double> dy) {
+    return dy * (normal_below(x) + x * (exp(x * x * -0.5) * kNormalDensity));
   }
 };
 // d(x s(x)) = s (1 + x (1 - s))
@@ -55,7 +57,7 @@ struct GeluTanhBackward {
   FOVEA_INLINE V operator()(V x, V dy) {
     using T = Element<V>;
     V h = x > 12 ? V{} + 12 : x < -12 ? V{} - 12 : x;
-    V z = h * (T(GeluTanh::k1) + T(GeluTanh::k3) * h * h), dz = T(GeluTanh::k1) + T(3 * GeluTanh::k3) * h * h;
+    V z = h * (T(kGeluTanh1) + T(kGeluTanh3) * h * h), dz = T(kGeluTanh1) + T(3 * kGeluTanh3) * h * h;
     V e = exp(-abs(z)), r = 1 / (1 + e), s = z < 0 ? e * r : r;
     return dy * (s + h * (e * r * r) * dz);  // s(z) (1 - s(z)) = e r^2
   }

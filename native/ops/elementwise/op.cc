@@ -18,7 +18,7 @@ constexpr const char* kNumberUnary = "T -> T | T: float int";
 void declare_elementwise(Registry& r) {
   r.add("copy", kUnary, "T -> T | T: any");
   r.add<CastAttrs>("cast", kUnary, "any -> @");
-  r.add("copy_", "y!:..., x:...~ ->", "any any ->");  // converts to the dtype of y
+  r.add("copy_", "y!:..., x:...~ ->", "any any ->").overwriting();  // converts to the dtype of y
 
   for (const char* name : {"neg", "abs", "sign", "square", "relu", "floor", "ceil", "round", "trunc"}) r.add(name, kUnary, kNumberUnary);
   for (const char* name : {"exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "reciprocal", "sin", "cos", "tanh", "sigmoid", "erf", "gelu", "geluTanh", "silu"})

@@ -82,7 +82,9 @@ const unaryRows: Row[] = [
 
 const gelu: Row = {
   ...unary('gelu', () => 0),
-  samples: ['none', 'tanh'].flatMap((approximate) => unarySamples().map((s) => ({ ...s, label: `${approximate}, ${s.label}`, args: { approximate } }))),
+  samples: ['none', 'tanh'].flatMap((approximate) =>
+    unarySamples().map((s) => ({ ...s, label: `${approximate}, ${s.label}`, args: { approximate } })),
+  ),
   run: ([x], { approximate }) => F.gelu(x!, { approximate: approximate as 'none' | 'tanh' }),
   reference: ([x], { approximate }) =>
     x!.map((v) => {
@@ -133,11 +135,29 @@ const binaryRows: Row[] = [
   binary('sub', (a, b) => a - b),
   binary('mul', (a, b) => a * b),
   binary('div', (a, b) => a / b, { right: 'positive', dtypes: FLOATS }),
-  binary('pow', (a, b) => (a === 1 || b === 0 ? 1 : a ** b), { left: 'positive', right: 'normal', dtypes: FLOATS, tolerance: ulp(4), special: false }),
+  binary('pow', (a, b) => (a === 1 || b === 0 ? 1 : a ** b), {
+    left: 'positive',
+    right: 'normal',
+    dtypes: FLOATS,
+    tolerance: ulp(4),
+    special: false,
+  }),
   binary('maximum', maximum, { left: 'distinct', tolerance: exactButZero }),
   binary('minimum', minimum, { left: 'distinct', tolerance: exactButZero }),
-  binary('remainder', remainder, { left: 'smallInt', right: nonzero, tolerance: exact, differentiable: false, special: false }),
-  binary('floorDivide', (a, b) => Math.floor(a / b), { left: 'smallInt', right: nonzero, tolerance: exact, differentiable: false, special: false }),
+  binary('remainder', remainder, {
+    left: 'smallInt',
+    right: nonzero,
+    tolerance: exact,
+    differentiable: false,
+    special: false,
+  }),
+  binary('floorDivide', (a, b) => Math.floor(a / b), {
+    left: 'smallInt',
+    right: nonzero,
+    tolerance: exact,
+    differentiable: false,
+    special: false,
+  }),
   binary('atan2', Math.atan2, { left: 'positive', dtypes: FLOATS, tolerance: ulp(4) }),
   binary('eq', (a, b) => Number(a === b), { left: 'smallInt', ...truth }),
   binary('ne', (a, b) => Number(a !== b), { left: 'smallInt', ...truth }),
@@ -146,13 +166,23 @@ const binaryRows: Row[] = [
   binary('gt', (a, b) => Number(a > b), { left: 'smallInt', ...truth }),
   binary('ge', (a, b) => Number(a >= b), { left: 'smallInt', ...truth }),
   ...(['logicalAnd', 'logicalOr', 'logicalXor'] as const).map((name) =>
-    binary(name, { logicalAnd: (a: number, b: number) => Number(!!b && !!a), logicalOr: (a: number, b: number) => Number(isTrue(a) || isTrue(b)), logicalXor: (a: number, b: number) => Number(isTrue(a) !== isTrue(b)) }[name], {
-      left: 'smallInt',
-      special: false,
-      ...truth,
-    }),
+    binary(
+      name,
+      {
+        logicalAnd: (a: number, b: number) => Number(!!b && !!a),
+        logicalOr: (a: number, b: number) => Number(isTrue(a) || isTrue(b)),
+        logicalXor: (a: number, b: number) => Number(isTrue(a) !== isTrue(b)),
+      }[name],
+      {
+        left: 'smallInt',
+        special: false,
+        ...truth,
+      },
+    ),
   ),
-].map((row) => (row.name.startsWith('logical') ? { ...row, samples: row.samples.filter((s) => s.inputs.length === 2) } : row));
+].map((row) =>
+  row.name.startsWith('logical') ? { ...row, samples: row.samples.filter((s) => s.inputs.length === 2) } : row,
+);
 function isTrue(x: number): boolean {
   return x !== 0;
 }
@@ -160,38 +190,62 @@ function isTrue(x: number): boolean {
 const where: Row = {
   name: 'where',
   dtypes: [...FLOATS, 'int32', 'bool'],
-  samples: binarySamples('normal', 'normal', false).map((s) => ({ ...s, inputs: [{ shape: s.inputs[1]!.shape, dtype: 'bool' as const, values: 'bool' as const }, ...s.inputs] })),
+  samples: binarySamples('normal', 'normal', false).map((s) => ({
+    ...s,
+    inputs: [{ shape: s.inputs[1]!.shape, dtype: 'bool' as const, values: 'bool' as const }, ...s.inputs],
+  })),
   run: ([c, a, b]) => F.where(c!, a!, b!),
   reference: ([c, a, b]) => zip((m, x, y) => (m ? x : y), c!, a!, b!),
   tolerance: exact,
   differentiable: [1, 2],
   errors: [
     ...tensorErrors('where', F.where, tensor([1]), tensor([2])),
-    { label: 'a condition that is not bool', run: () => F.where(tensor([1, 0]), tensor([1, 2]), tensor([3, 4])), code: 'FOVEA_DTYPE', mentions: /where.*condition/s },
+    {
+      label: 'a condition that is not bool',
+      run: () => F.where(tensor([1, 0]), tensor([1, 2]), tensor([3, 4])),
+      code: 'FOVEA_DTYPE',
+      mentions: /where.*condition/s,
+    },
   ],
 };
 
 const maskedFill: Row = {
   name: 'maskedFill',
   dtypes: [...FLOATS, 'int32', 'int64'],
-  samples: unarySamples('normal', true).map((s) => ({ ...s, inputs: [...s.inputs, { shape: s.inputs[0]!.shape, dtype: 'bool' as const }], args: { value: -3 } })),
+  samples: unarySamples('normal', true).map((s) => ({
+    ...s,
+    inputs: [...s.inputs, { shape: s.inputs[0]!.shape, dtype: 'bool' as const }],
+    args: { value: -3 },
+  })),
   run: ([x, m], { value }) => F.maskedFill(x!, m!, value as number),
   reference: ([x, m], { value }) => zip((v, b) => (b ? (value as number) : v), x!, m!),
   tolerance: exact,
   differentiable: [0],
   errors: [
     ...tensorErrors('maskedFill', F.maskedFill, tensor([true]), 0),
-    { label: 'a mask that is not bool', run: () => F.maskedFill(tensor([1, 2]), tensor([1, 0]), 0), code: 'FOVEA_DTYPE', mentions: /maskedFill|where/ },
+    {
+      label: 'a mask that is not bool',
+      run: () => F.maskedFill(tensor([1, 2]), tensor([1, 0]), 0),
+      code: 'FOVEA_DTYPE',
+      mentions: /maskedFill|where/,
+    },
   ],
 };
 
 const clamp: Row = {
   name: 'clamp',
   dtypes: [...FLOATS, 'int32', 'int64'],
-  samples: [{ min: -0.5, max: 0.75 }, { min: 0 }, { max: 1 }].flatMap((args) => unarySamples('distinct').map((s) => ({ ...s, label: `${JSON.stringify(args)} ${s.label}`, args }))),
+  samples: [{ min: -0.5, max: 0.75 }, { min: 0 }, { max: 1 }].flatMap((args) =>
+    unarySamples('distinct').map((s) => ({ ...s, label: `${JSON.stringify(args)} ${s.label}`, args })),
+  ),
   run: ([x], args) => F.clamp(x!, args),
   reference: ([x], { min = Number.NEGATIVE_INFINITY, max = Number.POSITIVE_INFINITY }: Args, dtype) => {
-    const bound = (b: unknown): number => (isFloat(dtype) ? roundTo(dtype, b as number) : Number.isFinite(b as number) ? Math.trunc(b as number) : (b as number));
+    const bound = (b: unknown): number =>
+      isFloat(dtype)
+        ? roundTo(dtype, b as number)
+        : Number.isFinite(b as number)
+          ? Math.trunc(b as number)
+          : (b as number);
     return x!.map((v) => (Number.isNaN(v) ? v : Math.min(Math.max(v, bound(min)), bound(max))));
   },
   tolerance: exactButZero,
@@ -206,8 +260,24 @@ const triangle = (name: 'tril' | 'triu', keep: (row: number, column: number, dia
   name,
   dtypes: [...FLOATS, 'int32', 'bool'],
   samples: [
-    [[3, 3], 0], [[5, 7], 0], [[7, 5], 1], [[4, 4], -2], [[2, 3, 4], 0], [[0, 4], 0], [[4, 0], 0], [[1, 1], 0], [[17, 33], 3], [[6, 6], -9], [[6, 6], 9], [[2, 1, 31, 33], -1],
-  ].map(([shape, diagonal], i) => ({ label: `[${shape}] ${diagonal}`, inputs: [{ shape: shape as number[], layout: i % 3 === 2 ? 'transposed' as const : 'dense' as const }], args: { diagonal }, gradcheck: i < 3 })),
+    [[3, 3], 0],
+    [[5, 7], 0],
+    [[7, 5], 1],
+    [[4, 4], -2],
+    [[2, 3, 4], 0],
+    [[0, 4], 0],
+    [[4, 0], 0],
+    [[1, 1], 0],
+    [[17, 33], 3],
+    [[6, 6], -9],
+    [[6, 6], 9],
+    [[2, 1, 31, 33], -1],
+  ].map(([shape, diagonal], i) => ({
+    label: `[${shape}] ${diagonal}`,
+    inputs: [{ shape: shape as number[], layout: i % 3 === 2 ? ('transposed' as const) : ('dense' as const) }],
+    args: { diagonal },
+    gradcheck: i < 3,
+  })),
   run: ([x], { diagonal }) => F[name](x!, diagonal as number),
   reference: ([x], { diagonal }) => {
     const columns = x!.shape.at(-1)!;
@@ -220,11 +290,19 @@ const triangle = (name: 'tril' | 'triu', keep: (row: number, column: number, dia
   },
   tolerance: exact,
   differentiable: [0],
-  errors: [...tensorErrors(name, F[name]), { label: 'a vector', run: () => F[name](tensor([1, 2])), code: 'FOVEA_SHAPE', mentions: /axes|dimension/ }],
+  errors: [
+    ...tensorErrors(name, F[name]),
+    { label: 'a vector', run: () => F[name](tensor([1, 2])), code: 'FOVEA_SHAPE', mentions: /axes|dimension/ },
+  ],
 });
 
 export const elementwiseRows: Row[] = [
-  ...unaryRows, gelu, ...binaryRows, where, maskedFill, clamp,
+  ...unaryRows,
+  gelu,
+  ...binaryRows,
+  where,
+  maskedFill,
+  clamp,
   triangle('tril', (r, c, d) => c <= r + d),
   triangle('triu', (r, c, d) => c >= r + d),
 ];

@@ -11,7 +11,8 @@ const asMatrices = (a: Nd, b: Nd): { a: Nd; b: Nd; drop: (c: Nd) => Nd } => {
   return {
     a: left ? a.reshape([1, ...a.shape]) : a,
     b: right ? b.reshape([...b.shape, 1]) : b,
-    drop: (c) => c.reshape(c.shape.filter((_, i) => !(left && i === c.shape.length - 2) && !(right && i === c.shape.length - 1))),
+    drop: (c) =>
+      c.reshape(c.shape.filter((_, i) => !(left && i === c.shape.length - 2) && !(right && i === c.shape.length - 1))),
   };
 };
 const multiply = (x: Nd, y: Nd): Nd => {
@@ -19,7 +20,11 @@ const multiply = (x: Nd, y: Nd): Nd => {
   return drop(matmul(a, b));
 };
 const magnitude = (a: Nd, b: Nd): Nd => multiply(a.map(Math.abs), b.map(Math.abs));
-const product: Tolerance = { kind: 'sum', k: (s) => s.inputs[0]!.shape.at(-1)! + 1, magnitude: ([a, b]) => magnitude(a!, b!) };
+const product: Tolerance = {
+  kind: 'sum',
+  k: (s) => s.inputs[0]!.shape.at(-1)! + 1,
+  magnitude: ([a, b]) => magnitude(a!, b!),
+};
 
 const pair = (a: number[], b: number[], la?: Layout, lb?: Layout, gradcheck = false): Sample => {
   const input = (shape: number[], layout?: Layout): InputSpec => ({ shape, ...(layout ? { layout } : {}) });
@@ -60,8 +65,18 @@ const matmulRow: Row = {
   differentiable: [0, 1],
   errors: [
     ...tensorErrors('matmul', F.matmul, tensor([1, 2])),
-    { label: 'inner sizes differ', run: () => F.matmul(zeros([2, 3]), zeros([4, 5])), code: 'FOVEA_SHAPE', mentions: /matmul.*k=4.*k=3/s },
-    { label: 'batches differ', run: () => F.matmul(zeros([2, 2, 3]), zeros([3, 3, 2])), code: 'FOVEA_SHAPE', mentions: /matmul.*broadcast/s },
+    {
+      label: 'inner sizes differ',
+      run: () => F.matmul(zeros([2, 3]), zeros([4, 5])),
+      code: 'FOVEA_SHAPE',
+      mentions: /matmul.*k=4.*k=3/s,
+    },
+    {
+      label: 'batches differ',
+      run: () => F.matmul(zeros([2, 2, 3]), zeros([3, 3, 2])),
+      code: 'FOVEA_SHAPE',
+      mentions: /matmul.*broadcast/s,
+    },
     { label: '0-d', run: () => F.matmul(tensor(1), zeros([2])), code: 'FOVEA_SHAPE', mentions: /matmul/ },
   ],
 };
@@ -69,35 +84,118 @@ const matmulRow: Row = {
 const addmm: Row = {
   name: 'addmm',
   dtypes: FLOATS,
-  samples: [[[3, 5], [3, 4], [4, 5]], [[5], [3, 4], [4, 5]], [[3, 1], [3, 4], [4, 5]], [[], [2, 3], [3, 2]], [[1, 5], [0, 4], [4, 5]], [[3, 5], [3, 0], [0, 5]], [[17], [33, 65], [65, 17]], [[9, 1], [9, 31], [31, 40]]].flatMap(([c, a, b], i) =>
-    [{}, { alpha: 0.5, beta: 2 }].map((args) => ({ label: `[${c}] + [${a}] [${b}] ${JSON.stringify(args)}`, inputs: [{ shape: c! }, { shape: a! }, { shape: b!, ...(i % 2 ? { layout: 'transposed' as const } : {}) }], args, gradcheck: i < 4 })),
+  samples: [
+    [
+      [3, 5],
+      [3, 4],
+      [4, 5],
+    ],
+    [[5], [3, 4], [4, 5]],
+    [
+      [3, 1],
+      [3, 4],
+      [4, 5],
+    ],
+    [[], [2, 3], [3, 2]],
+    [
+      [1, 5],
+      [0, 4],
+      [4, 5],
+    ],
+    [
+      [3, 5],
+      [3, 0],
+      [0, 5],
+    ],
+    [[17], [33, 65], [65, 17]],
+    [
+      [9, 1],
+      [9, 31],
+      [31, 40],
+    ],
+  ].flatMap(([c, a, b], i) =>
+    [{}, { alpha: 0.5, beta: 2 }].map((args) => ({
+      label: `[${c}] + [${a}] [${b}] ${JSON.stringify(args)}`,
+      inputs: [{ shape: c! }, { shape: a! }, { shape: b!, ...(i % 2 ? { layout: 'transposed' as const } : {}) }],
+      args,
+      gradcheck: i < 4,
+    })),
   ),
   run: ([c, a, b], args) => F.addmm(c!, a!, b!, args),
-  reference: ([c, a, b], { alpha = 1, beta = 1 }) => zip((x, y) => (alpha as number) * x + (beta as number) * y, matmul(a!, b!), c!),
-  tolerance: { kind: 'sum', k: (s) => s.inputs[1]!.shape.at(-1)! + 2, magnitude: ([c, a, b]) => zip((x, y) => x + 2 * Math.abs(y), magnitude(a!, b!), c!) },
+  reference: ([c, a, b], { alpha = 1, beta = 1 }) =>
+    zip((x, y) => (alpha as number) * x + (beta as number) * y, matmul(a!, b!), c!),
+  tolerance: {
+    kind: 'sum',
+    k: (s) => s.inputs[1]!.shape.at(-1)! + 2,
+    magnitude: ([c, a, b]) => zip((x, y) => x + 2 * Math.abs(y), magnitude(a!, b!), c!),
+  },
   differentiable: [0, 1, 2],
   errors: [
     ...tensorErrors('addmm', F.addmm, zeros([2, 2]), zeros([2, 2])),
-    { label: 'a batch', run: () => F.addmm(zeros([2]), zeros([2, 2, 2]), zeros([2, 2])), code: 'FOVEA_SHAPE', mentions: /addmm/ },
+    {
+      label: 'a batch',
+      run: () => F.addmm(zeros([2]), zeros([2, 2, 2]), zeros([2, 2])),
+      code: 'FOVEA_SHAPE',
+      mentions: /addmm/,
+    },
   ],
 };
 
 const linear: Row = {
   name: 'linear',
   dtypes: FLOATS,
-  samples: [[[3, 4], [5, 4]], [[4], [5, 4]], [[2, 3, 4], [5, 4]], [[0, 4], [5, 4]], [[1, 130], [67, 130]], [[64, 33], [31, 33]], [[2, 1, 3, 8], [1, 8]]].flatMap(([x, w], i) =>
-    [true, false].map((bias) => ({ label: `[${x}] [${w}] bias ${bias}`, inputs: [{ shape: x! }, { shape: w! }, ...(bias ? [{ shape: [w![0]!] }] : [])], gradcheck: i < 3 })),
+  samples: [
+    [
+      [3, 4],
+      [5, 4],
+    ],
+    [[4], [5, 4]],
+    [
+      [2, 3, 4],
+      [5, 4],
+    ],
+    [
+      [0, 4],
+      [5, 4],
+    ],
+    [
+      [1, 130],
+      [67, 130],
+    ],
+    [
+      [64, 33],
+      [31, 33],
+    ],
+    [
+      [2, 1, 3, 8],
+      [1, 8],
+    ],
+  ].flatMap(([x, w], i) =>
+    [true, false].map((bias) => ({
+      label: `[${x}] [${w}] bias ${bias}`,
+      inputs: [{ shape: x! }, { shape: w! }, ...(bias ? [{ shape: [w![0]!] }] : [])],
+      gradcheck: i < 3,
+    })),
   ),
   run: ([x, w, b]) => F.linear(x!, w!, b),
   reference: ([x, w, b]) => {
     const y = multiply(x!, w!.transpose());
     return b ? zip((p, q) => p + q, y, b) : y;
   },
-  tolerance: { kind: 'sum', k: (s) => s.inputs[0]!.shape.at(-1)! + 1, magnitude: ([x, w, b]) => zip((p, q) => p + Math.abs(q), magnitude(x!, w!.transpose()), b ?? new Nd([], [0])) },
+  tolerance: {
+    kind: 'sum',
+    k: (s) => s.inputs[0]!.shape.at(-1)! + 1,
+    magnitude: ([x, w, b]) => zip((p, q) => p + Math.abs(q), magnitude(x!, w!.transpose()), b ?? new Nd([], [0])),
+  },
   differentiable: [0, 1, 2],
   errors: [
     ...tensorErrors('linear', F.linear, zeros([3, 2])),
-    { label: 'widths differ', run: () => F.linear(zeros([2, 3]), zeros([5, 4])), code: 'FOVEA_SHAPE', mentions: /3.*4|4.*3/s },
+    {
+      label: 'widths differ',
+      run: () => F.linear(zeros([2, 3]), zeros([5, 4])),
+      code: 'FOVEA_SHAPE',
+      mentions: /3.*4|4.*3/s,
+    },
   ],
 };
 
@@ -108,39 +206,80 @@ function einsumReference(equation: string, operands: Nd[]): Nd {
   const sizes = new Map<string, number>();
   terms.forEach((term, i) => [...term].forEach((letter, d) => sizes.set(letter, operands[i]!.shape[d]!)));
   const summed = [...sizes.keys()].filter((letter) => !right.includes(letter));
-  return Nd.from([...right].map((l) => sizes.get(l)!), (index) => {
-    const at = new Map([...right].map((l, i) => [l, index[i]!]));
-    const walk = (depth: number): number => {
-      if (depth === summed.length) return operands.reduce((p, o, i) => p * o.at([...terms[i]!].map((l) => at.get(l)!)), 1);
-      let total = 0;
-      for (let v = 0; v < sizes.get(summed[depth]!)!; v++) {
-        at.set(summed[depth]!, v);
-        total += walk(depth + 1);
-      }
-      return total;
-    };
-    return walk(0);
-  });
+  return Nd.from(
+    [...right].map((l) => sizes.get(l)!),
+    (index) => {
+      const at = new Map([...right].map((l, i) => [l, index[i]!]));
+      const walk = (depth: number): number => {
+        if (depth === summed.length)
+          return operands.reduce((p, o, i) => p * o.at([...terms[i]!].map((l) => at.get(l)!)), 1);
+        let total = 0;
+        for (let v = 0; v < sizes.get(summed[depth]!)!; v++) {
+          at.set(summed[depth]!, v);
+          total += walk(depth + 1);
+        }
+        return total;
+      };
+      return walk(0);
+    },
+  );
 }
 const einsum: Row = {
   name: 'einsum',
   dtypes: ['float32', 'float64'],
   samples: (
     [
-      ['ij,jk->ik', [2, 3], [3, 4]], ['ij->ji', [2, 3]], ['ij->', [2, 3]], ['ij->j', [2, 3]], ['i,j->ij', [3], [4]], ['bij,bjk->bik', [2, 3, 4], [2, 4, 2]], ['ii->i', [3, 3]], ['ii->', [3, 3]],
-      ['bhid,bhjd->bhij', [1, 2, 3, 4], [1, 2, 5, 4]], ['ij,ij->', [2, 3], [2, 3]], ['ij,kj->ik', [2, 3], [4, 3]], ['i,i->', [5], [5]], ['abc,cd,de->abe', [2, 2, 3], [3, 2], [2, 2]], ['ij,jk->ik', [0, 3], [3, 2]],
+      ['ij,jk->ik', [2, 3], [3, 4]],
+      ['ij->ji', [2, 3]],
+      ['ij->', [2, 3]],
+      ['ij->j', [2, 3]],
+      ['i,j->ij', [3], [4]],
+      ['bij,bjk->bik', [2, 3, 4], [2, 4, 2]],
+      ['ii->i', [3, 3]],
+      ['ii->', [3, 3]],
+      ['bhid,bhjd->bhij', [1, 2, 3, 4], [1, 2, 5, 4]],
+      ['ij,ij->', [2, 3], [2, 3]],
+      ['ij,kj->ik', [2, 3], [4, 3]],
+      ['i,i->', [5], [5]],
+      ['abc,cd,de->abe', [2, 2, 3], [3, 2], [2, 2]],
+      ['ij,jk->ik', [0, 3], [3, 2]],
     ] as [string, ...number[][]][]
-  ).map(([equation, ...shapes], i) => ({ label: `${equation} ${shapes.map((s) => `[${s}]`).join(' ')}`, inputs: shapes.map((shape) => ({ shape })), args: { equation }, gradcheck: i < 13 })),
+  ).map(([equation, ...shapes], i) => ({
+    label: `${equation} ${shapes.map((s) => `[${s}]`).join(' ')}`,
+    inputs: shapes.map((shape) => ({ shape })),
+    args: { equation },
+    gradcheck: i < 13,
+  })),
   run: (x, { equation }: Args) => F.einsum(equation as string, ...x),
   reference: (x, { equation }) => einsumReference(equation as string, x),
   tolerance: { kind: 'close', eps: 64 },
   differentiable: [0, 1, 2],
   errors: [
-    { label: 'no arrow and no operand', run: () => F.einsum('ij,jk->ik', zeros([2, 2])), code: 'FOVEA_ARGUMENT', mentions: /einsum.*operand|einsum.*2/s },
+    {
+      label: 'no arrow and no operand',
+      run: () => F.einsum('ij,jk->ik', zeros([2, 2])),
+      code: 'FOVEA_ARGUMENT',
+      mentions: /einsum.*operand|einsum.*2/s,
+    },
     { label: 'rank differs', run: () => F.einsum('ij->i', zeros([2])), code: 'FOVEA_SHAPE', mentions: /einsum/ },
-    { label: 'sizes differ', run: () => F.einsum('ij,jk->ik', zeros([2, 3]), zeros([4, 2])), code: 'FOVEA_SHAPE', mentions: /einsum.*j/s },
-    { label: 'an unknown output letter', run: () => F.einsum('ij->k', zeros([2, 3])), code: 'FOVEA_ARGUMENT', mentions: /einsum.*k/s },
-    { label: 'not a string', run: () => F.einsum(3 as never, zeros([2, 3])), code: 'FOVEA_ARGUMENT', mentions: /einsum/ },
+    {
+      label: 'sizes differ',
+      run: () => F.einsum('ij,jk->ik', zeros([2, 3]), zeros([4, 2])),
+      code: 'FOVEA_SHAPE',
+      mentions: /einsum.*j/s,
+    },
+    {
+      label: 'an unknown output letter',
+      run: () => F.einsum('ij->k', zeros([2, 3])),
+      code: 'FOVEA_ARGUMENT',
+      mentions: /einsum.*k/s,
+    },
+    {
+      label: 'not a string',
+      run: () => F.einsum(3 as never, zeros([2, 3])),
+      code: 'FOVEA_ARGUMENT',
+      mentions: /einsum/,
+    },
   ],
 };
 

@@ -11,7 +11,13 @@ interface Where extends Args {
   keepdim?: boolean;
 }
 
-const sampleOf = (shape: readonly number[], dim: Dim, more: Partial<InputSpec> = {}, args: Args = {}, gradcheck = false): Sample => ({
+const sampleOf = (
+  shape: readonly number[],
+  dim: Dim,
+  more: Partial<InputSpec> = {},
+  args: Args = {},
+  gradcheck = false,
+): Sample => ({
   label: `[${shape}] ${more.layout ?? ''} dim ${dim} ${JSON.stringify(args)}`,
   inputs: [{ shape, ...more }],
   args: { ...(dim === undefined ? {} : { dim }), ...args },
@@ -48,7 +54,8 @@ const lengthOf = (s: Sample): number => {
   const dims = dimsOf(s.args?.['dim'] as Dim);
   return dims ? count(dims.map((d) => shape.at(d)!)) : count(shape);
 };
-const maxOf = (row: Float64Array): number => row.reduce((a, b) => (Number.isNaN(a) || Number.isNaN(b) ? Number.NaN : Math.max(a, b)), Number.NEGATIVE_INFINITY);
+const maxOf = (row: Float64Array): number =>
+  row.reduce((a, b) => (Number.isNaN(a) || Number.isNaN(b) ? Number.NaN : Math.max(a, b)), Number.NEGATIVE_INFINITY);
 
 type Reduction = (x: Tensor, dim?: number | readonly number[], options?: Record<string, unknown>) => Tensor;
 interface Options {
@@ -67,7 +74,9 @@ function reduction(name: string, f: (row: Float64Array, args: Args) => number, o
   return {
     name,
     dtypes: o.dtypes ?? FLOATS,
-    samples: (o.more ?? [{}]).flatMap((args) => base.map((s) => ({ ...s, label: `${s.label} ${JSON.stringify(args)}`, args: { ...s.args, ...args } }))),
+    samples: (o.more ?? [{}]).flatMap((args) =>
+      base.map((s) => ({ ...s, label: `${s.label} ${JSON.stringify(args)}`, args: { ...s.args, ...args } })),
+    ),
     run: ([x], args) => {
       const [dim, rest] = split(args);
       return op(x!, dim, rest);
@@ -91,7 +100,9 @@ function reduction(name: string, f: (row: Float64Array, args: Args) => number, o
 
 const variance = (row: Float64Array, args: Args): number => {
   const mean = sumOf(row) / row.length;
-  return sumOf(row.map((v) => (v - mean) ** 2)) / Math.max(0, row.length - ((args['correction'] as number | undefined) ?? 1));
+  return (
+    sumOf(row.map((v) => (v - mean) ** 2)) / Math.max(0, row.length - ((args['correction'] as number | undefined) ?? 1))
+  );
 };
 const norm = (row: Float64Array, args: Args): number => {
   const p = (args['p'] as number | undefined) ?? 2;
@@ -105,22 +116,35 @@ const logsumexp = (row: Float64Array): number => {
 };
 const firstIndex = (row: Float64Array, better: (a: number, b: number) => boolean): number => {
   let best = 0;
-  for (let i = 1; i < row.length && !Number.isNaN(row[best]!); i++) if (Number.isNaN(row[i]!) || better(row[i]!, row[best]!)) best = i;
+  for (let i = 1; i < row.length && !Number.isNaN(row[best]!); i++)
+    if (Number.isNaN(row[i]!) || better(row[i]!, row[best]!)) best = i;
   return best;
 };
 const integers = ['int32', 'int64', 'uint8', 'int8'] as const;
 const relaxed: Tolerance = { kind: 'close', eps: 64, floor: 8 };
 const positive: Partial<InputSpec> = { values: 'positive' };
-const finite = (rows: Row): Row => ({ ...rows, samples: rows.samples.filter((s) => s.inputs[0]!.values !== 'special') });
+const finite = (rows: Row): Row => ({
+  ...rows,
+  samples: rows.samples.filter((s) => s.inputs[0]!.values !== 'special'),
+});
 
 /** No largest element of nothing; no square root's slope at a variance of zero. */
 const defined = (row: Row): Row => ({
   ...row,
-  samples: row.samples.filter((s) => (row.name === 'std' ? s.inputs[0]!.layout !== 'expanded' : lengthOf(s) > 0 || s.args?.['p'] !== Number.POSITIVE_INFINITY)),
+  samples: row.samples.filter((s) =>
+    row.name === 'std'
+      ? s.inputs[0]!.layout !== 'expanded'
+      : lengthOf(s) > 0 || s.args?.['p'] !== Number.POSITIVE_INFINITY,
+  ),
 });
 
 const extreme = (name: 'amax' | 'amin'): Row =>
-  reduction(name, (row) => (name === 'amax' ? maxOf(row) : -maxOf(row.map((v) => -v))), { dtypes: [...FLOATS, ...integers], tolerance: exact, empty: false, inputs: { values: 'distinct' } });
+  reduction(name, (row) => (name === 'amax' ? maxOf(row) : -maxOf(row.map((v) => -v))), {
+    dtypes: [...FLOATS, ...integers],
+    tolerance: exact,
+    empty: false,
+    inputs: { values: 'distinct' },
+  });
 
 const withIndices = (name: 'max' | 'min'): Row => {
   const sign = name === 'max' ? 1 : -1;
@@ -135,11 +159,21 @@ const withIndices = (name: 'max' | 'min'): Row => {
     },
     reference: ([x], { dim, keepdim }) => {
       const dims = dim === undefined ? undefined : [dim as number];
-      const pick = (f: (row: Float64Array) => number): Nd => reduce(x!, dims, (keepdim as boolean | undefined) ?? false, f);
+      const pick = (f: (row: Float64Array) => number): Nd =>
+        reduce(x!, dims, (keepdim as boolean | undefined) ?? false, f);
       const values = pick((row) => sign * maxOf(row.map((v) => sign * v)));
       return dim === undefined ? values : [values, pick((row) => firstIndex(row, (a, b) => sign * a > sign * b))];
     },
-    errors: [...tensorErrors(name, F[name]), ...dimErrors(name, (x, dim) => F[name](x, dim)), { label: 'an empty axis', run: () => F[name](zeros([2, 0]), 1).values.dataSync(), code: 'FOVEA_SHAPE', mentions: /no elements/ }],
+    errors: [
+      ...tensorErrors(name, F[name]),
+      ...dimErrors(name, (x, dim) => F[name](x, dim)),
+      {
+        label: 'an empty axis',
+        run: () => F[name](zeros([2, 0]), 1).values.dataSync(),
+        code: 'FOVEA_SHAPE',
+        mentions: /no elements/,
+      },
+    ],
   };
 };
 
@@ -157,8 +191,25 @@ const cumsum: Row = {
   name: 'cumsum',
   dtypes: [...FLOATS, 'int32', 'int64'],
   samples: [
-    [[5], 0], [[1], 0], [[0], 0], [[3, 5], 0], [[3, 5], -1], [[2, 3, 4], 1], [[131], 0], [[4, 33], 1, 'transposed'], [[5, 9], 0, 'offset'], [[3, 17], 1, 'step'], [[4, 6], 0, 'expanded'], [[3, 0, 2], 0], [[20_001], 0],
-  ].map(([shape, dim, layout], i) => ({ label: `[${shape}] dim ${dim} ${layout ?? ''}`, inputs: [{ shape: shape as number[], ...(layout ? { layout: layout as 'step' } : {}) }], args: { dim }, gradcheck: i >= 3 && i < 6 })),
+    [[5], 0],
+    [[1], 0],
+    [[0], 0],
+    [[3, 5], 0],
+    [[3, 5], -1],
+    [[2, 3, 4], 1],
+    [[131], 0],
+    [[4, 33], 1, 'transposed'],
+    [[5, 9], 0, 'offset'],
+    [[3, 17], 1, 'step'],
+    [[4, 6], 0, 'expanded'],
+    [[3, 0, 2], 0],
+    [[20_001], 0],
+  ].map(([shape, dim, layout], i) => ({
+    label: `[${shape}] dim ${dim} ${layout ?? ''}`,
+    inputs: [{ shape: shape as number[], ...(layout ? { layout: layout as 'step' } : {}) }],
+    args: { dim },
+    gradcheck: i >= 3 && i < 6,
+  })),
   run: ([x], { dim }) => F.cumsum(x!, dim as number),
   reference: ([x], { dim }) => {
     const run = (row: Float64Array): Float64Array => {
@@ -183,8 +234,27 @@ const truth = (name: 'any' | 'all'): Row =>
 
 export const reduceRows: Row[] = [
   reduction('sum', sumOf, { dtypes: [...FLOATS, 'int32', 'int64', 'uint8', 'bool'] }),
-  reduction('mean', (row) => sumOf(row) / row.length, { tolerance: { kind: 'sum', k: lengthOf, magnitude: ([x], s) => reduce(x!, dimsOf((s.args as Where).dim), (s.args as Where).keepdim ?? false, (row) => sumOf(row.map(Math.abs)) / row.length) } }),
-  finite(reduction('prod', (row) => row.reduce((a, b) => a * b, 1), { inputs: { values: (i) => (i % 2 ? 1.0625 : 0.9375) }, tolerance: { kind: 'close', eps: 4096 }, dtypes: ['float32', 'float64'], oneAxis: true })),
+  reduction('mean', (row) => sumOf(row) / row.length, {
+    tolerance: {
+      kind: 'sum',
+      k: lengthOf,
+      magnitude: ([x], s) =>
+        reduce(
+          x!,
+          dimsOf((s.args as Where).dim),
+          (s.args as Where).keepdim ?? false,
+          (row) => sumOf(row.map(Math.abs)) / row.length,
+        ),
+    },
+  }),
+  finite(
+    reduction('prod', (row) => row.reduce((a, b) => a * b, 1), {
+      inputs: { values: (i) => (i % 2 ? 1.0625 : 0.9375) },
+      tolerance: { kind: 'close', eps: 4096 },
+      dtypes: ['float32', 'float64'],
+      oneAxis: true,
+    }),
+  ),
   extreme('amax'),
   extreme('amin'),
   withIndices('max'),
@@ -192,8 +262,24 @@ export const reduceRows: Row[] = [
   arg('argmax'),
   arg('argmin'),
   finite(reduction('variance', variance, { tolerance: relaxed, empty: false, more: [{}, { correction: 0 }] })),
-  defined(finite(reduction('std', (row, args) => Math.sqrt(variance(row, args)), { tolerance: relaxed, empty: false, inputs: positive }))),
-  defined(finite(reduction('norm', norm, { tolerance: relaxed, inputs: positive, more: [{}, { p: 1 }, { p: 3 }, { p: Number.POSITIVE_INFINITY }] }))),
+  defined(
+    finite(
+      reduction('std', (row, args) => Math.sqrt(variance(row, args)), {
+        tolerance: relaxed,
+        empty: false,
+        inputs: positive,
+      }),
+    ),
+  ),
+  defined(
+    finite(
+      reduction('norm', norm, {
+        tolerance: relaxed,
+        inputs: positive,
+        more: [{}, { p: 1 }, { p: 3 }, { p: Number.POSITIVE_INFINITY }],
+      }),
+    ),
+  ),
   reduction('logsumexp', logsumexp, { tolerance: relaxed }),
   cumsum,
   truth('any'),
@@ -202,5 +288,9 @@ export const reduceRows: Row[] = [
 // The variance of one value is NaN by definition and has no gradient; a 0-d tensor holds one value.
 for (const row of reduceRows) {
   if (row.name !== 'variance' && row.name !== 'std') continue;
-  (row.samples as Sample[]).splice(0, row.samples.length, ...row.samples.map((s) => ({ ...s, gradcheck: (s.gradcheck ?? false) && lengthOf(s) > 1 })));
+  (row.samples as Sample[]).splice(
+    0,
+    row.samples.length,
+    ...row.samples.map((s) => ({ ...s, gradcheck: (s.gradcheck ?? false) && lengthOf(s) > 1 })),
+  );
 }

@@ -1,0 +1,250 @@
+// Attention and rotary positions.
+import { functional as F, type Tensor, zeros } from 'fovea';
+import { tensorErrors } from '../errors.js';
+import { alongAxis, count, matmul, Nd, softmaxRow } from '../nd.js';
+import { type Args, close, type Row } from '../row.js';
+import { FLOATS, type InputSpec, type Layout, type Sample } from '../samples.js';
+
+interface AttentionArgs extends Args {
+  causal?: 'topLeft' | 'bottomRight' | false;
+  scale?: number;
+}
+/** [b,h,n,d] x [b,g,m,d] x [b,g,m,e], written as the definition. A row that sees nothing is zero. */
+function attend(q: Nd, k: Nd, v: Nd, { causal, scale }: AttentionArgs, bias?: Nd, mask?: Nd): Nd {
+  const [b, h, n, d] = q.shape as [number, number, number, number];
+  const [g, m, e] = [k.shape[1]!, k.shape[2]!, v.shape[3]!];
+  const shared = (x: Nd): Nd =>
+    Nd.from([b, h, x.shape[2]!, x.shape[3]!], ([i, j, r, c]) => x.at([i!, Math.floor(j! / (h / g)), r!, c!]));
+  const scores = matmul(q, shared(k).transpose());
+  const visible = (i: number, j: number): boolean => !causal || j <= i + (causal === 'bottomRight' ? m - n : 0);
+  let at = -1;
+  const masked = new Nd(
+    scores.shape,
+    scores.data.map((s, flat) => {
+      at = flat;
+      const index = [Math.floor(at / (n * m * h)), Math.floor(at / (n * m)) % h, Math.floor(at / m) % n, at % m];
+      const seen = visible(index[2]!, index[3]!) && (!mask || mask.at(index) !== 0);
+      return seen ? s * (scale ?? 1 / Math.sqrt(d)) + (bias ? bias.at(index) : 0) : Number.NEGATIVE_INFINITY;
+    }),
+  );
+  const weights =
+    m === 0
+      ? masked
+      : alongAxis(masked, -1, (row) =>
+          row.every((s) => s === Number.NEGATIVE_INFINITY) ? row.map(() => 0) : softmaxRow(row),
+        );
+  return m === 0 ? new Nd([b, h, n, e], new Float64Array(count([b, h, n, e]))) : matmul(weights, shared(v));
+}
+const attentionInputs = (
+  b: number,
+  h: number,
+  g: number,
+  n: number,
+  m: number,
+  d: number,
+  e: number,
+  layout?: Layout,
+): InputSpec[] =>
+  (
+    [
+      [b, h, n, d],
+      [b, g, m, d],
+      [b, g, m, e],
+    ] as number[][]
+  ).map((shape) => ({ shape, ...(layout ? { layout } : {}) }));
+const grouped = (
+  label: string,
+  dims: [number, number, number, number, number, number, number],
+  args: AttentionArgs = {},
+  more: InputSpec[] = [],
+  gradcheck = false,
+  layout?: Layout,
+): Sample => ({
+  label: `${label} ${dims}`,
+  inputs: [...attentionInputs(...dims, layout), ...more],
+  args,
+  gradcheck,
+});
+const attentionSamples: Sample[] = [
+  grouped('plain', [1, 1, 1, 3, 4, 2, 3], {}, [], true),
+  grouped('causal', [1, 2, 1, 4, 4, 3, 2], { causal: 'topLeft' }, [], true),
+  grouped('causal, bottom right', [1, 2, 2, 3, 5, 2, 2], { causal: 'bottomRight' }, [], true),
+  grouped('more queries than keys', [1, 1, 1, 5, 3, 2, 2], { causal: 'bottomRight' }, [], true),
+  grouped('one', [1, 1, 1, 1, 1, 1, 1]),
+  grouped('head dimension 64', [2, 3, 3, 33, 65, 64, 64]),
+  grouped('primes', [1, 2, 1, 37, 131, 17, 29]),
+  grouped('causal over several tiles', [1, 2, 2, 300, 300, 16, 16], { causal: 'topLeft' }),
+  grouped('causal, long past', [1, 2, 1, 3, 517, 32, 32], { causal: 'bottomRight' }),
+  grouped('grouped heads', [2, 8, 2, 19, 23, 16, 16], { causal: 'bottomRight' }),
+  grouped('decoding', [2, 4, 2, 1, 700, 64, 64]),
+  grouped('no queries', [1, 2, 2, 0, 5, 4, 4]),
+  grouped('no keys', [1, 2, 2, 3, 0, 4, 4]),
+  grouped('an own scale', [1, 2, 2, 7, 9, 8, 8], { scale: 0.7 }),
+  grouped('wide heads', [1, 1, 1, 9, 33, 256, 256]),
+  grouped('offset', [2, 2, 2, 9, 9, 8, 8], {}, [], false, 'offset'),
+  grouped('transposed', [2, 2, 2, 9, 9, 8, 8], {}, [], false, 'transposed'),
+];
+const biased: Sample[] = [
+  grouped('bias', [1, 2, 1, 3, 4, 2, 2], {}, [{ shape: [1, 2, 3, 4] }], true),
+  grouped('bias of a row', [2, 2, 2, 5, 6, 4, 4], {}, [{ shape: [2, 1, 1, 6] }], true),
+  grouped('bias, causal', [2, 2, 2, 33, 70, 8, 8], { causal: 'bottomRight' }, [{ shape: [1, 2, 33, 70] }]),
+];
+const masks: Sample[] = [
+  grouped('mask', [2, 2, 2, 5, 6, 4, 4], {}, [{ shape: [2, 1, 5, 6], dtype: 'bool' }], true),
+  grouped('key padding', [2, 2, 1, 7, 9, 4, 4], {}, [{ shape: [2, 1, 1, 9], dtype: 'bool' }], true),
+  grouped(
+    'a row that sees nothing',
+    [1, 2, 2, 4, 5, 3, 3],
+    {},
+    [{ shape: [1, 1, 4, 1], dtype: 'bool', values: (i) => i % 2 }],
+    true,
+  ),
+  grouped('mask and causal', [1, 2, 2, 130, 130, 16, 16], { causal: 'topLeft' }, [
+    { shape: [1, 1, 1, 130], dtype: 'bool' },
+  ]),
+];
+const tagged = (samples: Sample[], kind: 'bias' | 'mask'): Sample[] =>
+  samples.map((s) => ({ ...s, label: `${kind} ${s.label}`, args: { ...s.args, [kind]: true } }));
+const attentionErrors = (name: string, f: (q: Tensor, k: Tensor, v: Tensor) => unknown): Row['errors'] => [
+  ...tensorErrors(name, f as never, zeros([1, 1, 2, 4]), zeros([1, 1, 2, 4])),
+  {
+    label: 'd differs',
+    run: () => f(zeros([2, 8, 16, 128]), zeros([2, 8, 16, 64]), zeros([2, 8, 16, 64])),
+    code: 'FOVEA_SHAPE',
+    mentions: /attention.*d=64.*d=128/s,
+  },
+  {
+    label: 'm differs',
+    run: () => f(zeros([1, 2, 4, 8]), zeros([1, 2, 5, 8]), zeros([1, 2, 6, 8])),
+    code: 'FOVEA_SHAPE',
+    mentions: /attention.*m=6.*m=5/s,
+  },
+  {
+    label: 'int64',
+    run: () =>
+      f(
+        zeros([1, 1, 2, 4], { dtype: 'int64' }),
+        zeros([1, 1, 2, 4], { dtype: 'int64' }),
+        zeros([1, 1, 2, 4], { dtype: 'int64' }),
+      ),
+    code: 'FOVEA_DTYPE',
+    mentions: /attention.*int64/s,
+  },
+];
+const attention: Row = {
+  name: 'attention',
+  dtypes: FLOATS,
+  samples: [...attentionSamples, ...tagged(biased, 'bias'), ...tagged(masks, 'mask')],
+  run: ([q, k, v, extra], { bias, mask, ...args }: Args) =>
+    F.attention(q!, k!, v!, {
+      ...args,
+      ...(bias ? { bias: extra! } : {}),
+      ...(mask ? { mask: extra! } : {}),
+    }) as Tensor,
+  reference: ([q, k, v, extra], { bias, mask, ...args }) =>
+    attend(q!, k!, v!, args, bias ? extra : undefined, mask ? extra : undefined),
+  tolerance: close(192),
+  differentiable: [0, 1, 2, 3],
+  errors: [
+    ...attentionErrors('attention', (q, k, v) => F.attention(q, k, v)),
+    {
+      label: 'h is not a multiple of g',
+      run: () => F.attention(zeros([1, 8, 2, 4]), zeros([1, 3, 2, 4]), zeros([1, 3, 2, 4])),
+      code: 'FOVEA_SHAPE',
+      mentions: /h=8.*multiple.*g=3/s,
+    },
+    {
+      label: 'an unknown alignment',
+      run: () =>
+        F.attention(zeros([1, 1, 2, 4]), zeros([1, 1, 2, 4]), zeros([1, 1, 2, 4]), { causal: 'left' as never }),
+      code: 'FOVEA_ARGUMENT',
+      mentions: /causal/,
+    },
+  ],
+};
+const sdpaSamples: Sample[] = [
+  ...attentionSamples.filter((s) => s.args?.['causal'] !== 'bottomRight'),
+  ...tagged(biased.slice(0, 2), 'bias'),
+  ...tagged(masks.slice(0, 3), 'mask'),
+];
+const sdpa: Row = {
+  ...attention,
+  name: 'scaledDotProductAttention',
+  samples: sdpaSamples,
+  run: ([q, k, v, extra], { causal, scale }: Args) =>
+    F.scaledDotProductAttention(q!, k!, v!, {
+      isCausal: causal === 'topLeft',
+      enableGqa: true,
+      ...(scale === undefined ? {} : { scale: scale as number }),
+      ...(extra ? { attnMask: extra } : {}),
+    }),
+  errors: [
+    ...attentionErrors('scaledDotProductAttention|attention', (q, k, v) => F.scaledDotProductAttention(q, k, v)),
+    {
+      label: 'grouped heads without enableGqa',
+      run: () => F.scaledDotProductAttention(zeros([1, 4, 2, 4]), zeros([1, 2, 2, 4]), zeros([1, 2, 2, 4])),
+      code: 'FOVEA_SHAPE',
+      mentions: /enableGqa/,
+    },
+  ],
+};
+
+const rope: Row = {
+  name: 'rope',
+  dtypes: FLOATS,
+  samples: [
+    [1, 2, 3, 4, 2],
+    [2, 1, 5, 6, 2],
+    [1, 1, 1, 2, 1],
+    [2, 3, 17, 64, 32],
+    [1, 2, 9, 8, 4],
+    [0, 2, 3, 4, 2],
+    [1, 1, 33, 34, 17],
+  ].flatMap(([b, h, n, d, r], i) =>
+    [false, true].map((interleaved) => ({
+      label: `${[b, h, n, d, r]} interleaved ${interleaved}`,
+      inputs: [
+        { shape: [b!, h!, n!, d!] },
+        { shape: [n!, r!], values: 'unit' as const },
+        { shape: [n!, r!], values: 'unit' as const },
+      ],
+      args: { interleaved },
+      gradcheck: i < 3,
+    })),
+  ),
+  run: ([x, cos, sin], { interleaved }) => {
+    const table = (t: Tensor): Tensor => (t.dtype === 'float64' ? t : t.to('float32'));
+    return F.rope(x!, table(cos!), table(sin!), { interleaved: interleaved as boolean });
+  },
+  reference: ([x, cos, sin], { interleaved }) => {
+    const r = cos!.shape[1]!;
+    return Nd.from(x!.shape, ([b, h, n, c]) => {
+      if (c! >= 2 * r) return x!.at([b!, h!, n!, c!]);
+      const pair = interleaved ? Math.floor(c! / 2) : c! % r;
+      const first = interleaved ? c! % 2 === 0 : c! < r;
+      const x1 = x!.at([b!, h!, n!, interleaved ? 2 * pair : pair]);
+      const x2 = x!.at([b!, h!, n!, interleaved ? 2 * pair + 1 : pair + r]);
+      const [co, si] = [cos!.at([n!, pair]), sin!.at([n!, pair])];
+      return first ? x1 * co - x2 * si : x2 * co + x1 * si;
+    });
+  },
+  tolerance: close(8),
+  differentiable: [0],
+  errors: [
+    ...tensorErrors('rope', F.rope, zeros([3, 2]), zeros([3, 2])),
+    {
+      label: 'too many angles',
+      run: () => F.rope(zeros([1, 1, 2, 4]), zeros([2, 3]), zeros([2, 3])).dataSync(),
+      code: 'FOVEA_SHAPE',
+      mentions: /rope/,
+    },
+    {
+      label: 'positions differ',
+      run: () => F.rope(zeros([1, 1, 2, 4]), zeros([3, 2]), zeros([3, 2])),
+      code: 'FOVEA_SHAPE',
+      mentions: /rope.*n=/s,
+    },
+  ],
+};
+
+export const attentionRows: Row[] = [attention, sdpa, rope];
