@@ -6,7 +6,9 @@ import { info, synchronize, tidy } from 'fovea';
 import { cases } from './cases.mjs';
 import { measureLimits } from './limits.mjs';
 
-const { values: options } = parseArgs({ options: { json: { type: 'boolean', default: false }, filter: { type: 'string', default: '' } } });
+const { values: options } = parseArgs({
+  options: { json: { type: 'boolean', default: false }, filter: { type: 'string', default: '' } },
+});
 const say = (line) => {
   if (!options.json) console.log(line);
 };
@@ -15,7 +17,9 @@ const giga = (x) => (x / 1e9).toFixed(1);
 const limits = await measureLimits();
 const { version, isa, threads } = info();
 say(`fovea ${version}, ${isa}, ${threads} threads`);
-say(`limits of this run: f32 multiply-add ${giga(limits.fma)} GFLOP/s, copy of 64 MB ${giga(limits.copy)} GB/s, read ${giga(limits.read)} GB/s\n`);
+say(
+  `limits of this run: f32 multiply-add ${giga(limits.fma)} GFLOP/s, copy of 64 MB ${giga(limits.copy)} GB/s, read ${giga(limits.read)} GB/s\n`,
+);
 
 /** benny announces every suite on standard output, which is for the table or the JSON alone. */
 async function quietly(run) {
@@ -44,7 +48,10 @@ async function time({ op, label, make, run }) {
   await call(1);
   const times = Math.max(1, Math.round(4 / Math.max(0.01, performance.now() - start)));
   const summary = await quietly(() =>
-    benny.suite(op, benny.add(label, () => call(times), { minSamples: 9, maxTime: 0.4, minTime: 0.004 })),
+    benny.suite(
+      op,
+      benny.add(label, () => call(times), { minSamples: 9, maxTime: 0.4, minTime: 0.004 }),
+    ),
   );
   for (const x of inputs) x.dispose?.();
   return summary.results[0].details.median / times;
@@ -53,7 +60,13 @@ async function time({ op, label, make, run }) {
 function figures(test, seconds) {
   const work = test.flops ?? test.bytes ?? test.read;
   const limit = test.flops ? limits.fma : test.bytes ? limits.copy : limits.read;
-  return { op: test.op, case: test.label, milliseconds: seconds * 1e3, [test.flops ? 'gflops' : 'gbytes']: work / seconds / 1e9, share: work / seconds / limit };
+  return {
+    op: test.op,
+    case: test.label,
+    milliseconds: seconds * 1e3,
+    [test.flops ? 'gflops' : 'gbytes']: work / seconds / 1e9,
+    share: work / seconds / limit,
+  };
 }
 
 const chosen = cases.filter((test) => `${test.op} ${test.label}`.toLowerCase().includes(options.filter.toLowerCase()));
@@ -62,6 +75,9 @@ for (const test of chosen) {
   const row = figures(test, await time(test));
   results.push(row);
   const rate = row.gflops === undefined ? `${row.gbytes.toFixed(1)} GB/s` : `${row.gflops.toFixed(1)} GFLOP/s`;
-  say(`${row.op.padEnd(14)} ${row.case.padEnd(42)} ${row.milliseconds.toFixed(3).padStart(10)} ms ${rate.padStart(16)} ${(100 * row.share).toFixed(0).padStart(5)} %`);
+  say(
+    `${row.op.padEnd(14)} ${row.case.padEnd(42)} ${row.milliseconds.toFixed(3).padStart(10)} ms ${rate.padStart(16)} ${(100 * row.share).toFixed(0).padStart(5)} %`,
+  );
 }
-if (options.json) console.log(JSON.stringify({ version, isa, threads, node: process.version, limits, results }, null, 2));
+if (options.json)
+  console.log(JSON.stringify({ version, isa, threads, node: process.version, limits, results }, null, 2));

@@ -2,10 +2,10 @@
 // those of the exported functions; a function becomes a method if install.ts lists it.
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** The index behind the bracket that matches the one at `open`. */
 /** Order of [name, …] pairs. */
 const byName = ([a], [b]) => (a < b ? -1 : 1);
 
+/** The index behind the bracket that matches the one at `open`. */
 function behind(text, open) {
   const pairs = { '(': ')', '{': '}', '[': ']', '<': '>' };
   let depth = 0;

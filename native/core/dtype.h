@@ -11,12 +11,19 @@ enum class Dtype : uint8_t { f32, f64, f16, bf16, i32, i64, u8, i8, boolean };
 constexpr int kDtypes = 9;
 
 // Storage types: 16-bit floats are kept apart from integers of the same width.
-struct Half { uint16_t bits; };
-struct Bfloat16 { uint16_t bits; };
-struct Bool { uint8_t value; };
+struct Half {
+  uint16_t bits;
+};
+struct Bfloat16 {
+  uint16_t bits;
+};
+struct Bool {
+  uint8_t value;
+};
 
 constexpr size_t kDtypeBytes[kDtypes] = {4, 8, 2, 2, 4, 8, 1, 1, 1};
-constexpr const char* kDtypeNames[kDtypes] = {"float32", "float64", "float16", "bfloat16", "int32", "int64", "uint8", "int8", "bool"};
+constexpr const char* kDtypeNames[kDtypes] = {"float32", "float64", "float16", "bfloat16", "int32",
+                                              "int64",   "uint8",   "int8",    "bool"};
 
 FOVEA_INLINE size_t bytes_of(Dtype t) { return kDtypeBytes[int(t)]; }
 FOVEA_INLINE const char* name_of(Dtype t) { return kDtypeNames[int(t)]; }

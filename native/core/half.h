@@ -41,7 +41,8 @@ FOVEA_INLINE Half to_half(float x) {
 }
 FOVEA_INLINE float to_float(Half x) {
   uint32_t sign = uint32_t(x.bits & 0x8000u) << 16, magnitude = x.bits & 0x7fffu;
-  if (magnitude >= 0x7c00u) return float_of(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13) | (magnitude > 0x7c00u ? 0x400000u : 0u));
+  if (magnitude >= 0x7c00u)
+    return float_of(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13) | (magnitude > 0x7c00u ? 0x400000u : 0u));
   if (magnitude >= 0x400u) return float_of(sign | ((magnitude << 13) + 0x38000000u));
   float value = float(magnitude) * 0x1p-24f;  // exact
   return float_of(sign | bits_of(value));

@@ -24,7 +24,9 @@ struct Call {
   const char* op;        // its name, for messages
 
   template <class T>
-  FOVEA_INLINE T* scratch(size_t byte_offset = 0) const { return reinterpret_cast<T*>(workspace + byte_offset); }
+  FOVEA_INLINE T* scratch(size_t byte_offset = 0) const {
+    return reinterpret_cast<T*>(workspace + byte_offset);
+  }
   // Throws: the op's outputs are poisoned, and whoever reads them gets "<op>: <message>". printf-style.
   [[noreturn]] void fail(const char* code, const char* format, ...) const __attribute__((format(printf, 3, 4)));
 };
@@ -38,10 +40,12 @@ struct KernelEntry {
   const char* name;
   Kernel kernel;
 };
-#define FOVEA_KERNEL(name, function, Attrs) \
-  ::fovea::KernelEntry { name, [](::fovea::Call& call, const void* attrs) { function(call, *static_cast<const Attrs*>(attrs)); } }
-#define FOVEA_KERNELS(family, ...)                       \
-  extern const ::fovea::KernelEntry family##_kernels[];  \
+#define FOVEA_KERNEL(name, function, Attrs)                                                                 \
+  ::fovea::KernelEntry {                                                                                    \
+    name, [](::fovea::Call& call, const void* attrs) { function(call, *static_cast<const Attrs*>(attrs)); } \
+  }
+#define FOVEA_KERNELS(family, ...)                      \
+  extern const ::fovea::KernelEntry family##_kernels[]; \
   const ::fovea::KernelEntry family##_kernels[] = {__VA_ARGS__, {nullptr, nullptr}};
 
 }  // namespace fovea

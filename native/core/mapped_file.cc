@@ -21,7 +21,7 @@ std::atomic<size_t> all_mapped{0};
 #if !defined(_WIN32)
 [[noreturn]] void refuse(const std::string& path, const char* what) {
   int reason = errno;
-  fail("FOVEA_ARGUMENT", "mapFile: cannot ", what, " ", path, ": ", std::strerror(reason),
+  fail("FOVEA_IO", "mapFile: cannot ", what, " ", path, ": ", std::strerror(reason),
        "; check the path and its permissions");
 }
 

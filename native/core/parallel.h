@@ -1,7 +1,8 @@
-// What a kernel sees of the thread pool: a number of chunks, handed out from one counter to whoever is free. No barrier:
-// a worker that wakes late finds nothing left, and the caller never waits for a thread that has not started, so work
-// degrades gently when cores are busy. Which thread runs a chunk varies; what a chunk computes does not, so results are
-// the same for every number of threads as long as a kernel cuts its work by shape and never by thread count.
+// What a kernel sees of the thread pool: a number of chunks, handed out from one counter to whoever is free. No
+// barrier: a worker that wakes late finds nothing left, and the caller never waits for a thread that has not started,
+// so work degrades gently when cores are busy. Which thread runs a chunk varies; what a chunk computes does not, so
+// results are the same for every number of threads as long as a kernel cuts its work by shape and never by thread
+// count.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -21,7 +22,8 @@ class Parallel {
   FOVEA_INLINE void for_each(int64_t count, Body&& body) {
     if (count == 1) return body(int64_t(0), 0);
     using B = std::remove_reference_t<Body>;
-    run(count, [](void* b, int64_t chunk, int thread) { (*static_cast<B*>(b))(chunk, thread); }, &body);
+    run(
+        count, [](void* b, int64_t chunk, int thread) { (*static_cast<B*>(b))(chunk, thread); }, &body);
   }
   // body(begin, end) over [0, n) in pieces of `grain`; work of one piece stays on the calling thread.
   template <class Body>

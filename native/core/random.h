@@ -10,7 +10,9 @@
 
 namespace fovea {
 
-struct PhiloxBlock { uint32_t word[4]; };
+struct PhiloxBlock {
+  uint32_t word[4];
+};
 
 // `stream` counts independent sequences: ops that need more than one word per element take the next ones from 1, 2, ...
 FOVEA_INLINE PhiloxBlock philox(uint64_t seed, uint64_t block, uint32_t stream = 0) {

@@ -29,11 +29,11 @@ struct Op {
   size_t attr_bytes;
   AttrFields attrs;
   void (*default_attrs)(void*);
-  bool writes_inputs = false;       // some input is marked t!
-  bool overwrites = false;          // what is marked t! is written without being read
-  bool many = false;                // inputs come as a list of tuples, each checked by the rule; outputs are shared
+  bool writes_inputs = false;  // some input is marked t!
+  bool overwrites = false;     // what is marked t! is written without being read
+  bool many = false;           // inputs come as a list of tuples, each checked by the rule; outputs are shared
   Layout layout = Layout::strided;
-  Kernel kernels[kDevices] = {};    // an empty entry: TypeScript runs the op's `reference` instead
+  Kernel kernels[kDevices] = {};  // an empty entry: TypeScript runs the op's `reference` instead
   Workspace workspace = nullptr;
 
   Op& with(Layout l) { return layout = l, *this; }
@@ -48,8 +48,10 @@ class Registry {
   // one of the same name in the kernel table of the instruction set in use.
   template <class Attrs = NoAttrs>
   Op& add(const char* name, const char* axes, const char* types) {
-    static_assert(std::is_trivially_copyable_v<Attrs> && sizeof(Attrs) <= kMaxAttrBytes, "attributes travel through the queue as bytes");
-    return add(Op{name, ShapeRule(name, axes, types, Attrs::fields()), sizeof(Attrs), Attrs::fields(), [](void* p) { new (p) Attrs; }});
+    static_assert(std::is_trivially_copyable_v<Attrs> && sizeof(Attrs) <= kMaxAttrBytes,
+                  "attributes travel through the queue as bytes");
+    return add(Op{name, ShapeRule(name, axes, types, Attrs::fields()), sizeof(Attrs), Attrs::fields(),
+                  [](void* p) { new (p) Attrs; }});
   }
   const std::vector<std::unique_ptr<Op>>& ops() const { return ops_; }
   const Op* find(std::string_view name) const;

@@ -92,7 +92,8 @@ std::vector<ShapeRule::Tensor> ShapeRule::parse_list(std::string_view list, bool
       bool broadcasts = token.back() == '~';
       if (broadcasts) token.pop_back();
       if (token == "...") tensor.leading = true, tensor.leading_broadcasts = broadcasts;
-      else if (token[0] == '@') tensor.dims.push_back({-1, -1, false, attr_offset(op_, token.substr(1), attrs, AttrField::Type::integer)});
+      else if (token[0] == '@')
+        tensor.dims.push_back({-1, -1, false, attr_offset(op_, token.substr(1), attrs, AttrField::Type::integer)});
       else if (std::isdigit(token[0])) tensor.dims.push_back({-1, std::stoll(token), false, 0});
       else tensor.dims.push_back({axis(token, are_inputs), 0, broadcasts, 0});
     }
@@ -129,7 +130,8 @@ void ShapeRule::parse_types(std::string_view text, AttrFields attrs) {
   if (arrow == text.npos) fail("FOVEA_INTERNAL", op_, ": type string without ->");
   auto assign = [&](std::string_view part, std::vector<Tensor>& tensors, bool are_inputs) {
     auto tokens = split(part, ' ');
-    if (tokens.size() != tensors.size()) fail("FOVEA_INTERNAL", op_, ": ", tokens.size(), " types for ", tensors.size(), " tensors");
+    if (tokens.size() != tensors.size())
+      fail("FOVEA_INTERNAL", op_, ": ", tokens.size(), " types for ", tensors.size(), " tensors");
     for (size_t i = 0; i < tokens.size(); i++) tensors[i].type = parse_type(tokens[i], are_inputs, attrs);
   };
   assign(text.substr(0, arrow), inputs_, true);
@@ -150,8 +152,11 @@ void ShapeRule::mismatch(std::span<const View> inputs, const std::string& what, 
   bool types = std::string_view(code) == "FOVEA_DTYPE";
   std::string given;
   for (size_t i = 0; i < inputs.size(); i++)
-    if (inputs[i].present()) given += (given.empty() ? "" : ", ") + inputs_[i].name + " " + (types ? name_of(inputs[i].dtype) : "") + to_string(inputs[i]);
-  fail(code, op_, ": ", what, " (", given, "); expected ", types ? types_text_ : axes_text_, types ? "; convert with .to(dtype)" : "");
+    if (inputs[i].present())
+      given += (given.empty() ? "" : ", ") + inputs_[i].name + " " + (types ? name_of(inputs[i].dtype) : "") +
+               to_string(inputs[i]);
+  fail(code, op_, ": ", what, " (", given, "); expected ", types ? types_text_ : axes_text_,
+       types ? "; convert with .to(dtype)" : "");
 }
 
 void ShapeRule::check_types(std::span<const View> inputs, std::span<View> outputs, const void* attrs) const {
@@ -165,7 +170,8 @@ void ShapeRule::check_types(std::span<const View> inputs, std::span<View> output
     int v = inputs_[i].type.variable;
     if (!(variables_[v].allowed & set_of(inputs[i].dtype))) refuse(i, names_of(variables_[v].allowed));
     if (first[v] < 0) first[v] = int(i);
-    else if (inputs[first[v]].dtype != inputs[i].dtype) refuse(i, std::string(name_of(inputs[first[v]].dtype)) + " as " + inputs_[first[v]].name + " is");
+    else if (inputs[first[v]].dtype != inputs[i].dtype)
+      refuse(i, std::string(name_of(inputs[first[v]].dtype)) + " as " + inputs_[first[v]].name + " is");
   }
   Dtype acc = first[0] >= 0 ? accumulator_of(inputs[first[0]].dtype) : Dtype::f32;
   for (size_t i = 0; i < inputs.size(); i++) {
@@ -177,18 +183,20 @@ void ShapeRule::check_types(std::span<const View> inputs, std::span<View> output
   }
   for (size_t o = 0; o < outputs.size(); o++) {
     auto& type = outputs_[o].type;
-    if (type.kind == Kind::variable && first[type.variable] < 0) mismatch(inputs, "no tensor gives the dtype of " + outputs_[o].name, "FOVEA_DTYPE");
+    if (type.kind == Kind::variable && first[type.variable] < 0)
+      mismatch(inputs, "no tensor gives the dtype of " + outputs_[o].name, "FOVEA_DTYPE");
     outputs[o].dtype = type.kind == Kind::variable      ? inputs[first[type.variable]].dtype
                        : type.kind == Kind::accumulator ? acc
-                       : type.kind == Kind::attribute   ? *reinterpret_cast<const Dtype*>(static_cast<const std::byte*>(attrs) + type.attr_offset)
-                                                        : type.dtype;
+                       : type.kind == Kind::attribute
+                           ? *reinterpret_cast<const Dtype*>(static_cast<const std::byte*>(attrs) + type.attr_offset)
+                           : type.dtype;
   }
 }
 
 struct ShapeRule::Sizes {
   int64_t size[kMaxAxes];
-  int8_t owner[kMaxAxes];      // which input fixed the size; -1: none yet
-  int64_t leading[kMaxRank];   // right-aligned: leading[kMaxRank - 1] is the innermost leading axis
+  int8_t owner[kMaxAxes];     // which input fixed the size; -1: none yet
+  int64_t leading[kMaxRank];  // right-aligned: leading[kMaxRank - 1] is the innermost leading axis
   int leading_rank = -1, leading_owner = -1;
   bool broadcasting = false;
   Sizes() { std::fill_n(owner, kMaxAxes, int8_t(-1)); }
@@ -199,12 +207,14 @@ void ShapeRule::bind_named(Sizes& s, std::span<const View> inputs, size_t i) con
   const Tensor& want = inputs_[i];
   int named = int(want.dims.size()), lead = view.rank - named;
   if (want.leading ? lead < 0 : lead != 0)
-    mismatch(inputs, want.name + " has " + std::to_string(view.rank) + " axes, not " + (want.leading ? "at least " : "") + std::to_string(named));
+    mismatch(inputs, want.name + " has " + std::to_string(view.rank) + " axes, not " +
+                         (want.leading ? "at least " : "") + std::to_string(named));
   for (int d = 0; d < named; d++) {
     auto& dim = want.dims[d];
     int64_t n = view.shape[lead + d];
     if (dim.axis < 0) {
-      if (n != dim.literal) mismatch(inputs, want.name + " needs an axis of " + std::to_string(dim.literal) + ", not " + std::to_string(n));
+      if (n != dim.literal)
+        mismatch(inputs, want.name + " needs an axis of " + std::to_string(dim.literal) + ", not " + std::to_string(n));
     } else if (dim.broadcasts && n == 1) {
       s.broadcasting = true;
     } else if (s.owner[dim.axis] < 0) {
@@ -212,7 +222,8 @@ void ShapeRule::bind_named(Sizes& s, std::span<const View> inputs, size_t i) con
     } else if (s.size[dim.axis] != n) {
       auto& axis = axes_[dim.axis];
       auto& other = inputs_[s.owner[dim.axis]].name;
-      mismatch(inputs, want.name + " has " + axis + "=" + std::to_string(n) + " but " + other + " has " + axis + "=" + std::to_string(s.size[dim.axis]));
+      mismatch(inputs, want.name + " has " + axis + "=" + std::to_string(n) + " but " + other + " has " + axis + "=" +
+                           std::to_string(s.size[dim.axis]));
     }
   }
 }
@@ -229,7 +240,8 @@ void ShapeRule::bind_leading(Sizes& s, std::span<const View> inputs, size_t i) c
   const Tensor& first = inputs_[s.leading_owner];
   bool may_broadcast = want.leading_broadcasts || first.leading_broadcasts;
   if (rank != s.leading_rank) {
-    if (rank < s.leading_rank ? !want.leading_broadcasts : !first.leading_broadcasts) mismatch(inputs, want.name + " and " + first.name + " differ in rank");
+    if (rank < s.leading_rank ? !want.leading_broadcasts : !first.leading_broadcasts)
+      mismatch(inputs, want.name + " and " + first.name + " differ in rank");
     s.broadcasting = true;
   }
   for (int d = 1; d <= rank; d++) {
@@ -238,7 +250,8 @@ void ShapeRule::bind_leading(Sizes& s, std::span<const View> inputs, size_t i) c
     else if (n == m) continue;
     else if (n == 1 && want.leading_broadcasts) s.broadcasting = true;
     else if (m == 1 && first.leading_broadcasts) m = n, s.broadcasting = true;
-    else mismatch(inputs, want.name + " and " + first.name + (may_broadcast ? " do not broadcast" : " differ in shape"));
+    else
+      mismatch(inputs, want.name + " and " + first.name + (may_broadcast ? " do not broadcast" : " differ in shape"));
   }
 }
 
@@ -255,7 +268,9 @@ void ShapeRule::broadcast(const Sizes& s, std::span<View> inputs) const {
     for (int d = 0; d < full.rank; d++) {
       int from = d - lead + had;  // the same axis in `view`, or negative where it has none
       int axis = d >= lead ? want.dims[d - lead].axis : -1;
-      int64_t n = d < lead ? s.leading[kMaxRank - lead + d] : axis >= 0 && s.owner[axis] >= 0 ? s.size[axis] : view.shape[from];
+      int64_t n = d < lead                          ? s.leading[kMaxRank - lead + d]
+                  : axis >= 0 && s.owner[axis] >= 0 ? s.size[axis]
+                                                    : view.shape[from];
       bool repeats = from < 0 || view.shape[from] != n;
       full.shape[d] = n, full.strides[d] = repeats ? 0 : view.strides[from];
       if (repeats && want.written) mismatch(inputs, want.name + " is written in place and cannot be broadcast");
@@ -278,7 +293,8 @@ void ShapeRule::apply(std::span<View> inputs, std::span<View> outputs, const voi
   }
   for (auto [of, by] : multiples_)
     if (s.owner[of] >= 0 && s.owner[by] >= 0 && (s.size[by] == 0 ? s.size[of] != 0 : s.size[of] % s.size[by] != 0))
-      mismatch(inputs, axes_[of] + "=" + std::to_string(s.size[of]) + " is not a multiple of " + axes_[by] + "=" + std::to_string(s.size[by]));
+      mismatch(inputs, axes_[of] + "=" + std::to_string(s.size[of]) + " is not a multiple of " + axes_[by] + "=" +
+                           std::to_string(s.size[by]));
   if (s.broadcasting) broadcast(s, inputs);
 
   for (size_t o = 0; o < outputs.size(); o++) {
@@ -291,9 +307,11 @@ void ShapeRule::apply(std::span<View> inputs, std::span<View> outputs, const voi
     for (int d = lead; d < view.rank; d++) {
       auto& dim = want.dims[d - lead];
       view.shape[d] = dim.axis >= 0 ? (s.owner[dim.axis] < 0 ? 1 : s.size[dim.axis])
-                      : dim.literal >= 0 ? dim.literal
-                                         : *reinterpret_cast<const int64_t*>(static_cast<const std::byte*>(attrs) + dim.attr_offset);
-      if (view.shape[d] < 0) mismatch(inputs, "the size of axis " + std::to_string(d) + " of " + want.name + " is negative");
+                      : dim.literal >= 0
+                          ? dim.literal
+                          : *reinterpret_cast<const int64_t*>(static_cast<const std::byte*>(attrs) + dim.attr_offset);
+      if (view.shape[d] < 0)
+        mismatch(inputs, "the size of axis " + std::to_string(d) + " of " + want.name + " is negative");
     }
     view.make_contiguous_strides();
   }

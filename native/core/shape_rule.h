@@ -33,10 +33,10 @@ namespace fovea {
 class ShapeRule {
  public:
   struct Dim {
-    int axis;              // -1: a literal or an attribute
-    int64_t literal;       // -1: an attribute
+    int axis;         // -1: a literal or an attribute
+    int64_t literal;  // -1: an attribute
     bool broadcasts;
-    size_t attr_offset;    // of an int64_t in the attributes
+    size_t attr_offset;  // of an int64_t in the attributes
   };
   struct Type {
     enum class Kind : uint8_t { variable, accumulator, fixed, set, attribute } kind = Kind::set;
@@ -65,8 +65,13 @@ class ShapeRule {
   const std::vector<Tensor>& outputs() const { return outputs_; }
 
  private:
-  struct Multiple { int of, by; };
-  struct Variable { char letter; DtypeSet allowed; };
+  struct Multiple {
+    int of, by;
+  };
+  struct Variable {
+    char letter;
+    DtypeSet allowed;
+  };
   struct Sizes;  // what is known of every axis while a call is checked
 
   int axis(const std::string& name, bool may_add);
@@ -77,7 +82,8 @@ class ShapeRule {
   void bind_named(Sizes& sizes, std::span<const View> inputs, size_t i) const;
   void bind_leading(Sizes& sizes, std::span<const View> inputs, size_t i) const;
   void broadcast(const Sizes& sizes, std::span<View> inputs) const;
-  [[noreturn]] void mismatch(std::span<const View> inputs, const std::string& what, const char* code = "FOVEA_SHAPE") const;
+  [[noreturn]] void mismatch(std::span<const View> inputs, const std::string& what,
+                             const char* code = "FOVEA_SHAPE") const;
 
   std::string op_, axes_text_, types_text_;
   std::vector<std::string> axes_;

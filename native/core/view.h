@@ -21,7 +21,9 @@ struct View {
 
   FOVEA_INLINE bool present() const { return block != nullptr; }
   template <class T>
-  FOVEA_INLINE T* as() const { return reinterpret_cast<T*>(data); }
+  FOVEA_INLINE T* as() const {
+    return reinterpret_cast<T*>(data);
+  }
   FOVEA_INLINE int64_t size() const {
     int64_t n = 1;
     for (int i = 0; i < rank; i++) n *= shape[i];

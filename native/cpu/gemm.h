@@ -25,7 +25,7 @@ constexpr int kTileRows = 8, kTileVectors = 3;  // 24 + 3 + 1 of 32
 constexpr int kTileRows = 4, kTileVectors = 2;  // 8 + 2 + 1 + a product of 16: no fused multiply-add
 #endif
 template <class T>
-constexpr int kTileColumns = kLanes<T>* kTileVectors;
+constexpr int kTileColumns = kLanes<T> * kTileVectors;
 
 // Rolled up and apart, or gcc keeps all of its addresses on the stack for the stores at the end.
 template <class T, int Rows, int Vectors>

@@ -138,7 +138,7 @@ FOVEA_INLINE Vec<float> gelu_tanh(Vec<float> x) {
   constexpr double log2e = 0x1.71547652b82fep0;
   constexpr float k1 = float(kGeluTanh1 * log2e), k1_low = float(kGeluTanh1 * log2e - double(k1));
   constexpr float k3 = float(kGeluTanh3 * log2e), k3_low = float(kGeluTanh3 * log2e - double(k3));
-  Vec<float> h = within(x, -14.f, 6.f);  // beyond, the result is -0 or x
+  Vec<float> h = within(x, -11.f, 6.f);  // beyond, the result is -0 or x
   Product square = product(h, h), cube = product(h, square.main), linear = product(splat(k1), h),
           cubic = product(splat(k3), cube.main);
   Vec<float> sum = linear.main + cubic.main, n = nearest(sum), back = sum - linear.main;
@@ -146,7 +146,7 @@ FOVEA_INLINE Vec<float> gelu_tanh(Vec<float> x) {
   rest += (linear.rest + k1_low * h) + (cubic.rest + k3_low * cube.main);
   rest += k3 * (cube.rest + h * square.rest);
   Vec<float> f = (sum - n) + rest;
-  return times_sigmoid(blend(x < -14.f, x * 0.f, x), n, exp2_near_zero(-f));
+  return times_sigmoid(blend(x < -11.f, x * 0.f, x), n, exp2_near_zero(-f));
 }
 // The normal distribution at u in [0, 14.5]: its density is 2^n factor / sqrt(2 pi) and P(Z > u) is
 // 2^n factor above / below. 2^n factor = e^(-u^2 / 2), with the square in two parts since exp magnifies its error; in
@@ -155,28 +155,31 @@ struct Normal {
   Vec<float> n, factor_less_1, above, below;
 };
 FOVEA_INLINE Normal normal(Vec<float> u) {
-  constexpr float c[] = {0.5f, 1.249999851e-01f, 2.083314955e-02f, 2.604275011e-03f, 2.615265781e-04f, 2.158487586e-05f};
+  constexpr float c[] = {
+      0.5f, 1.249999851e-01f, 2.083314955e-02f, 2.604275011e-03f, 2.615265781e-04f, 2.158487586e-05f};
   Product square = product(u, u);
   Vec<float> n = nearest(square.main * (-0.5f * kLog2E));
   Vec<float> r = ((-square.main - n * (2.f * kLn2High)) - n * (2.f * kLn2Low)) - square.rest;  // twice the exponent
   // Pairs of terms in powers of the square: few roundings, and the square's own cancels in the quotient.
   Vec<float> s = square.main;
-  Vec<float> above = (0.5f + u * 4.380727410e-01f) + s * ((1.830703765e-01f + u * 4.057765007e-02f) + s * 4.108049441e-03f);
+  Vec<float> above =
+      (0.5f + u * 4.380727410e-01f) + s * ((1.830703765e-01f + u * 4.057765007e-02f) + s * 4.108049441e-03f);
   Vec<float> below = (1.f + u * 1.674030423e+00f) +
                      s * ((1.201819062e+00f + u * 4.690356553e-01f) + s * (1.017196104e-01f + u * 1.029723138e-02f));
   return {n, r * polynomial(r, c), above, below};
 }
-// x P(Z < x) = max(x, 0) - u P(Z > u), u = |x|. Beyond u = 1.5 u above / below is close to its limit at infinity, and
-// the difference from it, again a quotient, is small, so that few of the rounding errors count.
+// x P(Z < x). Near 0 it is x (1/2 + x polynomial(x^2)), further out max(x, 0) - u P(Z > u), u = |x|: u above / below is
+// close to its limit at infinity there, and the difference from it a small quotient, so that few rounding errors count.
 FOVEA_INLINE Vec<float> gelu(Vec<float> x) {
   constexpr float limit = 3.989470005e-01f;
+  constexpr float c[] = {3.989422770e-01f, -6.649025353e-02f, 9.972196719e-03f, -1.181212933e-03f, 1.031344618e-04f};
   Vec<float> u = at_most(abs(x), 14.5f), s = u * u;
   Normal z = normal(u);
-  Vec<float> missing = (3.989474385e-01f + u * 1.678488982e-01f) +
-                       s * ((4.138959531e-02f + u * 4.049947821e-03f) + s * 3.085422730e-06f);
-  Vec<int32_t> far = u > 1.5f;
-  Vec<float> quotient = blend(far, missing, u * z.above) / z.below, w = blend(far, limit - quotient, quotient);
-  Vec<float> y = at_least(x, -0.f) - scale(w + w * z.factor_less_1, z.n);
+  Vec<float> missing = (3.989470180e-01f + u * 1.678493661e-01f) +
+                       s * ((4.138942768e-02f + u * 4.049970521e-03f) + s * 3.084480996e-06f);
+  Vec<float> w = limit - missing / z.below;
+  Vec<float> far = at_least(x, -0.f) - scale(w + w * z.factor_less_1, z.n);
+  Vec<float> y = blend(u < 0.7f, x * (0.5f + x * polynomial(s, c)), far);
   return blend(x == -kInf, splat(__builtin_nanf("")), y);
 }
 // Near 0 an odd polynomial, further out 1 - 2^p(|x|).
@@ -184,7 +187,7 @@ FOVEA_INLINE Vec<float> erf(Vec<float> x) {
   constexpr float c[] = {1.283791661e-01f, -3.761263490e-01f, 1.128371507e-01f, -2.686050907e-02f,
                          5.203858949e-03f, -8.175639668e-04f, 8.513104694e-05f};
   constexpr float d[] = {1.244328996e-05f, -1.628489971e+00f, -9.156404734e-01f, -1.543695331e-01f,
-                         3.521903232e-02f, -5.693002604e-03f, 5.711779231e-04f, -2.635241617e-05f};
+                         3.521903232e-02f, -5.693002604e-03f, 5.711779231e-04f,  -2.635241617e-05f};
   Vec<float> a = at_most(abs(x), 4.f), square = x * x;
   Vec<float> near = x + x * polynomial(square, c);
   Vec<float> p = polynomial(a, d), n = nearest(p);
@@ -235,7 +238,7 @@ FOVEA_INLINE Vec<float> cos(Vec<float> x) {
 }
 // The angle of (x, y): arctan of the smaller over the larger magnitude, mirrored at pi/4, at pi/2 and at the x axis.
 FOVEA_INLINE Vec<float> atan2(Vec<float> y, Vec<float> x) {
-  constexpr float c[] = {-3.333332837e-01f, 1.999741197e-01f,  -1.423836499e-01f, 1.076695174e-01f,
+  constexpr float c[] = {-3.333332837e-01f, 1.999741197e-01f, -1.423836499e-01f, 1.076695174e-01f,
                          -7.756604999e-02f, 4.552311823e-02f, -1.773803309e-02f, 3.252444323e-03f};
   constexpr float half_pi = 0x1.921fb6p0f, half_pi_low = -0x1.777a5cp-25f;
   Vec<float> ax = abs(x), ay = abs(y);

@@ -142,6 +142,15 @@ FOVEA_INLINE Product product(Vec<float> a, Vec<float> b) {
   return {main, ((a1 * b1 - main) + a1 * b2 + a2 * b1) + a2 * b2};
 #endif
 }
+// a - q b where that is a float exactly.
+FOVEA_INLINE Vec<float> exact_rest(Vec<float> a, Vec<float> q, Vec<float> b) {
+#if defined(FOVEA_FUSES)
+  return fused(-q, b, a);
+#else
+  Product p = product(q, b);
+  return (a - p.main) - p.rest;
+#endif
+}
 
 }  // namespace
 }  // namespace fovea::FOVEA_ISA

@@ -4,6 +4,7 @@
 // A row is read in blocks of kBlock elements. A block of float or double with stride 1 is used where it lies; anything
 // else is converted into a buffer on the stack first, so that each kernel has one loop for all types and strides.
 #pragma once
+#include "core/arithmetic.h"
 #include "core/attrs.h"
 #include "core/kernel.h"
 #include "cpu/simd.h"
@@ -15,16 +16,8 @@ constexpr int64_t kBlock = 1024;
 // Work of about this many elements is worth waking a thread for.
 constexpr int64_t kGrain = 32768;
 
-FOVEA_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-FOVEA_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-FOVEA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // How many rows of `n` elements make up `kGrain`.
 FOVEA_INLINE int64_t row_grain(int64_t n) { return max_of(1, kGrain / max_of(n, 1)); }
-
-template <class A, class B>
-constexpr bool kSame = false;
-template <class A>
-constexpr bool kSame<A, A> = true;
 
 // The leading axes of a view, neighbours merged where one continues the other.
 struct Axes {
@@ -261,8 +254,8 @@ struct Add {
 // NaN wins, whichever side it is on.
 struct Maximum {
   template <class A>
-  static constexpr A identity = kSame<A, float> || kSame<A, double> ? A(-__builtin_inf())
-                                                                    : A(uint64_t(1) << (8 * sizeof(A) - 1));
+  static constexpr A identity =
+      kSame<A, float> || kSame<A, double> ? A(-__builtin_inf()) : A(uint64_t(1) << (8 * sizeof(A) - 1));
   template <class V>
   FOVEA_INLINE V operator()(V a, V b) const {
     return ((a > b) | (a != a)) ? a : b;

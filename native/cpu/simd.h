@@ -37,13 +37,21 @@ constexpr int kLanes = kVectorBytes / int(sizeof(T));
 template <class T>
 struct MaskOf;
 template <>
-struct MaskOf<float> { using type = Vec<int32_t>; };
+struct MaskOf<float> {
+  using type = Vec<int32_t>;
+};
 template <>
-struct MaskOf<double> { using type = Vec<int64_t>; };
+struct MaskOf<double> {
+  using type = Vec<int64_t>;
+};
 template <>
-struct MaskOf<int32_t> { using type = Vec<int32_t>; };
+struct MaskOf<int32_t> {
+  using type = Vec<int32_t>;
+};
 template <>
-struct MaskOf<int64_t> { using type = Vec<int64_t>; };
+struct MaskOf<int64_t> {
+  using type = Vec<int64_t>;
+};
 template <class T>
 using Mask = typename MaskOf<T>::type;
 
@@ -54,9 +62,13 @@ FOVEA_INLINE Vec<T> load(const T* p) {
   return v;
 }
 template <class T>
-FOVEA_INLINE void store(T* p, Vec<T> v) { __builtin_memcpy(p, &v, sizeof v); }
+FOVEA_INLINE void store(T* p, Vec<T> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
 template <class T>
-FOVEA_INLINE Vec<T> splat(T x) { return x - Vec<T>{}; }  // 0 + x would cost an addition and lose the sign of -0
+FOVEA_INLINE Vec<T> splat(T x) {
+  return x - Vec<T>{};
+}  // 0 + x would cost an addition and lose the sign of -0
 
 FOVEA_INLINE Vec<float> select(Vec<int32_t> m, Vec<float> a, Vec<float> b) { return m ? a : b; }
 FOVEA_INLINE Vec<double> select(Vec<int64_t> m, Vec<double> a, Vec<double> b) { return m ? a : b; }
@@ -65,9 +77,13 @@ FOVEA_INLINE Vec<int64_t> select(Vec<int64_t> m, Vec<int64_t> a, Vec<int64_t> b)
 
 // A NaN in b wins, one in a loses; kernels that must propagate NaN check for it themselves.
 template <class V>
-FOVEA_INLINE V max(V a, V b) { return a > b ? a : b; }
+FOVEA_INLINE V max(V a, V b) {
+  return a > b ? a : b;
+}
 template <class V>
-FOVEA_INLINE V min(V a, V b) { return a < b ? a : b; }
+FOVEA_INLINE V min(V a, V b) {
+  return a < b ? a : b;
+}
 
 // Reductions across lanes, always in the same order: halves are folded onto each other.
 template <class T>
@@ -105,29 +121,41 @@ FOVEA_INLINE void convert_row(const float* from, Bfloat16* to, int64_t n) {
 FOVEA_INLINE void convert_row(const Half* from, float* to, int64_t n) {
   int64_t i = 0;
 #if defined(__AVX512F__)
-  for (; i + 16 <= n; i += 16) _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i))));
+  for (; i + 16 <= n; i += 16)
+    _mm512_storeu_ps(to + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + i))));
 #elif defined(__F16C__)
-  for (; i + 8 <= n; i += 8) _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
+  for (; i + 8 <= n; i += 8)
+    _mm256_storeu_ps(to + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
 #endif
   for (; i < n; i++) to[i] = to_float(from[i]);
 }
 FOVEA_INLINE void convert_row(const float* from, Half* to, int64_t n) {
   int64_t i = 0;
 #if defined(__AVX512F__)
-  for (; i + 16 <= n; i += 16) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), _mm512_cvtps_ph(_mm512_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i + 16 <= n; i += 16)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i),
+                        _mm512_cvtps_ph(_mm512_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
 #elif defined(__F16C__)
-  for (; i + 8 <= n; i += 8) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(from + i), _MM_FROUND_TO_NEAREST_INT));
 #endif
   for (; i < n; i++) to[i] = to_half(from[i]);
 }
 
 // The type a kernel computes in for values stored as T.
 template <class T>
-struct ComputeOf { using type = T; };
+struct ComputeOf {
+  using type = T;
+};
 template <>
-struct ComputeOf<Half> { using type = float; };
+struct ComputeOf<Half> {
+  using type = float;
+};
 template <>
-struct ComputeOf<Bfloat16> { using type = float; };
+struct ComputeOf<Bfloat16> {
+  using type = float;
+};
 template <class T>
 using Compute = typename ComputeOf<T>::type;
 

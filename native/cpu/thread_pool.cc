@@ -10,6 +10,9 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 namespace fovea {
 namespace {
@@ -69,7 +72,28 @@ ThreadPool::Job* ThreadPool::take_job() {
 
 void ThreadPool::announce(uint32_t chunks) {
   news_.fetch_add(1);  // seq_cst, and so is the load of sleepers_: one of the two threads sees the other
-  if (sleepers_.load()) unpark(news_, int(std::min<uint32_t>(chunks, kAll)));
+  if (!sleepers_.load()) return;
+#if defined(__linux__)
+  keep_workers_off(sched_getcpu());
+#endif
+  unpark(news_, int(std::min<uint32_t>(chunks, kAll)));
+}
+
+// While the JavaScript thread is still on its way to sleep, no processor of a small machine looks idle, and the scheduler
+// queues a woken worker behind the thread that woke it. It stays there until the next tick, and the op runs on one thread
+// (7.1 instead of 3.6 ms for exp of 64 MB on two processors). Large machines have an idle processor to offer.
+void ThreadPool::keep_workers_off(int cpu) {
+#if defined(__linux__)
+  constexpr size_t kFew = 8;
+  if (workers_.size() >= kFew || cpu < 0 || avoided_cpu_.exchange(cpu) == cpu) return;
+  cpu_set_t others;
+  if (pthread_getaffinity_np(pthread_self(), sizeof others, &others) != 0) return;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0) return;
+  for (std::thread& worker : workers_) pthread_setaffinity_np(worker.native_handle(), sizeof others, &others);
+#else
+  (void)cpu;
+#endif
 }
 
 // Takes chunks until none is left. True if it got one.

@@ -51,6 +51,7 @@ class ThreadPool {
 
   Job* take_job();
   void announce(uint32_t chunks);
+  void keep_workers_off(int cpu);
   static bool work_on(Job& job, int thread);
   void worker_main(int thread);
   bool work_on_any(int thread);
@@ -60,6 +61,7 @@ class ThreadPool {
   alignas(64) std::atomic<uint32_t> news_{0};
   std::atomic<int> sleepers_{0};
   std::atomic<bool> quit_{false};
+  std::atomic<int> avoided_cpu_{-1};  // where sleeping workers are not put when they wake
   std::vector<std::thread> workers_;
 };
 

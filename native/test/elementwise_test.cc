@@ -55,9 +55,11 @@ struct Binary {
   double low, high, ulps;
   bool ints;
 };
+// As Python and PyTorch, through fmod: a number over the infinity of the other sign is -1.
 double floor_divide(double a, double b) {
+  if (std::isinf(b) && std::isfinite(a)) return a != 0 && (a < 0) != (b < 0) ? -1 : 0;
   return std::isinf(a) ? kNan : std::floor(a / b);
-}  // as PyTorch, through fmod
+}
 double remainder_of(double a, double b) {
   double r = std::fmod(a, b);
   return r != 0 && (r < 0) != (b < 0) ? r + b : r;
@@ -177,6 +179,21 @@ FOVEA_TEST(elementwise_binary) {
           }
         }
       }
+}
+
+// Zeros, infinities, denormals and quotients from tiny to huge in the same vector.
+FOVEA_TEST(elementwise_special_pairs) {
+  const double values[] = {kNan, kInf, -kInf, 0.0, -0.0, 0x1p-149, -7, 7, 2.5, 3, -3, 0.1f, 1e10f, -3e38f, 1e-20f, 1};
+  for (const Table& t : tables_of_elementwise())
+    for (const Binary& op : kBinary) {
+      bool divides = op.model == floor_divide || op.model == remainder_of;
+      Tensor a(Dtype::f32, {16, 16}), b(Dtype::f32, {16, 16}), c(Dtype::f32, {16, 16});
+      for (int64_t i = 0; i < 256; i++) a.set(i, values[i / 16]), b.set(i, values[i % 16]);
+      run(t, op.name, ScalarAttrs{}, {&a, &b}, {&c});
+      for (int64_t i = 0; i < 256; i++)
+        if (!divides || std::fabs(a.at(i) / b.at(i)) < 0x1p22)  // beyond, the float64 model is no model of float32
+          check_value(op.name, t, Dtype::f32, c.at(i), op.model(a.at(i), b.at(i)), op.ulps, a.at(i));
+    }
 }
 
 FOVEA_TEST(elementwise_scalars_and_sizes) {

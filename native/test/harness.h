@@ -40,6 +40,15 @@ struct Test {
   static ::fovea::test::Test registered_##name(#name, &test_##name); \
   static void test_##name()
 
+// The code of the Error that `body` throws, or "none".
+template <class Body>
+std::string code_of(Body&& body) {
+  try {
+    body();
+  } catch (const Error& error) { return error.code; }
+  return "none";
+}
+
 // Prints the first few failures of a test and counts all.
 void report(const char* file, int line, const std::string& text);
 std::string format(const char* pattern, ...) __attribute__((format(printf, 1, 2)));
@@ -185,9 +194,10 @@ std::vector<Table> supported(std::initializer_list<Table> tables);
 #else
 #define FOVEA_TEST_NEONBF16(F, family)
 #endif
-#define FOVEA_TEST_ISAS(F, family)                                                                                    \
-  FOVEA_TEST_BASELINE(F, family)                                                                                      \
-  FOVEA_TEST_AVX2(F, family) FOVEA_TEST_AVX512(F, family) FOVEA_TEST_AVX512BF16(F, family) FOVEA_TEST_NEON(F, family) \
+#define FOVEA_TEST_ISAS(F, family)                                                         \
+  FOVEA_TEST_BASELINE(F, family)                                                           \
+  FOVEA_TEST_AVX2(F, family)                                                               \
+  FOVEA_TEST_AVX512(F, family) FOVEA_TEST_AVX512BF16(F, family) FOVEA_TEST_NEON(F, family) \
       FOVEA_TEST_NEONBF16(F, family)
 #define FOVEA_TEST_DECLARE(isa, family)          \
   namespace fovea::isa_##isa {                   \

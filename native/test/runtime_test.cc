@@ -1,4 +1,4 @@
-// The runtime without Node: thread pool, stream, allocator, shared storage, mapped files, overlap of views.
+// The runtime without Node: thread pool, stream, allocator, shared storage, overlap of views.
 #if !defined(_WIN32)
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,7 +17,6 @@
 #include "core/allocator.h"
 #include "core/budget.h"
 #include "core/machine.h"
-#include "core/mapped_file.h"
 #include "core/overlap.h"
 #include "core/shared_storage.h"
 #include "core/stream.h"
@@ -27,14 +26,7 @@
 namespace fovea {
 namespace {
 
-// The code of the Error that `body` throws, or "none".
-template <class Body>
-std::string code_of(Body&& body) {
-  try {
-    body();
-  } catch (const Error& error) { return error.code; }
-  return "none";
-}
+using test::code_of;
 
 View view_of(std::byte* data, Dtype dtype, std::initializer_list<int64_t> shape,
              std::initializer_list<int64_t> strides) {
@@ -365,40 +357,6 @@ FOVEA_TEST(shared_storage_lives_as_long_as_somebody_holds_it) {
   FOVEA_CHECK(adopted && adopted->view.data[23] == std::byte{5}, "the adopter still has it");
   adopted.reset();
   FOVEA_CHECK(Budget::process().taken() == before, "%zu bytes leaked", Budget::process().taken() - before);
-}
-
-#if !defined(_WIN32)
-FOVEA_TEST(mapped_files_are_private_and_regular) {
-  char path[] = "/tmp/fovea-map-XXXXXX";
-  int descriptor = mkstemp(path);
-  FOVEA_CHECK(descriptor >= 0 && write(descriptor, "hello", 5) == 5, "no temporary file");
-  close(descriptor);
-  size_t before = MappedFile::total_bytes();
-  {
-    auto map = MappedFile::open(path);
-    FOVEA_CHECK(map->bytes() == 5 && MappedFile::total_bytes() == before + 5, "%zu", map->bytes());
-    map->data()[0] = std::byte{'j'};
-    FOVEA_CHECK(char(MappedFile::open(path)->data()[0]) == 'h', "the file itself was changed");
-  }
-  FOVEA_CHECK(MappedFile::total_bytes() == before, "%zu", MappedFile::total_bytes());
-  std::remove(path);
-  FOVEA_CHECK(code_of([&] { MappedFile::open(path); }) == "FOVEA_ARGUMENT", "a file that is not there");
-  FOVEA_CHECK(code_of([&] { MappedFile::open("/dev/null"); }) == "FOVEA_FILE_FORMAT", "a device");
-  FOVEA_CHECK(code_of([&] { MappedFile::open("/tmp"); }) == "FOVEA_FILE_FORMAT", "a folder");
-}
-#endif
-
-FOVEA_TEST(limits_come_from_the_environment) {
-  FOVEA_CHECK(default_memory_limit() > (1u << 20), "%zu", default_memory_limit());
-  setenv("FOVEA_NUM_THREADS", "3", 1);
-  FOVEA_CHECK(thread_count() == 3, "%d", thread_count());
-  setenv("FOVEA_NUM_THREADS", "many", 1);
-  FOVEA_CHECK(code_of([] { thread_count(); }) == "FOVEA_ARGUMENT", "a word");
-  unsetenv("FOVEA_NUM_THREADS");
-  FOVEA_CHECK(thread_count() >= 1, "%d", thread_count());
-  setenv("FOVEA_MEMORY_LIMIT_MB", "100", 1);
-  FOVEA_CHECK(default_memory_limit() == 100u << 20, "%zu", default_memory_limit());
-  unsetenv("FOVEA_MEMORY_LIMIT_MB");
 }
 
 }  // namespace

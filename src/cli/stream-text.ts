@@ -22,7 +22,8 @@ export async function* streamText(
   const tokens = prompt === '' ? [tokenizer.eosTokenId] : tokenizer.encode(prompt);
   let made = 0;
   for (let part = 0; made < maxNewTokens; part++) {
-    const seen = tokens.slice(-Math.floor(nPositions / 2));
+    // All of the prompt that fits is read once; later parts need room to go on.
+    const seen = tokens.slice(-(part === 0 ? nPositions - 1 : Math.floor(nPositions / 2)));
     using inputIds = tensor([seen], { dtype: 'int64' });
     const room = Math.min(nPositions - seen.length, maxNewTokens - made);
     const stream = model.stream({

@@ -21,7 +21,7 @@ export interface TrainTextOptions {
  * context, batch and rate, by the bits per byte that they reach in this time.
  */
 export const defaultTrainOptions: Readonly<Omit<TrainTextOptions, 'paths' | 'out'>> = {
-  steps: 2700,
+  steps: 3900,
   layers: 4,
   width: 128,
   heads: 4,

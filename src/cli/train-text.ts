@@ -40,7 +40,8 @@ export async function trainText(options: TrainTextOptions): Promise<void> {
     `model: GPT-2 layout, ${layers} layers, ${width} wide, ${size} million parameters, byte tokens, context ${context}`,
   );
 
-  const before = await bitsPerToken(model, corpus.validation);
+  const evaluation = signal ? { signal } : {};
+  const before = await bitsPerToken(model, corpus.validation, evaluation);
   const line = new ProgressLine();
   await trainCausalLM(model, corpus.train, {
     steps,
@@ -57,10 +58,10 @@ export async function trainText(options: TrainTextOptions): Promise<void> {
     },
   });
   line.end();
-  const after = await bitsPerToken(model, corpus.validation);
+  const after = await bitsPerToken(model, corpus.validation, evaluation);
   say(`held-out text: ${before.toFixed(2)} bits per byte before, ${after.toFixed(2)} after training`);
 
-  await model.savePretrained(out);
+  await model.savePretrained(out, evaluation);
   await new ByteTokenizer().savePretrained(out);
   say(`saved: ${out} (config.json, model.safetensors, tokenizer.json)`);
 }

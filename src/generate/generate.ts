@@ -6,8 +6,10 @@ import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { throwIfAborted } from '../io/files.js';
 import { Generator, tensor } from '../ops/index.js';
-import { argumentError, countArg, numberArg, optionsArg, probabilityArg } from '../tensor/check.js';
-import type { Tensor } from '../tensor/tensor.js';
+import { argumentError, countArg, numberArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
+import { category } from '../tensor/dtype.js';
+import { sameShape } from '../tensor/layout.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 import type { KvCache } from './kv-cache.js';
 import type { LanguageModel } from './language-model.js';
@@ -84,44 +86,38 @@ function randomSource({ seed, generator }: GenerateOptions): Generator | undefin
   return new Generator(seed);
 }
 
+/** Checks the prompts and how far they may go on. */
+function checkPrompt({ inputIds, attentionMask }: GenerateOptions, maxNewTokens: number, nPositions: number): void {
+  const { shape, dtype } = slotOf(inputIds, 'generate', 'inputIds');
+  if (shape.length !== 2 || inputIds.size === 0)
+    throw argumentError('generate', 'inputIds', 'token numbers [batch, tokens], at least one', [...shape]);
+  if (category(dtype) !== 1)
+    throw new FoveaError('FOVEA_DTYPE', `generate: expected integers for inputIds, received ${inputIds.dtype}`);
+  if (attentionMask !== undefined && !sameShape(slotOf(attentionMask, 'generate', 'attentionMask').shape, shape))
+    throw shapeError('generate', `attentionMask [${attentionMask.shape}] must have the shape of inputIds [${shape}]`);
+  const room = nPositions - shape[1]!;
+  if (countArg('generate', 'maxNewTokens', maxNewTokens) <= room) return;
+  const expected = `at most ${room}, since the model has ${nPositions} positions`;
+  throw argumentError('generate', 'maxNewTokens', expected, maxNewTokens);
+}
+
+function stopArg(stop: GenerateOptions['stop'] = []): readonly (readonly number[])[] {
+  if (Array.isArray(stop) && stop.every((sequence) => Array.isArray(sequence) && sequence.length > 0)) return stop;
+  throw argumentError('generate', 'stop', 'a list of sequences of tokens that are not empty', stop);
+}
+
 function planOf(model: LanguageModel, given: GenerateOptions): Plan {
+  if (given === undefined) throw argumentError('generate', 'options', 'an object with inputIds', given);
   const options = optionsArg('generate', given, optionNames);
   const { config } = model;
-  const {
-    inputIds,
-    attentionMask,
-    eosTokenId,
-    maxNewTokens = 20,
-    temperature = 1,
-    topK = 0,
-    topP = 1,
-    stop = [],
-  } = options;
-  if (inputIds?.rank !== 2 || inputIds.size === 0) {
-    throw argumentError(
-      'generate',
-      'inputIds',
-      'token numbers [batch, tokens], at least one',
-      inputIds && [...inputIds.shape],
-    );
-  }
+  const { inputIds, attentionMask, eosTokenId, maxNewTokens = 20, temperature = 1, topK = 0, topP = 1 } = options;
+  checkPrompt(options, maxNewTokens, config.nPositions);
   if (numberArg('generate', 'temperature', temperature) < 0)
     throw argumentError('generate', 'temperature', '0 or more', temperature);
   countArg('generate', 'topK', topK);
   probabilityArg('generate', 'topP', topP);
-  if (stop.some((sequence) => sequence.length === 0))
-    throw argumentError('generate', 'stop', 'sequences of tokens that are not empty', stop);
   const eos = eosTokenId === undefined ? config.eosTokenIds : [eosTokenId ?? []].flat();
-  const length = inputIds.shape[1]! + countArg('generate', 'maxNewTokens', maxNewTokens);
-  if (length > config.nPositions) {
-    const room = config.nPositions - inputIds.shape[1]!;
-    throw argumentError(
-      'generate',
-      'maxNewTokens',
-      `at most ${room}, since the model has ${config.nPositions} positions`,
-      maxNewTokens,
-    );
-  }
+  for (const id of eos) countArg('generate', 'eosTokenId', id);
   return {
     model,
     inputIds,
@@ -129,8 +125,8 @@ function planOf(model: LanguageModel, given: GenerateOptions): Plan {
     maxNewTokens,
     sampling: { doSample: options.doSample ?? false, temperature, topK, topP, generator: randomSource(options) },
     eos: new Set(eos),
-    pad: options.padTokenId ?? config.padTokenId ?? eos[0] ?? 0,
-    stop,
+    pad: countArg('generate', 'padTokenId', options.padTokenId ?? config.padTokenId ?? eos[0] ?? 0),
+    stop: stopArg(options.stop),
     useCache: options.useCache ?? config.useCache,
     signal: options.signal,
   };

@@ -60,4 +60,9 @@ export class TokenStream implements AsyncIterableIterator<GeneratedToken, undefi
   [Symbol.asyncIterator](): this {
     return this;
   }
+
+  /** Ends the generation, for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.return();
+  }
 }

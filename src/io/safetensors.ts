@@ -3,7 +3,8 @@ import { native, scratch } from '../addon.js';
 import { FoveaError } from '../errors.js';
 import { Code, type Dtype, dtypeBytes, type HostArray } from '../tensor/dtype.js';
 import { Slot } from '../tensor/slot.js';
-import { Tensor } from '../tensor/tensor.js';
+import { argumentError, optionsArg } from '../tensor/check.js';
+import { slotOf, Tensor } from '../tensor/tensor.js';
 import { throwIfAborted, writeFileAtomic } from './files.js';
 import { parseSafetensorsHeader, type SafetensorsEntry } from './safetensors-header.js';
 
@@ -76,7 +77,8 @@ export class SafetensorsFile {
    * @throws FOVEA_FILE_FORMAT naming the file and what is wrong with it
    */
   static open(path: string, options: ReadOptions = {}): SafetensorsFile {
-    return new SafetensorsFile(path, options.mmap ?? true);
+    if (typeof path !== 'string') throw argumentError('safetensors', 'path', 'the path of a file', path);
+    return new SafetensorsFile(path, optionsArg('safetensors', options, ['mmap']).mmap ?? true);
   }
 
   /** The tensors' names, in the order of their bytes. */
@@ -115,12 +117,14 @@ export class SafetensorsFile {
         `safetensors: ${this.path}: ${name} has dtype ${stored}; supported are ${[...toFoveaDtype.keys()].join(', ')}`,
       );
     }
-    const slot = new Slot(Code[dtype]);
+    // Kernels rely on a bool being 0 or 1, and a file may hold any byte: what is not 0 is true, as in PyTorch.
+    const code = Code[dtype === 'bool' ? 'uint8' : dtype];
+    const slot = new Slot(code);
     for (const [i, size] of shape.entries()) scratch[i] = size;
-    slot.id = native.mapTensor(slot, this.#map, offset, Code[dtype], shape.length);
+    slot.id = native.mapTensor(slot, this.#map, offset, code, shape.length);
     const mapped = new Tensor(slot);
-    if (this.#mmap) return mapped;
-    const copy = mapped.clone();
+    if (this.#mmap && dtype !== 'bool') return mapped;
+    const copy = dtype === 'bool' ? mapped.to('bool') : mapped.clone();
     mapped.dispose();
     return copy;
   }
@@ -187,6 +191,10 @@ export async function saveFile(
   path: string,
   options: SaveOptions = {},
 ): Promise<void> {
+  const { metadata, signal } = optionsArg('saveFile', options, ['metadata', 'signal']);
+  if (tensors === null || typeof tensors !== 'object') throw argumentError('saveFile', 'tensors', 'an object', tensors);
+  if (typeof path !== 'string') throw argumentError('saveFile', 'path', 'the path of a file', path);
+  for (const [name, tensor] of Object.entries(tensors)) slotOf(tensor, 'saveFile', name);
   const order = (dtype: Dtype): number => dtypeOrder.indexOf(dtype);
   const sorted = Object.entries(tensors).sort(
     ([nameA, a], [nameB, b]) => order(a.dtype) - order(b.dtype) || compareNames(nameA, nameB),
@@ -197,9 +205,9 @@ export async function saveFile(
       'saveFile: no tensor can be named __metadata__; pass strings as { metadata }',
     );
   await writeFileAtomic(path, async (file) => {
-    await file.writeFile(headerOf(sorted, options.metadata));
+    await file.writeFile(headerOf(sorted, metadata));
     for (const [, tensor] of sorted) {
-      throwIfAborted(options.signal, 'saveFile');
+      throwIfAborted(signal, 'saveFile');
       const { buffer, byteOffset, byteLength } = await tensor.data<HostArray>();
       await file.writeFile(new Uint8Array(buffer, byteOffset, byteLength));
     }

@@ -7,9 +7,9 @@
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
-import { deviceArg } from '../tensor/check.js';
+import { argumentError, deviceArg, functionArg, optionsArg } from '../tensor/check.js';
 import { type Dtype, isDtype } from '../tensor/dtype.js';
-import type { Tensor } from '../tensor/tensor.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
 import { isParameter, parameter } from './parameter.js';
 
@@ -99,11 +99,13 @@ export class Module {
 
   /** Runs `hook` before every `forward` of this module. */
   registerForwardPreHook(hook: ForwardPreHook): HookHandle {
+    functionArg('registerForwardPreHook', 'hook', hook);
     return addHook(this.#preHooks, hook);
   }
 
   /** Runs `hook` after every `forward` of this module. */
   registerForwardHook(hook: ForwardHook): HookHandle {
+    functionArg('registerForwardHook', 'hook', hook);
     return addHook(this.#hooks, hook);
   }
 
@@ -228,10 +230,13 @@ export class Module {
    * @throws FOVEA_ARGUMENT listing missing and unexpected keys; FOVEA_SHAPE naming the first tensor that does not fit
    */
   loadStateDict(dict: Readonly<StateDict>, options: { strict?: boolean; assign?: boolean } = {}): LoadReport {
+    const { strict = true, assign = false } = optionsArg('loadStateDict', options, ['strict', 'assign']);
+    if (dict === null || typeof dict !== 'object')
+      throw argumentError('loadStateDict', 'dict', 'an object of tensors', dict);
     const slots = this.#slots().filter((slot) => slot.persistent);
     const report = this.#compare(slots, dict);
     const { missingKeys, unexpectedKeys } = report;
-    if ((options.strict ?? true) && missingKeys.length + unexpectedKeys.length > 0) {
+    if (strict && missingKeys.length + unexpectedKeys.length > 0) {
       const list = (keys: string[]): string => (keys.length ? keys.join(', ') : 'none');
       throw new FoveaError(
         'FOVEA_ARGUMENT',
@@ -240,14 +245,14 @@ export class Module {
     }
     const found = slots.filter(({ key }) => key in dict);
     for (const { key, tensor } of found) {
-      const { shape } = dict[key]!;
+      const { shape } = slotOf(dict[key]!, 'loadStateDict', key);
       if (shape.length === tensor.shape.length && shape.every((size, i) => size === tensor.shape[i])) continue;
       throw new FoveaError(
         'FOVEA_SHAPE',
         `loadStateDict: ${key} has shape [${shape}], but the module needs [${tensor.shape}]`,
       );
     }
-    if (options.assign) this.#replace(new Map(found.map(({ key, tensor }) => [tensor, dict[key]!])));
+    if (assign) this.#replace(new Map(found.map(({ key, tensor }) => [tensor, dict[key]!])));
     else noGrad(() => tidy(() => found.forEach(({ key, tensor }) => void tensor.copy_(dict[key]!))));
     return report;
   }

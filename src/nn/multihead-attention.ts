@@ -10,9 +10,9 @@
  */
 import { FoveaError } from '../errors.js';
 import { arange, attention, empty, linear } from '../ops/index.js';
-import { argumentError, countArg, optionsArg, probabilityArg } from '../tensor/check.js';
-import type { Dtype } from '../tensor/dtype.js';
-import type { Tensor } from '../tensor/tensor.js';
+import { argumentError, countArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
+import { type Dtype, isFloat } from '../tensor/dtype.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { attentionWithWeights } from './attention-weights.js';
 import { xavierUniform_, zeros_ } from './init.js';
 import { Linear } from './linear.js';
@@ -115,11 +115,10 @@ export class MultiheadAttention extends Module {
       isCausal = false,
       ...masks
     } = optionsArg('MultiheadAttention', options, known);
-    if (query.rank !== 3) {
-      throw new FoveaError(
-        'FOVEA_SHAPE',
-        `MultiheadAttention: query must have 3 dimensions, but has shape [${query.shape}]`,
-      );
+    for (const [name, x] of Object.entries({ query, key, value })) {
+      const { shape } = slotOf(x, 'MultiheadAttention', name);
+      if (shape.length !== 3)
+        throw shapeError('MultiheadAttention', `${name} must have 3 dimensions, but has shape [${shape}]`);
     }
     const [q, k, v] = this.#project(query, key, value);
     const { mask, bias } = this.#masks(masks, q!.shape[0]!);
@@ -169,6 +168,12 @@ export class MultiheadAttention extends Module {
   /** Both masks in the shape of the scores; boolean ones meet, numbers add. */
   #masks(options: MultiheadAttentionForwardOptions, batch: number): { mask?: Tensor; bias?: Tensor } {
     const { keyPaddingMask, attnMask } = options;
+    for (const [name, mask] of Object.entries(options))
+      if (mask && !isFloat(mask.slot!.dtype) && mask.dtype !== 'bool')
+        throw new FoveaError(
+          'FOVEA_DTYPE',
+          `MultiheadAttention: expected bool or floats for ${name}, received ${mask.dtype}; convert it with .to('bool')`,
+        );
     const parts: Tensor[] = [];
     if (keyPaddingMask) parts.push(keyPaddingMask.reshape([batch, 1, 1, keyPaddingMask.shape.at(-1)!]));
     if (attnMask) {

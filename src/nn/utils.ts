@@ -3,8 +3,8 @@ import { zeros } from '../ops/index.js';
 import { kernels } from '../ops/kernels.gen.js';
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
-import { numberArg } from '../tensor/check.js';
-import type { Tensor } from '../tensor/tensor.js';
+import { argumentError, numberArg, optionsArg } from '../tensor/check.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
 
 /** Options of {@link clipGradNorm_}. */
 export interface ClipGradNormOptions {
@@ -24,13 +24,18 @@ export function clipGradNorm_(
   maxNorm: number,
   options: ClipGradNormOptions = {},
 ): Tensor {
-  numberArg('clipGradNorm_', 'maxNorm', maxNorm);
+  const { errorIfNonfinite = false } = optionsArg('clipGradNorm_', options, ['errorIfNonfinite']);
+  if (!(numberArg('clipGradNorm_', 'maxNorm', maxNorm) >= 0))
+    throw argumentError('clipGradNorm_', 'maxNorm', 'a number of at least 0', maxNorm);
+  if (typeof parameters !== 'object' || parameters === null)
+    throw argumentError('clipGradNorm_', 'parameters', 'tensors', parameters);
   const all = Symbol.iterator in parameters ? [...parameters] : [parameters];
+  for (const [i, tensor] of all.entries()) slotOf(tensor, 'clipGradNorm_', `parameters[${i}]`);
   const g = all.flatMap(({ grad }) => (grad ? [grad] : []));
   if (g.length === 0) return zeros([]);
   return noGrad(() => {
     const { norm } = kernels.gradNorm({ g }, {});
-    if (options.errorIfNonfinite && !Number.isFinite(norm.itemSync())) {
+    if (errorIfNonfinite && !Number.isFinite(norm.itemSync())) {
       throw new FoveaError(
         'FOVEA_NAN',
         `clipGradNorm_: the norm of the gradients is ${norm.itemSync()}; look for NaN in the loss, or lower the learning rate`,

@@ -5,7 +5,7 @@
  */
 import { FoveaError } from '../errors.js';
 import { argumentError, numberArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
-import { accumulatorOf, Code } from '../tensor/dtype.js';
+import { accumulatorOf, Code, isFloat } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { expand, sumTo } from './broadcast.js';
@@ -157,6 +157,11 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
     throw new FoveaError(
       'FOVEA_DTYPE',
       `${op}: expected a bool mask, received ${mask.dtype}; pass additive terms as bias`,
+    );
+  if (options.bias && !isFloat(slotOf(options.bias, op, 'bias').dtype))
+    throw new FoveaError(
+      'FOVEA_DTYPE',
+      `${op}: expected floats for bias, received ${options.bias.dtype}; a mask of integers needs .to('bool')`,
     );
   const bias = options.bias && castTo(scoresLike(op, 'bias', options.bias, lead), code);
   if (causal !== false && causal !== 'topLeft' && causal !== 'bottomRight')

@@ -9,9 +9,9 @@
  * All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
-import { numberArg, optionsArg } from '../tensor/check.js';
+import { argumentError, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { Optimizer, type ParamGroup, type Params } from './optimizer.js';
+import { Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link Adam} and {@link AdamW}. */
 export interface AdamOptions {
@@ -49,8 +49,13 @@ export class Adam extends Optimizer<AdamOptions> {
     const known = ['lr', 'betas', 'eps', 'weightDecay'] as const;
     const defaults = { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: decoupled ? 0.01 : 0 } as const;
     const checked = { ...defaults, ...optionsArg(name, options, known) };
-    for (const key of ['lr', 'eps', 'weightDecay'] as const) numberArg(name, key, checked[key]);
     super(name, params, checked);
+    for (const group of this.paramGroups) {
+      for (const key of ['lr', 'eps', 'weightDecay'] as const) rateArg(name, key, group[key]);
+      const { betas } = group;
+      if (!Array.isArray(betas) || betas.length !== 2 || betas.some((beta) => !(beta >= 0 && beta < 1)))
+        throw argumentError(name, 'betas', 'two numbers of at least 0 and below 1', betas);
+    }
     this.decoupled = decoupled;
   }
 

@@ -23,12 +23,20 @@ export interface OptimizerStateDict<O extends object> {
   paramGroups: (O & { params: number[] })[];
 }
 
+/** A finite number of at least 0, as rates and decays are. */
+export function rateArg(op: string, name: string, value: unknown): number {
+  if (typeof value === 'number' && value >= 0 && Number.isFinite(value)) return value;
+  throw argumentError(op, name, 'a finite number of at least 0', value);
+}
+
 /** Base class. `lr` can be changed between steps, in `paramGroups` or by a scheduler. */
 export abstract class Optimizer<O extends { lr: number }> {
   readonly paramGroups: ParamGroup<O>[];
   readonly state: Map<Tensor, ParamState> = new Map();
 
   protected constructor(name: string, params: Params<O>, defaults: O) {
+    if (typeof params !== 'object' || params === null || !(Symbol.iterator in params))
+      throw argumentError(name, 'params', 'a list of tensors or of groups', params);
     const items: unknown[] = [...params];
     const groups = (items.every((item) => isTensor(item)) ? [{ params: items }] : items) as ParamGroupInput<O>[];
     const known = ['params', ...Object.keys(defaults)] as (keyof ParamGroupInput<O> & string)[];

@@ -9,7 +9,7 @@
 import { kernels } from '../ops/kernels.gen.js';
 import { argumentError, numberArg, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { Optimizer, type ParamGroup, type Params } from './optimizer.js';
+import { Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link SGD}. */
 export interface SGDOptions {
@@ -31,11 +31,13 @@ export class SGD extends Optimizer<SGDOptions> {
     const known = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov'] as const;
     const defaults = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false };
     const checked = { ...defaults, ...optionsArg('SGD', options, known) };
-    for (const key of ['lr', 'momentum', 'dampening', 'weightDecay'] as const) numberArg('SGD', key, checked[key]);
-    if (checked.nesterov && (checked.momentum <= 0 || checked.dampening !== 0)) {
-      throw argumentError('SGD', 'nesterov', 'false, or momentum above 0 and dampening 0 beside it', true);
-    }
     super('SGD', params, checked);
+    for (const group of this.paramGroups) {
+      for (const key of ['lr', 'momentum', 'weightDecay'] as const) rateArg('SGD', key, group[key]);
+      numberArg('SGD', 'dampening', group.dampening);
+      if (group.nesterov && (group.momentum === 0 || group.dampening !== 0))
+        throw argumentError('SGD', 'nesterov', 'false, or momentum above 0 and dampening 0 beside it', true);
+    }
   }
 
   protected override update({ params, ...options }: ParamGroup<SGDOptions>): void {

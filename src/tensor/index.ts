@@ -4,7 +4,7 @@ export type { GradHook, GradNode, Nested } from './tensor.js';
 export type { Dtype, HalfArray, HostArray, HostArrays } from './dtype.js';
 export type { Shape } from './layout.js';
 export { strict } from './modes.js';
-export { keep, tidy } from './tidy.js';
+export { keep, TensorScope, tidy } from './tidy.js';
 export {
   adopt,
   devices,

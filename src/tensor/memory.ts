@@ -100,6 +100,16 @@ export async function share(x: Tensor): Promise<SharedTensor> {
   return { token: await native.share(slot.id), dtype: dtypeNames[dtype]!, shape: [...shape] };
 }
 
+declare module './tensor.js' {
+  interface Tensor {
+    /** Copies this to storage of the whole process; resolves to what `adopt` takes in any of its threads. */
+    share(): Promise<SharedTensor>;
+  }
+}
+Tensor.prototype.share = function (this: Tensor): Promise<SharedTensor> {
+  return share(this);
+};
+
 /** The tensor that `share` sent, on the same storage. Writes in place are seen by all who adopted it. */
 export function adopt(shared: SharedTensor): Tensor {
   const code = dtypeNames.indexOf(shared?.dtype);

@@ -7,6 +7,7 @@
  * promise that is still pending.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { functionArg } from './check.js';
 import type { Tensor } from './tensor.js';
 
 /** Tensors made while a function runs under `tidy`. */
@@ -28,14 +29,28 @@ export interface Mode {
   readonly strict: boolean;
 }
 
-const root: Mode = { recording: true, scope: null, strict: false };
-const storage = new AsyncLocalStorage<Mode>();
-let current: Mode = root;
+/** A mode with the one around it, which is in force again for whatever outlives the function. */
+interface EnteredMode extends Mode {
+  readonly outer: EnteredMode | null;
+  over: boolean;
+}
+
+const root: EnteredMode = { recording: true, scope: null, strict: false, outer: null, over: false };
+const storage = new AsyncLocalStorage<EnteredMode>();
+let current: EnteredMode = root;
 let pending = 0;
+
+function entered(): EnteredMode {
+  if (pending === 0) return current;
+  let mode = storage.getStore() ?? root;
+  // A timer that a finished function left behind still carries its mode.
+  while (mode.over) mode = mode.outer!;
+  return mode;
+}
 
 /** The mode in force. */
 export function activeMode(): Mode {
-  return pending === 0 ? current : (storage.getStore() ?? root);
+  return entered();
 }
 
 /** Whether ops are recorded for backward. */
@@ -61,27 +76,31 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
  */
 export function runUnder<T>(change: Partial<Mode>, fn: () => T, finish?: (result: unknown, threw: boolean) => void): T {
   const before = current;
-  const mode = { ...activeMode(), ...change };
+  const outer = entered();
+  const mode: EnteredMode = { ...outer, ...change, outer };
   let result: T;
   current = mode;
   try {
     result = storage.run(mode, fn);
   } catch (error) {
+    mode.over = true;
     finish?.(undefined, true);
     throw error;
   } finally {
     current = before;
   }
   if (!isThenable(result)) {
+    mode.over = true;
     finish?.(result, false);
     return result;
   }
   pending++;
-  return settle(result, finish) as T;
+  return settle(result, mode, finish) as T;
 }
 
 async function settle(
   result: PromiseLike<unknown>,
+  mode: EnteredMode,
   finish?: (result: unknown, threw: boolean) => void,
 ): Promise<unknown> {
   let value: unknown;
@@ -91,6 +110,7 @@ async function settle(
     finish?.(undefined, true);
     throw error;
   } finally {
+    mode.over = true;
     pending--;
   }
   finish?.(value, false);
@@ -105,5 +125,6 @@ async function settle(
  * @returns what `fn` returns
  */
 export function strict<T>(fn: () => T): T {
+  functionArg('strict', 'fn', fn);
   return runUnder({ strict: true }, fn);
 }

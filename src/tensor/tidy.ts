@@ -1,4 +1,5 @@
 /** Scopes: the memory of a step is freed at its end, without waiting for the garbage collector. */
+import { FoveaError } from '../errors.js';
 import { argumentError, functionArg } from './check.js';
 import { activeScope, runUnder, Scope } from './modes.js';
 import { isTensor, type Tensor } from './tensor.js';
@@ -26,6 +27,38 @@ export function keep<T extends Tensor>(tensor: T): T {
   if (!isTensor(tensor)) throw argumentError('keep', 'tensor', 'a Tensor', tensor);
   tensor.kept = true;
   return tensor;
+}
+
+/**
+ * A scope whose end the caller decides, where one function around the work does not fit:
+ *
+ *   using scope = new TensorScope();
+ *   const y = scope.run(() => model.forward(x));
+ *   …                                            // y and what led to it live until the end of the block
+ */
+export class TensorScope implements Disposable {
+  readonly #scope: Scope = new Scope(activeScope());
+
+  /**
+   * Runs `fn`, synchronous or asynchronous, so that the scope owns the tensors that it makes.
+   *
+   * @returns what `fn` returns
+   * @throws FOVEA_DISPOSED after the scope's end
+   */
+  run<T>(fn: () => T): T {
+    functionArg('TensorScope.run', 'fn', fn);
+    if (this.#scope.closed)
+      throw new FoveaError('FOVEA_DISPOSED', 'TensorScope.run: this scope has ended; make a new one');
+    return runUnder({ scope: this.#scope }, fn);
+  }
+
+  /** Frees what was made in `run`, except tensors given to `keep`. Twice is fine. */
+  dispose(): void {
+    close(this.#scope, undefined);
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
 }
 
 function close(scope: Scope, result: unknown): void {

@@ -72,15 +72,16 @@ function windowsAt(tokens: Uint16Array, starts: readonly number[], length: numbe
   return tensor(ids, { shape: [starts.length, length], dtype: 'int64' });
 }
 
-function checkLength(op: string, tokens: Uint16Array, length: number): void {
-  if (tokens.length >= length) return;
-  throw argumentError(
-    op,
-    'tokens',
-    `at least ${length} tokens, one window`,
-    tokens.length,
-    'use more text or a shorter context',
-  );
+/** A token that the model lacks would fail in the middle of a step, and the step would pass the failure to the weights. */
+function checkTokens(op: string, tokens: Uint16Array, length: number, { config: { vocabSize } }: CausalLM): void {
+  if (!(tokens instanceof Uint16Array)) throw argumentError(op, 'tokens', 'a Uint16Array of token numbers', tokens);
+  if (tokens.length < length) {
+    const expected = `at least ${length} tokens, one window`;
+    throw argumentError(op, 'tokens', expected, tokens.length, 'use more text or a shorter context');
+  }
+  const unknown = tokens.find((token) => token >= vocabSize);
+  if (unknown === undefined) return;
+  throw new FoveaError('FOVEA_INDEX', `${op}: token ${unknown} is not in the model's vocabulary of ${vocabSize}`);
 }
 
 /** Starts of random windows, `count` at a time; drawn for many steps at once, since drawing waits for the stream. */
@@ -160,7 +161,7 @@ export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given:
   const { warmupSteps = Math.ceil(steps / 20), seed = 0, signal, onProgress } = options;
   countArg('train', 'batchSize', batchSize, 1);
   countArg('train', 'contextLength', contextLength, 2);
-  checkLength('train', tokens, contextLength);
+  checkTokens('train', tokens, contextLength, model);
   const optimizer = makeOptimizer(model, lr, weightDecay);
   const scheduler = warmupCosine(optimizer, { warmupSteps, totalSteps: steps, minLrRatio: 0.1 });
   const windows = randomStarts(tokens, contextLength, batchSize, seed);
@@ -217,8 +218,14 @@ export async function bitsPerToken(
   tokens: Uint16Array,
   options: EvaluateOptions = {},
 ): Promise<number> {
-  const { contextLength = model.config.nPositions, windows = 64, batchSize = 16, signal } = options;
-  checkLength('evaluate', tokens, contextLength);
+  const known = ['windows', 'batchSize', 'contextLength', 'signal'] as const;
+  const {
+    contextLength = model.config.nPositions,
+    windows = 64,
+    batchSize = 16,
+    signal,
+  } = optionsArg('evaluate', options, known);
+  checkTokens('evaluate', tokens, contextLength, model);
   const room = tokens.length - contextLength;
   const count = Math.min(windows, room + 1);
   const starts = Array.from({ length: count }, (_, i) => Math.floor((i * room) / Math.max(1, count - 1)));

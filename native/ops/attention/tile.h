@@ -23,12 +23,6 @@ constexpr int64_t kColumns = kAttentionColumns;
 template <class A>
 constexpr int kPanel = 2 * kLanes<A>;
 
-FOVEA_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-FOVEA_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-FOVEA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-FOVEA_INLINE int64_t round_up(int64_t n, int64_t step) { return ceil_div(n, step) * step; }
-FOVEA_INLINE int64_t clamp_to(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
-
 // ---- shuffles
 
 template <int... I>
@@ -135,10 +129,6 @@ FOVEA_INLINE double log_of(double x) { return __builtin_log(x); }
 
 // ---- packing
 
-template <class A, class B>
-constexpr bool kSame = false;
-template <class A>
-constexpr bool kSame<A, A> = true;
 template <class A, class T>
 FOVEA_INLINE A value_of(T x) {
   A value;

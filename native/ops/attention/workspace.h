@@ -1,6 +1,7 @@
 // How attention cuts its work and lays out its workspace: by shape only, the same for every instruction set. Offsets
 // and sizes are in elements of the type that is computed in (float, or double for float64).
 #pragma once
+#include "core/arithmetic.h"
 #include "core/kernel.h"
 
 namespace fovea {
@@ -15,9 +16,7 @@ constexpr int64_t kDecodeKeys = 512;          // keys of one piece of a decoding
 constexpr int64_t kDecodeGroup = 16;          // keys converted at a time
 constexpr int64_t kAttentionRound = 1 << 20;  // elements packed at a time, if that is more than one head
 
-FOVEA_INLINE int64_t attention_pad(int64_t n) {
-  return (n + kAttentionMaxPanel - 1) / kAttentionMaxPanel * kAttentionMaxPanel;
-}
+FOVEA_INLINE int64_t attention_pad(int64_t n) { return round_up(n, kAttentionMaxPanel); }
 
 struct AttentionShape {
   int64_t b, h, g, n, m, d, e;

@@ -26,9 +26,10 @@ void pow(Call& call, const ScalarAttrs& attrs) {
     call.fail("FOVEA_ARGUMENT", "integers cannot be raised to the negative power %g; cast the tensor to float32 first",
               attrs.scalar);
   Walk w = binary_walk(call, attrs);
-  run_walk(call, w,
-           same_types(compute_type(t) == Dtype::i64 ? binary_row<PowInt, int64_t> : binary_row<PowInt, int32_t>, t),
-           &attrs);
+  run_walk(
+      call, w,
+      same_types(compute_type(t) == Dtype::i64 ? binary_row<PowInt, int64_t> : binary_row<PowInt, int32_t>, nullptr, t),
+      &attrs);
 }
 
 // ---- truth values

@@ -1,6 +1,6 @@
 // The functions proper: one struct per op, called on vectors of float, double, int32_t or int64_t; those that derive
 // from OnScalars are called on single values instead, since no instruction set has them for vectors (integer division,
-// fmod). Integers wrap around. A constructor takes the op's attributes.
+// fmod), but on vectors of float if they have kVectorsOfFloat. Integers wrap around. A constructor takes the op's attributes.
 #pragma once
 #include "cpu/math.h"
 #include "ops/elementwise/attrs.h"
@@ -213,12 +213,27 @@ struct Atan2 {
 
 FOVEA_INLINE float modulo(float a, float b) { return __builtin_fmodf(a, b); }
 FOVEA_INLINE double modulo(double a, double b) { return __builtin_fmod(a, b); }
-template <class T>
-constexpr T kLowest = T(uint64_t(1) << (sizeof(T) * 8 - 1));
+
+// fmod of lanes for which plain(a, b): the quotient is a whole number of few bits, so that a - b trunc(a / b) is exact,
+// and too far by at most one b if the quotient was rounded up.
+FOVEA_INLINE bool plain(Vec<float> a, Vec<float> b) {
+  return !any_lane(~((abs(a / b) < 0x1p22f) & (abs(b) > 0x1p-100f) & (abs(b) < kInf)));
+}
+FOVEA_INLINE Vec<float> modulo(Vec<float> a, Vec<float> b) {
+  Vec<float> q = __builtin_convertvector(to_int(a / b), Vec<float>), r = exact_rest(a, q, b);
+  r += blend((r < 0.f) & (a > 0.f), abs(b), blend((r > 0.f) & (a < 0.f), -abs(b), splat(0.f)));
+  return copy_sign(r, a);
+}
 
 // a - b floor(a / b): the sign of b.
 struct Remainder : OnScalars {
+  static constexpr bool kVectorsOfFloat = true;
   explicit Remainder(const void*) {}
+  FOVEA_INLINE Vec<float> operator()(Vec<float> a, Vec<float> b) {
+    if (!plain(a, b)) return each_lane(a, b, [this](float x, float y) { return (*this)(x, y); });
+    Vec<float> r = modulo(a, b);
+    return blend((r != 0.f) & ((r < 0.f) != (b < 0.f)), r + b, r);
+  }
   template <class T>
   FOVEA_INLINE T operator()(T a, T b) {
     if constexpr (!kIsFloat<T>) {
@@ -233,7 +248,14 @@ struct Remainder : OnScalars {
   }
 };
 struct FloorDivide : OnScalars {
+  static constexpr bool kVectorsOfFloat = true;
   explicit FloorDivide(const void*) {}
+  FOVEA_INLINE Vec<float> operator()(Vec<float> a, Vec<float> b) {
+    if (!plain(a, b)) return each_lane(a, b, [this](float x, float y) { return (*this)(x, y); });
+    Vec<float> r = modulo(a, b), q = nearest((a - r) / b);  // a whole number up to rounding
+    q = blend((r != 0.f) & ((r < 0.f) != (b < 0.f)), q - 1.f, q);
+    return blend(q == 0.f, copy_sign(q, a / b), q);
+  }
   template <class T>
   FOVEA_INLINE T operator()(T a, T b) {
     if constexpr (!kIsFloat<T>) {

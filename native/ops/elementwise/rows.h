@@ -19,28 +19,35 @@ FOVEA_INLINE void store_part(T* p, Vec<T> v, int64_t n) {
   __builtin_memcpy(p, &v, size_t(n) * sizeof(T));
 }
 
-template <class F, class T>
+// past_cache: `out` is aligned to a vector and nobody reads it soon.
+template <bool past_cache, class T>
+FOVEA_INLINE void put(T* p, Vec<T> v) {
+  if constexpr (past_cache) stream(p, v);
+  else store<T>(p, v);
+}
+
+template <class F, class T, bool past_cache = false>
 bool unary_row(void* out, const void* const* in, int64_t n, const void* attrs) {
   F f(attrs);
   const T* x = static_cast<const T*>(in[0]);
   T* y = static_cast<T*>(out);
   int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) store<T>(y + i, f(load(x + i)));
+  for (; i + kLanes<T> <= n; i += kLanes<T>) put<past_cache>(y + i, f(load(x + i)));
   if (i < n) store_part<T>(y + i, f(load_part(x + i, n - i)), n - i);
   return true;
 }
 
-template <class F, class T>
+template <class F, class T, bool past_cache = false>
 bool binary_row(void* out, const void* const* in, int64_t n, const void* attrs) {
   F f(attrs);
   const T *a = static_cast<const T*>(in[0]), *b = static_cast<const T*>(in[1]);
   T* c = static_cast<T*>(out);
   int64_t i = 0;
-  if constexpr (__is_base_of(OnScalars, F)) {
+  if constexpr (__is_base_of(OnScalars, F) && !(kSame<T, float> && requires { F::kVectorsOfFloat; })) {
     for (; i < n; i++) c[i] = f(a[i], b[i]);
     return !f.failed;
   } else {
-    for (; i + kLanes<T> <= n; i += kLanes<T>) store<T>(c + i, f(load(a + i), load(b + i)));
+    for (; i + kLanes<T> <= n; i += kLanes<T>) put<past_cache>(c + i, f(load(a + i), load(b + i)));
     if (i < n) store_part<T>(c + i, f(load_part(a + i, n - i), load_part(b + i, n - i)), n - i);
     return true;
   }
@@ -96,9 +103,10 @@ FOVEA_INLINE Row dispatch_compute(Dtype t, F&& f) {
       else return nullptr;
   }
 }
-FOVEA_INLINE RowFunction same_types(Row row, Dtype t, const char* error = nullptr) {
+// `past_cache` is the row function for float32 results that bypass the cache.
+FOVEA_INLINE RowFunction same_types(Row row, Row past_cache, Dtype t, const char* error = nullptr) {
   Dtype c = compute_type(t);
-  return {row, {c, c, c}, c, error};
+  return {row, {c, c, c}, c, error, c == Dtype::f32 ? past_cache : nullptr};
 }
 
 template <class F, bool floats_only, class Attrs>
@@ -107,7 +115,7 @@ void unary(Call& call, const Attrs& attrs) {
   Row row = dispatch_compute<floats_only>(x.dtype, []<class T>() -> Row { return unary_row<F, T>; });
   Walk w = walk_over(x);
   w.add(call.out[0]), w.add(x);
-  run_walk(call, w, same_types(row, x.dtype), &attrs);
+  run_walk(call, w, same_types(row, unary_row<F, float, true>, x.dtype), &attrs);
 }
 
 // a and b, or the scalar in place of b, or before a.
@@ -124,11 +132,12 @@ FOVEA_INLINE Walk binary_walk(Call& call, const ScalarAttrs& attrs) {
   add_operands(w, call, attrs);
   return w;
 }
+constexpr const char* kDividesByZero = "an integer is divided by zero";
 template <class F, bool floats_only>
 void binary(Call& call, const ScalarAttrs& attrs) {
   Row row = dispatch_compute<floats_only>(call.in[0].dtype, []<class T>() -> Row { return binary_row<F, T>; });
   Walk w = binary_walk(call, attrs);
-  run_walk(call, w, same_types(row, call.in[0].dtype, "an integer is divided by zero"), &attrs);
+  run_walk(call, w, same_types(row, binary_row<F, float, true>, call.in[0].dtype, kDividesByZero), &attrs);
 }
 template <class F>
 void compare(Call& call, const ScalarAttrs& attrs) {
@@ -150,7 +159,7 @@ void backward(Call& call, const Attrs& attrs) {
   Row row = dispatch_compute<true>(call.in[0].dtype, []<class T>() -> Row { return binary_row<F, T>; });
   Walk w = walk_over(call.in[0]);
   w.add(call.out[0]), w.add(call.in[0]), w.add(call.in[1]);
-  run_walk(call, w, same_types(row, call.in[0].dtype), &attrs);
+  run_walk(call, w, same_types(row, binary_row<F, float, true>, call.in[0].dtype), &attrs);
 }
 
 }  // namespace

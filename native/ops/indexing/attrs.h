@@ -4,7 +4,7 @@
 namespace fovea {
 
 struct RowsAttrs {
-  int64_t rows = 0;         // of the table
+  int64_t rows = 0;           // of the table
   int64_t paddingIndex = -1;  // its row gets no gradient; -1: none
   FOVEA_ATTRS(RowsAttrs, FOVEA_ATTR(RowsAttrs, rows), FOVEA_ATTR(RowsAttrs, paddingIndex))
 };

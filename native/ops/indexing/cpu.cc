@@ -1,9 +1,13 @@
 // Ops that read or write where an index tensor says:
 //
-//   embedding      y[i, :] = weight[ids[i], :]            embeddingBackward  dweight[r, :] = sum of dy[i, :] with
-//   ids[i] = r gather         y[.., j] = x[.., index[.., j]]         scatter_  y[.., index[.., j]] = src[.., j],
-//   scatterAdd_ adds indexSelect    y[:, j, :] = x[:, index[j], :]         indexAdd_ y[:, index[j], :] += src[:, j, :]
-//   countNonzero, nonzero: how many elements are not zero, and where, in row-major order
+//   embedding           y[i, :] = weight[ids[i], :]
+//   embeddingBackward   dweight[r, :] = sum of dy[i, :] over ids[i] = r
+//   gather              y[.., j] = x[.., index[.., j]]
+//   scatter_            y[.., index[.., j]] = src[.., j];  scatterAdd_ adds
+//   indexSelect         y[:, j, :] = x[:, index[j], :]
+//   indexAdd_           y[:, index[j], :] += src[:, j, :]
+//   countNonzero        how many elements are not 0
+//   nonzero             where they are, in row-major order
 //
 // An index outside of its axis fails, negative ones too. Where several sources meet in one place they are taken in
 // order, by one thread, so that results depend neither on the thread count nor on timing.

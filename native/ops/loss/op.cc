@@ -7,8 +7,11 @@
 namespace fovea {
 
 void declare_loss(Registry& r) {
-  r.add<CrossEntropyAttrs>("crossEntropy", "logits:n c, target:n -> loss:n, lse:n", "T int64 -> acc acc | T: float").with(Layout::dense_rows);
-  r.add<CrossEntropyAttrs>("crossEntropyBackward", "logits:n c, target:n, lse:n, dloss:n -> dlogits:n c", "T int64 acc acc -> T | T: float").with(Layout::dense);
+  r.add<CrossEntropyAttrs>("crossEntropy", "logits:n c, target:n -> loss:n, lse:n", "T int64 -> acc acc | T: float")
+      .with(Layout::dense_rows);
+  r.add<CrossEntropyAttrs>("crossEntropyBackward", "logits:n c, target:n, lse:n, dloss:n -> dlogits:n c",
+                           "T int64 acc acc -> T | T: float")
+      .with(Layout::dense);
 }
 
 }  // namespace fovea

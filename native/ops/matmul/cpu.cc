@@ -31,15 +31,15 @@ void multiply_all_skinny(Parallel& parallel, const Product<S>& first, const Memo
   // About 128 KB of B per unit of work, in multiples of what the kernels take at once; small units are joined.
   int64_t wide = kSweepVectors * kLanes<T>, chunk = (int64_t(1) << 17) / (p.k * int64_t(sizeof(S)));
   int64_t step = p.b_k == 1 ? 16 : wide;
-  chunk = larger(step, smaller(chunk, kMaxFinished) / step * step);
-  int64_t chunks = ceil_div(p.n, chunk), unit = smaller(chunk, p.n) * p.k * p.m;
-  int64_t grain = larger(1, kTaskMultiplications / 8 / unit), units = p.batches * chunks;
+  chunk = max_of(step, min_of(chunk, kMaxFinished) / step * step);
+  int64_t chunks = ceil_div(p.n, chunk), unit = min_of(chunk, p.n) * p.k * p.m;
+  int64_t grain = max_of(1, kTaskMultiplications / 8 / unit), units = p.batches * chunks;
   parallel.for_each(ceil_div(units, grain), [&](int64_t task, int thread) {
     T* x_copy = memory.own<T>(thread, 0);
     int64_t copied = -1;
-    for (int64_t i = task * grain; i < smaller(units, (task + 1) * grain); i++) {
+    for (int64_t i = task * grain; i < min_of(units, (task + 1) * grain); i++) {
       int64_t batch = i / chunks, column = i % chunks * chunk;
-      multiply_skinny(product_at(first, batch), column, smaller(chunk, p.n - column), x_copy, copied == batch);
+      multiply_skinny(product_at(first, batch), column, min_of(chunk, p.n - column), x_copy, copied == batch);
       copied = batch;
     }
   });
@@ -53,7 +53,7 @@ void fill_empty_sums(const Product<S>& first) {
   for (int64_t batch = 0; batch < p.batches; batch++)
     for (int64_t row = 0; row < p.m; row++)
       for (int64_t column = 0; column < p.n; column += kMaxFinished)
-        finish(product_at(first, batch), zeros, 0, row, column, 1, smaller(kMaxFinished, p.n - column));
+        finish(product_at(first, batch), zeros, 0, row, column, 1, min_of(kMaxFinished, p.n - column));
 }
 
 template <class S>
@@ -66,9 +66,9 @@ void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> b
   if constexpr (std::is_floating_point_v<Compute<S>>)
     if (plan.path == MatmulPath::skinny) return multiply_all_skinny(call.parallel, first, memory);
   if (plan.path == MatmulPath::per_matrix) {
-    int64_t grain = larger(1, kTaskMultiplications / (p.m * p.n * p.k));
+    int64_t grain = max_of(1, kTaskMultiplications / (p.m * p.n * p.k));
     return call.parallel.for_each(ceil_div(p.batches, grain), [&](int64_t task, int thread) {
-      for (int64_t i = task * grain; i < smaller(p.batches, (task + 1) * grain); i++)
+      for (int64_t i = task * grain; i < min_of(p.batches, (task + 1) * grain); i++)
         multiply_alone(product_at(first, i), plan, memory, thread);
     });
   }

@@ -4,6 +4,7 @@
 // Each element of C is summed over blocks of k in the same order whatever the path or the cut into tasks, except that
 // `skinny` sums differently; that choice depends on shapes and strides only. So thread counts never change a result.
 #pragma once
+#include "core/arithmetic.h"
 #include "core/kernel.h"
 #include "ops/matmul/attrs.h"
 
@@ -19,11 +20,6 @@ constexpr int64_t kTaskMultiplications = 1 << 19;     // below this, waking a th
 constexpr int64_t kPanelGroup = 4;                    // panels packed together, since they share rows of B
 constexpr int64_t kMaxTileRows = 16, kMaxTileColumns = 32, kSlotPadding = 16;
 
-constexpr FOVEA_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr FOVEA_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-constexpr FOVEA_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-constexpr FOVEA_INLINE int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
-
 // The product with its leading axes: as many as possible are folded into rows, since one large product beats many
 // small.
 struct MatmulProblem {
@@ -36,7 +32,7 @@ struct MatmulProblem {
   bool transposed = false;  // this is c^T = b^T a^T: what is called a here is the op's b
   bool integers;
 
-  FOVEA_INLINE int64_t depth_blocks() const { return larger(1, ceil_div(k * bytes, kDepthBytes)); }
+  FOVEA_INLINE int64_t depth_blocks() const { return max_of(1, ceil_div(k * bytes, kDepthBytes)); }
   FOVEA_INLINE int64_t depth() const { return ceil_div(k, depth_blocks()); }
 };
 
@@ -119,23 +115,23 @@ FOVEA_INLINE int64_t sums_bytes(const MatmulProblem& p, int64_t rows, int64_t co
 
 FOVEA_INLINE void plan_shared_a(const MatmulProblem& p, int64_t useful_tasks, int threads, MatmulPlan& plan) {
   int64_t per_thread = p.n >= threads * 4 * 256 ? 4 : 1;
-  plan.column_chunks = larger(ceil_div(p.n, kColumnChunk), smaller(useful_tasks, threads * per_thread));
-  plan.column_chunks = smaller(plan.column_chunks, ceil_div(p.n, kMaxTileColumns));
+  plan.column_chunks = max_of(ceil_div(p.n, kColumnChunk), min_of(useful_tasks, threads * per_thread));
+  plan.column_chunks = min_of(plan.column_chunks, ceil_div(p.n, kMaxTileColumns));
   plan.shared_bytes = packed_a_bytes(p, p.m, p.depth_blocks());
   plan.sums_offset = packed_b_bytes(p, kPanelGroup * kMaxTileColumns, p.depth());
   plan.thread_bytes = plan.sums_offset + sums_bytes(p, p.m, ceil_div(p.n, plan.column_chunks));
 }
 
 FOVEA_INLINE void plan_shared_b(const MatmulProblem& p, int64_t useful_tasks, int threads, MatmulPlan& plan) {
-  int64_t columns = larger(kColumnChunk / 2, kPackedBBytes / (p.k * p.bytes));
+  int64_t columns = max_of(kColumnChunk / 2, kPackedBBytes / (p.k * p.bytes));
   plan.column_blocks = ceil_div(p.n, columns);
   columns = ceil_div(p.n, plan.column_blocks) + kMaxTileColumns;
   plan.row_chunks = ceil_div(p.m, kRowChunk);
   if (int64_t even = round_up(plan.row_chunks, threads); p.m / even >= 2 * kMaxTileRows) plan.row_chunks = even;
   plan.column_chunks = ceil_div(columns - kMaxTileColumns, kColumnChunk);
-  int64_t wanted = smaller(useful_tasks, threads);
+  int64_t wanted = min_of(useful_tasks, threads);
   if (plan.row_chunks * plan.column_chunks < wanted)
-    plan.column_chunks = smaller(ceil_div(wanted, plan.row_chunks), ceil_div(columns, 2 * kMaxTileColumns));
+    plan.column_chunks = min_of(ceil_div(wanted, plan.row_chunks), ceil_div(columns, 2 * kMaxTileColumns));
   int64_t rows = ceil_div(p.m, plan.row_chunks);
   plan.shared_bytes = packed_b_bytes(p, columns, p.k);
   plan.sums_offset = packed_a_bytes(p, rows, 1);
@@ -146,7 +142,7 @@ FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
   MatmulPlan plan{};
   plan.column_blocks = plan.row_chunks = plan.column_chunks = 1;
   if (p.m == 0 || p.n == 0 || p.k == 0 || p.batches == 0) return plan;
-  int64_t useful_tasks = larger(1, p.m * p.n * p.k / kTaskMultiplications);
+  int64_t useful_tasks = max_of(1, p.m * p.n * p.k / kTaskMultiplications);
   bool enough = p.batches >= 4 * threads || (p.batches > 1 && useful_tasks < 2 * threads);
   if (is_skinny(p)) {
     plan.path = MatmulPath::skinny;

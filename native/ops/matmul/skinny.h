@@ -33,7 +33,7 @@ FOVEA_INLINE void dot_tile(const Compute<S>* x, int64_t x_row, int64_t k, const 
   constexpr int L = kLanes<T>;
   T total[Rows][Columns] = {};
   for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
-    int64_t end = smaller(k, k0 + kSumDepth), p = k0;
+    int64_t end = min_of(k, k0 + kSumDepth), p = k0;
     Vec<T> sum[Rows][Columns];
 #pragma GCC unroll 4
     for (int i = 0; i < Rows; i++)
@@ -87,7 +87,7 @@ FOVEA_INLINE void sweep_tile(const Compute<S>* x, int64_t x_row, int64_t k, cons
   using T = Compute<S>;
   constexpr int L = kLanes<T>;
   for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
-    int64_t end = smaller(k, k0 + kSumDepth);
+    int64_t end = min_of(k, k0 + kSumDepth);
     Vec<T> sum[Rows][Vectors];
 #pragma GCC unroll 4
     for (int i = 0; i < Rows; i++)
@@ -124,7 +124,7 @@ __attribute__((noinline)) Compute<S> sweep_one(const Compute<S>* x, int64_t k, c
   Compute<S> total(0);
   for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
     Compute<S> sum(0);
-    for (int64_t p = k0; p < smaller(k, k0 + kSumDepth); p++) sum += x[p] * to_compute(b[p * b_k]);
+    for (int64_t p = k0; p < min_of(k, k0 + kSumDepth); p++) sum += x[p] * to_compute(b[p * b_k]);
     total += sum;
   }
   return total;
@@ -174,7 +174,7 @@ void multiply_skinny(const Product<S>& product, int64_t column, int64_t columns,
     if (p.a_k == 1) x = product.a, x_row = p.a_row, copied = true;
   for (int64_t i = 0; !copied && i < p.m; i++) gather_row(product.a + i * p.a_row, p.a_k, x_copy + i * p.k, p.k);
   for (int64_t row = 0; row < p.m; row += 4, x += 4 * x_row) {
-    switch (smaller(4, p.m - row)) {
+    switch (min_of(4, p.m - row)) {
       case 1: skinny_rows<S, 1>(product, x, x_row, row, column, columns); break;
       case 2: skinny_rows<S, 2>(product, x, x_row, row, column, columns); break;
       case 3: skinny_rows<S, 3>(product, x, x_row, row, column, columns); break;

@@ -61,7 +61,7 @@ void pack_panels(const Product<S>& product, int64_t panel, int64_t panel_end, in
   const MatmulProblem& p = product.shape;
   constexpr int64_t N = kTileColumns<T>;
   const S* b = product.b + panel * N * p.b_column + k0 * p.b_k;
-  int64_t full = smaller(panel_end, p.n / N) - panel;
+  int64_t full = min_of(panel_end, p.n / N) - panel;
   if (p.b_column != 1 || full < 0) full = 0;
   for (int64_t i = 0; full > 0 && i < depth; i++)
     for (int64_t j = 0; j < full; j++) {
@@ -71,7 +71,7 @@ void pack_panels(const Product<S>& product, int64_t panel, int64_t panel_end, in
       for (int v = 0; v < kTileVectors; v++) store(to + v * kLanes<T>, load_compute(from + v * kLanes<T>));
     }
   for (int64_t j = full; j < panel_end - panel; j++)
-    pack_panel(b + j * N * p.b_column, p.b_column, p.b_k, smaller(N, p.n - (panel + j) * N), depth,
+    pack_panel(b + j * N * p.b_column, p.b_column, p.b_k, min_of(N, p.n - (panel + j) * N), depth,
                packed + j * panel_stride, N);
 }
 
@@ -81,7 +81,7 @@ FOVEA_INLINE void multiply_tile(const Product<S>& product, int64_t row, int64_t 
                                 bool first, bool last, const Compute<S>* a, const Compute<S>* b, Compute<S>* sums) {
   using T = Compute<S>;
   constexpr int64_t N = kTileColumns<T>;
-  int64_t column = panel * N, columns = smaller(N, product.shape.n - column);
+  int64_t column = panel * N, columns = min_of(N, product.shape.n - column);
   auto kernel = kMicroKernels<T>.of[(columns - 1) / kLanes<T>][height - 1];
   const T* before = first ? nullptr : sums;
   if (!last) return kernel(depth, a, b, before, sums, N);
@@ -108,7 +108,7 @@ void multiply_block(const Product<S>& product, const Block<Compute<S>>& block) {
       for (int64_t s = 0; s < strips.count; s++)
         pack_strip(product, strips, s, block.row, k0, depth, block.own_a + s * strips.slot);
     for (int64_t g = block.panel; g < block.panel_end; g += group) {
-      int64_t end = smaller(g + group, block.panel_end);
+      int64_t end = min_of(g + group, block.panel_end);
       if (!block.packed_b) pack_panels(product, g, end, k0, depth, block.own_b, depth * N);
       for (int64_t panel = g; panel < end; panel++) {
         const T* b = block.packed_b ? block.packed_b + (panel - block.first_panel) * p.k * N + k0 * N
@@ -152,7 +152,7 @@ void multiply_shared_a(Parallel& parallel, const Product<S>& product, const Matm
       pack_strip(product, strips, i % strips.count, 0, depths.begin(d), depths.depth(d), packed + i * strips.slot);
     }
   };
-  parallel.for_range(depths.count * strips.count, larger(1, kPackGrain / strips.slot), pack);
+  parallel.for_range(depths.count * strips.count, max_of(1, kPackGrain / strips.slot), pack);
   int64_t panels = panels_of<T>(p.n), tasks = plan.column_chunks;
   parallel.for_each(tasks, [&](int64_t task, int thread) {
     Block<T> block{.row = 0, .rows = p.m, .panel = panels * task / tasks, .panel_end = panels * (task + 1) / tasks};
@@ -177,11 +177,11 @@ void multiply_shared_b(Parallel& parallel, const Product<S>& product, const Matm
     auto pack = [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) {
         int64_t g = i / pieces * kPanelGroup, k0 = i % pieces * kPackRows;
-        pack_panels(product, first + g, first + smaller(g + kPanelGroup, panels), k0, smaller(kPackRows, p.k - k0),
+        pack_panels(product, first + g, first + min_of(g + kPanelGroup, panels), k0, min_of(kPackRows, p.k - k0),
                     packed + (g * p.k + k0) * N, p.k * N);
       }
     };
-    parallel.for_range(groups * pieces, larger(1, kPackGrain / (p.k / pieces * N * kPanelGroup)), pack);
+    parallel.for_range(groups * pieces, max_of(1, kPackGrain / (p.k / pieces * N * kPanelGroup)), pack);
     int64_t rows = plan.row_chunks, columns = plan.column_chunks;
     parallel.for_each(rows * columns, [&](int64_t task, int thread) {
       int64_t r = task % rows, c = task / rows, row = p.m * r / rows;

@@ -23,9 +23,12 @@ float multiply_add(float seed, int64_t rounds) {
 
 void fma_probe(Call& call, const ProbeAttrs& attrs) {
   float seed = *call.in[0].as<float>();
-  call.parallel.for_each(attrs.chunks, [&](int64_t chunk, int) { call.out[0].as<float>()[chunk] = multiply_add(seed, attrs.rounds); });
+  call.parallel.for_each(
+      attrs.chunks, [&](int64_t chunk, int) { call.out[0].as<float>()[chunk] = multiply_add(seed, attrs.rounds); });
 }
-void fma_probe_flops(Call& call, const NoAttrs&) { *call.out[0].as<float>() = float(kChains * kSteps * kLanes<float> * 2); }
+void fma_probe_flops(Call& call, const NoAttrs&) {
+  *call.out[0].as<float>() = float(kChains * kSteps * kLanes<float> * 2);
+}
 
 void copy_probe(Call& call, const NoAttrs&) {
   const float* x = call.in[0].as<float>();
@@ -50,7 +53,7 @@ void copy_probe(Call& call, const NoAttrs&) {
 
 void read_probe(Call& call, const ProbeAttrs& attrs) {
   const float* x = call.in[0].as<float>();
-  int64_t n = call.in[0].size(), piece = n / attrs.chunks / (8 * kLanes<float>) * (8 * kLanes<float>);
+  int64_t n = call.in[0].size(), piece = n / attrs.chunks / (8 * kLanes<float>)*(8 * kLanes<float>);
   call.parallel.for_each(attrs.chunks, [&](int64_t chunk, int) {
     Vec<float> acc[8] = {};
     const float* p = x + chunk * piece;
@@ -66,7 +69,8 @@ void read_probe(Call& call, const ProbeAttrs& attrs) {
 
 }  // namespace
 
-FOVEA_KERNELS(probe, FOVEA_KERNEL("fmaProbe", fma_probe, ProbeAttrs), FOVEA_KERNEL("fmaProbeFlops", fma_probe_flops, NoAttrs),
-              FOVEA_KERNEL("copyProbe", copy_probe, NoAttrs), FOVEA_KERNEL("readProbe", read_probe, ProbeAttrs))
+FOVEA_KERNELS(probe, FOVEA_KERNEL("fmaProbe", fma_probe, ProbeAttrs),
+              FOVEA_KERNEL("fmaProbeFlops", fma_probe_flops, NoAttrs), FOVEA_KERNEL("copyProbe", copy_probe, NoAttrs),
+              FOVEA_KERNEL("readProbe", read_probe, ProbeAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -1,5 +1,5 @@
-// The machine's limits, measured through the same threads and instruction set as every kernel, so that a benchmark can put
-// its figures beside them in one run. Not reachable from the public API.
+// The machine's limits, measured through the same threads and instruction set as every kernel, so that a benchmark can
+// put its figures beside them in one run. Not reachable from the public API.
 //   fmaProbe: y[c] depends on rounds * kProbeFlops multiply-adds in registers, for each of `chunks` chunks
 //   copyProbe: y = x with stores that bypass the cache;  readProbe: y[0] = sum x
 #include "core/registry.h"

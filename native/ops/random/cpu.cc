@@ -13,7 +13,7 @@ template <class Make>
 void fill_rows(Call& call, const View& x, Dtype row_type, Make make) {
   Convert convert = converter(row_type, x.dtype);
   int64_t size = x.size(), width = int64_t(bytes_of(x.dtype));
-  bool dense = x.contiguous();
+  bool dense = x.contiguous(), past_cache = size * width >= kStreamBytes && aligned(x.data);
   call.parallel.for_range((size + kRow - 1) / kRow, kChunk / kRow, [&](int64_t begin, int64_t end) {
     alignas(64) std::byte row[kRow * 8], converted[kRow * 8];
     for (int64_t r = begin; r < end; r++) {
@@ -22,7 +22,8 @@ void fill_rows(Call& call, const View& x, Dtype row_type, Make make) {
       const std::byte* from = row;
       if (convert) convert(row, converted, n), from = converted;
       if (dense) {
-        __builtin_memcpy(x.data + first * width, from, size_t(n * width));
+        if (past_cache) stream_copy(x.data + first * width, from, n * width);
+        else __builtin_memcpy(x.data + first * width, from, size_t(n * width));
         continue;
       }
       dispatch_width(size_t(width), [&]<class T>() {
@@ -34,6 +35,7 @@ void fill_rows(Call& call, const View& x, Dtype row_type, Make make) {
         }
       });
     }
+    if (past_cache) stream_fence();
   });
 }
 
@@ -78,7 +80,7 @@ void uniform_(Call& call, const UniformAttrs& attrs) {
   double last = attrs.low < attrs.high ? next_below(x.dtype, attrs.high) : attrs.low;
   fill_rows(call, x, wide ? Dtype::f64 : Dtype::f32, [&](int64_t first, void* row) {
     alignas(64) double u[kRow];
-    uniform_row(source, first, wide ? 53 : 24, u);
+    wide ? uniform_row<53>(source, first, u) : uniform_row<24>(source, first, u);
     for (int64_t i = 0; i < kRow; i += kLanes<double>) {
       Vec<double> y = rounded(load(u + i) * (attrs.high - attrs.low)) + attrs.low;
       store<double>(u + i, blend(y > last, splat(last), y));
@@ -93,10 +95,8 @@ void normal_(Call& call, const NormalAttrs& attrs) {
   bool wide = x.dtype == Dtype::f64;
   fill_rows(call, x, wide ? Dtype::f64 : Dtype::f32, [&](int64_t first, void* row) {
     alignas(64) double z[kRow];
-    normal_row(source, first, wide ? 53 : 32, z);
-    for (int64_t i = 0; i < kRow; i += kLanes<double>)
-      store<double>(z + i, rounded(load(z + i) * attrs.std) + attrs.mean);
-    store_row(z, row, wide);
+    if (wide) normal_row<53>(source, first, attrs.mean, attrs.std, static_cast<double*>(row));
+    else normal_row<32>(source, first, attrs.mean, attrs.std, z), store_row(z, row, false);
   });
 }
 // low + floor(r (high - low) / 2^64) with 64 random bits r: the words of streams 0 and 1.
@@ -154,19 +154,24 @@ void dropout(Call& call, const DropoutAttrs& attrs) {
     from = &y;
   }
   int64_t size = y.size();
+  bool past_cache = size * int64_t(bytes_of(y.dtype)) >= kStreamBytes && aligned(y.data);
   dispatch_float(y.dtype, [&]<class T>() {
     using C = Compute<T>;
     C scale = attrs.p < 1 ? C(1 / (1 - attrs.p)) : C(0);
     call.parallel.for_range((size + kRow - 1) / kRow, kChunk / kRow, [&](int64_t begin, int64_t end) {
       alignas(64) uint32_t words[kRow];
       alignas(64) C row[kRow] = {};
+      alignas(64) T stored[kRow];
       for (int64_t r = begin; r < end; r++) {
         int64_t first = r * kRow, n = size - first < kRow ? size - first : kRow;
         source.words(first, 0, words);
         convert_row(from->as<T>() + first, row, n);
         keep_row(words, threshold, scale, row);
-        convert_row(row, y.as<T>() + first, n);
+        T* to = past_cache ? stored : y.as<T>() + first;
+        convert_row(row, to, n);
+        if (past_cache) stream_copy(y.as<T>() + first, to, n * int64_t(sizeof(T)));
       }
+      if (past_cache) stream_fence();
     });
   });
 }
@@ -225,7 +230,7 @@ void draw_without_replacement(const MultinomialAttrs& attrs, const View& p, int6
     double weight = probability(p, row, j);
     if (weight == 0) continue;
     double u = uniform53(attrs, row * count, uint32_t(2 + 2 * j)) + 0x1p-53;
-    times[j] = -rounded_log(splat(u))[0] / weight;
+    times[j] = -rounded_log(u) / weight;
     if (size < count) {
       int64_t at = size++;
       for (; at > 0 && times[ids[(at - 1) / 2]] < times[j]; at = (at - 1) / 2) ids[at] = ids[(at - 1) / 2];

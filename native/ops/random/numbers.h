@@ -8,6 +8,7 @@
 #pragma once
 #include "core/random.h"
 #include "cpu/math.h"
+#include "ops/elementwise/move.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -20,86 +21,166 @@ FOVEA_INLINE Vec<double> rounded(Vec<double> x) {
 #endif
   return x;
 }
+// Two vectors side by side, since one alone waits for its own operations most of the time.
+struct Two {
+  Vec<double> a, b;
+};
+template <class F>
+FOVEA_INLINE Two both(Two x, F f) {
+  return {f(x.a), f(x.b)};
+}
 template <int n>
-FOVEA_INLINE Vec<double> rounded_polynomial(Vec<double> x, const double (&c)[n]) {
-  Vec<double> p = splat(c[n - 1]);
+FOVEA_INLINE Two rounded_polynomial(Two x, const double (&c)[n]) {
+  Two p = {splat(c[n - 1]), splat(c[n - 1])};
 #pragma GCC unroll 16
-  for (int i = n - 2; i >= 0; i--) p = rounded(p * x) + c[i];
+  for (int i = n - 2; i >= 0; i--) p.a = rounded(p.a * x.a) + c[i], p.b = rounded(p.b * x.b) + c[i];
   return p;
 }
 
 constexpr int64_t kRow = 512;  // elements made at a time, a multiple of 4 and of any vector
 
+// The lower halves of 64-bit lanes times m.
+FOVEA_INLINE Vec<uint64_t> low_times(Vec<uint64_t> x, uint32_t m) {
+#if defined(__AVX512F__)
+  return (Vec<uint64_t>)_mm512_mul_epu32((__m512i)x, _mm512_set1_epi64(m));
+#elif defined(__AVX2__)
+  return (Vec<uint64_t>)_mm256_mul_epu32((__m256i)x, _mm256_set1_epi64x(m));
+#else
+  for (int i = 0; i < kLanes<uint64_t>; i++) x[i] = uint64_t(uint32_t(x[i])) * m;
+  return x;
+#endif
+}
 struct Source {
   uint64_t seed, offset;
+  // Words 0 and 1, and 2 and 3, of the blocks that `block` counts, in the halves of 64-bit lanes: philox of
+  // core/random.h, a block to a lane. The upper half of a lane is rubbish on the way.
+  struct Words {
+    Vec<uint64_t> first, second;
+  };
+  FOVEA_INLINE Words blocks(Vec<uint64_t> block, uint32_t stream) const {
+    Vec<uint64_t> c0 = block, c1 = block >> 32, c2 = Vec<uint64_t>{} + stream, c3{};
+    auto k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
+#pragma GCC unroll 10
+    for (int round = 0; round < 10; round++) {
+      Vec<uint64_t> p0 = low_times(c0, 0xD2511F53u), p1 = low_times(c2, 0xCD9E8D57u);
+      c0 = (p1 >> 32) ^ c1 ^ k0, c2 = (p0 >> 32) ^ c3 ^ k1, c1 = p1, c3 = p0;
+      k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    }
+    constexpr uint64_t low = 0xffffffff;
+    return {(c0 & low) | (c1 << 32), (c2 & low) | (c3 << 32)};
+  }
   // Words of elements [first, first + kRow), first a multiple of 4.
   void words(int64_t first, uint32_t stream, uint32_t* out) const {
-    uint64_t block = offset + uint64_t(first) / 4;
-    constexpr int lanes = 32;  // blocks side by side, which the compiler turns into vectors
-    alignas(64) uint32_t word[4][lanes];
-    for (int64_t i = 0; i < kRow / 4; i += lanes, out += 4 * lanes) {
-      for (int j = 0; j < lanes; j++) {
-        PhiloxBlock b = philox(seed, block + uint64_t(i + j), stream);
-        word[0][j] = b.word[0], word[1][j] = b.word[1], word[2][j] = b.word[2], word[3][j] = b.word[3];
-      }
-      for (int j = 0; j < lanes; j++)
-        for (int k = 0; k < 4; k++) out[4 * j + k] = word[k][j];
+    constexpr int lanes = kLanes<uint64_t>;
+    constexpr std::make_index_sequence<size_t(lanes)> all;
+    Vec<uint64_t> block = Vec<uint64_t>{} + (offset + uint64_t(first) / 4);
+    for (int i = 0; i < lanes; i++) block[i] += uint64_t(i);
+    for (int64_t i = 0; i < kRow; i += 4 * lanes, block += uint64_t(lanes)) {
+      Words w = blocks(block, stream);
+      Vec<uint64_t> pair[2] = {interleave<Vec<uint64_t>, lanes, 0>(w.first, w.second, all),
+                               interleave<Vec<uint64_t>, lanes, 1>(w.first, w.second, all)};
+      __builtin_memcpy(out + i, pair, sizeof pair);
     }
   }
 };
 
-// Uniform numbers of [0, 1) in `bits` = 24, 32 or 53 bits.
-void uniform_row(const Source& source, int64_t first, int bits, double* u) {
+// Uniform numbers of [0, 1) in `bits` = 24 or 53 bits.
+template <int bits>
+void uniform_row(const Source& source, int64_t first, double* u) {
   alignas(64) uint32_t high[kRow], low[kRow];
   source.words(first, 0, high);
-  if (bits == 53) source.words(first, 1, low);
+  if constexpr (bits == 53) source.words(first, 1, low);
   for (int64_t i = 0; i < kRow; i++) {
-    if (bits == 24) u[i] = double(high[i] >> 8) * 0x1p-24;
-    else if (bits == 32) u[i] = double(high[i]) * 0x1p-32;
+    if constexpr (bits == 24) u[i] = double(int32_t(high[i] >> 8)) * 0x1p-24;
     else u[i] = double(uint64_t(high[i]) << 21 | low[i] >> 11) * 0x1p-53;
   }
 }
 
 // ln x for x in (0, 1]: x = 2^e m with m in [sqrt(1/2), sqrt(2)), an odd series in (m - 1) / (m + 1).
-FOVEA_INLINE Vec<double> rounded_log(Vec<double> x) {
+FOVEA_INLINE Two rounded_log(Two x) {
   constexpr double c[] = {0x1.71547652b82ffp+1, 0x1.ec709dc39ccd8p-1, 0x1.2776c5167af8dp-1, 0x1.a617569db643ap-2,
                           0x1.484fa4637696ap-2, 0x1.0bb87a5b3f518p-2, 0x1.f1772c5a5822bp-3};
   constexpr uint64_t root = 0x3fe6a09e667f3bcd;  // bits of sqrt(1/2)
-  Vec<uint64_t> i = (Vec<uint64_t>)x - root + (uint64_t(1024) << 52);
-  Vec<double> m = (Vec<double>)((i & ((uint64_t(1) << 52) - 1)) + root);
-  Vec<double> e = (Vec<double>)((i >> 52) | 0x4330000000000000u) - (0x1p52 + 1024);
-  Vec<double> s = (m - 1.0) / (m + 1.0);
-  return (e + rounded(s * rounded_polynomial(rounded(s * s), c))) * 0x1.62e42fefa39efp-1;
+  auto shifted = [](Vec<double> v) { return (Vec<uint64_t>)v - root + (uint64_t(1024) << 52); };
+  Two e =
+      both(x, [&](Vec<double> v) { return (Vec<double>)((shifted(v) >> 52) | 0x4330000000000000u) - (0x1p52 + 1024); });
+  Two s = both(x, [&](Vec<double> v) {
+    Vec<double> m = (Vec<double>)((shifted(v) & ((uint64_t(1) << 52) - 1)) + root);
+    return (m - 1.0) / (m + 1.0);
+  });
+  Two p = rounded_polynomial(both(s, [](Vec<double> v) { return rounded(v * v); }), c);
+  return {(e.a + rounded(s.a * p.a)) * 0x1.62e42fefa39efp-1, (e.b + rounded(s.b * p.b)) * 0x1.62e42fefa39efp-1};
 }
+FOVEA_INLINE double rounded_log(double x) { return rounded_log({splat(x), splat(x)}).a[0]; }
 struct SineCosine {
-  Vec<double> sine, cosine;
+  Two sine, cosine;
 };
 // Of 2 pi v, v in [0, 1): v = quarter / 4 + r with |r| <= 1/8, which is exact.
-FOVEA_INLINE SineCosine rounded_turn(Vec<double> v) {
+FOVEA_INLINE SineCosine rounded_turn(Two v) {
   constexpr double s[] = {0x1.921fb54442d18p+2, -0x1.4abbce625be41p+5, 0x1.466bc677586fbp+6, -0x1.32d2cce2d4de6p+6,
                           0x1.50782fc9db6a7p+5, -0x1.e300634564eebp+3, 0x1.e3eeb4f135888p+1};
   constexpr double c[] = {0x1.0000000000000p+0, -0x1.3bd3cc9be45dep+4, 0x1.03c1f081b5aaap+6, -0x1.55d3c7e3c8d55p+6,
                           0x1.e1f5068303519p+5, -0x1.a6d1ec3cc9bdcp+4, 0x1.f9cc15731675dp+2, -0x1.b2584dd595250p+0};
-  Vec<double> shifted = v * 4.0 + 0x1.8p52, quarter = shifted - 0x1.8p52, r = v - quarter * 0.25, z = rounded(r * r);
-  Vec<double> sine = r * rounded_polynomial(z, s), cosine = rounded_polynomial(z, c);
-  Vec<int64_t> q = (Vec<int64_t>)shifted, odd = (q & 1) != 0, lower = (q & 2) << 62;  // the sign of the sine
-  Vec<int64_t> left = ((q + 1) & 2) << 62;                                            // the sign of the cosine
-  return {(Vec<double>)((Vec<int64_t>)blend(odd, cosine, sine) ^ lower),
-          (Vec<double>)((Vec<int64_t>)blend(odd, sine, cosine) ^ left)};
+  auto shifted = [](Vec<double> x) { return x * 4.0 + 0x1.8p52; };
+  Two r = both(v, [&](Vec<double> x) { return x - (shifted(x) - 0x1.8p52) * 0.25; });
+  Two z = both(r, [](Vec<double> x) { return rounded(x * x); });
+  Two sine = rounded_polynomial(z, s), cosine = rounded_polynomial(z, c);
+  auto placed = [&](Vec<double> x, Vec<double> si, Vec<double> co, Vec<double>& sine_to, Vec<double>& cosine_to) {
+    Vec<int64_t> q = (Vec<int64_t>)shifted(x), odd = (q & 1) != 0;
+    Vec<int64_t> sine_sign = (q & 2) << 62, cosine_sign = ((q + 1) & 2) << 62;
+    sine_to = (Vec<double>)((Vec<int64_t>)blend(odd, co, si) ^ sine_sign);
+    cosine_to = (Vec<double>)((Vec<int64_t>)blend(odd, si, co) ^ cosine_sign);
+  };
+  SineCosine y;
+  placed(v.a, r.a * sine.a, cosine.a, y.sine.a, y.cosine.a);
+  placed(v.b, r.b * sine.b, cosine.b, y.sine.b, y.cosine.b);
+  return y;
 }
 
-// Standard normal numbers; u of the logarithm is taken from (0, 1].
-void normal_row(const Source& source, int64_t first, int bits, double* z) {
-  alignas(64) double u[kRow], radius[kRow / 2], angle[kRow / 2];
-  uniform_row(source, first, bits, u);
-  double smallest = bits == 53 ? 0x1p-53 : 0x1p-32;
-  for (int64_t i = 0; i < kRow / 2; i++) radius[i] = u[2 * i] + smallest, angle[i] = u[2 * i + 1];
-  for (int64_t i = 0; i < kRow / 2; i += kLanes<double>) {
-    Vec<double> r = each_lane(rounded_log(load(radius + i)) * -2.0, [](double x) { return __builtin_sqrt(x); });
-    SineCosine turn = rounded_turn(load(angle + i));
-    store<double>(radius + i, r * turn.cosine), store<double>(angle + i, r * turn.sine);
+// Pairs of uniform numbers, the first of (0, 1], the second of [0, 1), in `bits` = 32 or 53 bits.
+template <int bits>
+struct UniformPairs;
+template <>
+struct UniformPairs<32> {
+  alignas(64) uint64_t words[kRow / 2];  // a pair each
+  UniformPairs(const Source& source, int64_t first) { source.words(first, 0, reinterpret_cast<uint32_t*>(words)); }
+  // A whole number below 2^52 under the exponent of 2^52 is that number behind 2^52.
+  static FOVEA_INLINE Vec<double> fraction(Vec<uint64_t> word) {
+    return ((Vec<double>)(word | 0x4330000000000000u) - 0x1p52) * 0x1p-32;
   }
-  for (int64_t i = 0; i < kRow / 2; i++) z[2 * i] = radius[i], z[2 * i + 1] = angle[i];
+  FOVEA_INLINE Vec<double> radii(int64_t i) const { return fraction(load(words + i) & 0xffffffffu) + 0x1p-32; }
+  FOVEA_INLINE Vec<double> angles(int64_t i) const { return fraction(load(words + i) >> 32); }
+};
+template <>
+struct UniformPairs<53> {
+  alignas(64) double radius[kRow / 2], angle[kRow / 2];
+  UniformPairs(const Source& source, int64_t first) {
+    alignas(64) double u[kRow];
+    uniform_row<53>(source, first, u);
+    for (int64_t i = 0; i < kRow / 2; i++) radius[i] = u[2 * i] + 0x1p-53, angle[i] = u[2 * i + 1];
+  }
+  FOVEA_INLINE Vec<double> radii(int64_t i) const { return load(radius + i); }
+  FOVEA_INLINE Vec<double> angles(int64_t i) const { return load(angle + i); }
+};
+
+// Normal numbers: mean + std times the standard ones.
+template <int bits>
+void normal_row(const Source& source, int64_t first, double mean, double std, double* z) {
+  UniformPairs<bits> u(source, first);
+  constexpr int lanes = kLanes<double>;
+  constexpr std::make_index_sequence<size_t(lanes)> all;
+  auto pairs = [&](Vec<double> radius, Vec<double> cosine, Vec<double> sine, double* to) {
+    Vec<double> x = rounded((radius * cosine) * std) + mean, y = rounded((radius * sine) * std) + mean;
+    store<double>(to, interleave<Vec<double>, lanes, 0>(x, y, all));
+    store<double>(to + lanes, interleave<Vec<double>, lanes, 1>(x, y, all));
+  };
+  for (int64_t i = 0; i < kRow / 2; i += 2 * lanes) {
+    Two r = both(rounded_log({u.radii(i), u.radii(i + lanes)}),
+                 [](Vec<double> v) { return each_lane(v * -2.0, [](double x) { return __builtin_sqrt(x); }); });
+    SineCosine turn = rounded_turn({u.angles(i), u.angles(i + lanes)});
+    pairs(r.a, turn.cosine.a, turn.sine.a, z + 2 * i);
+    pairs(r.b, turn.cosine.b, turn.sine.b, z + 2 * (i + lanes));
+  }
 }
 
 }  // namespace

@@ -8,10 +8,13 @@ namespace fovea {
 
 void declare_random(Registry& r) {
   r.add<UniformAttrs>("uniform_", "x!:... ->", "float ->").overwriting();
-  r.add<NormalAttrs>("normal_", "x!:... ->", "float ->").overwriting();  // Box-Muller on the two halves of a Philox block
-  r.add<RandintAttrs>("randint_", "x!:... ->", "any ->").overwriting();  // [low, high)
+  r.add<NormalAttrs>("normal_", "x!:... ->", "float ->")
+      .overwriting();  // Box-Muller on the two halves of a Philox block
+  r.add<RandintAttrs>("randint_", "x!:... ->", "any ->").overwriting();   // [low, high)
   r.add<DropoutAttrs>("dropout", "x:... -> y:...", "T -> T | T: float");  // the same call on dy is its gradient
-  r.add<MultinomialAttrs>("multinomial", "probs:b n -> ids:b @numSamples", "float -> int64").with(Layout::dense_rows).with(multinomial_workspace);
+  r.add<MultinomialAttrs>("multinomial", "probs:b n -> ids:b @numSamples", "float -> int64")
+      .with(Layout::dense_rows)
+      .with(multinomial_workspace);
 }
 
 }  // namespace fovea

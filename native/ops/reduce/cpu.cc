@@ -23,8 +23,8 @@ struct Multiply {
 };
 struct Minimum {
   template <class A>
-  static constexpr A identity = kSame<A, float> || kSame<A, double> ? A(__builtin_inf())
-                                                                    : A((uint64_t(1) << (8 * sizeof(A) - 1)) - 1);
+  static constexpr A identity =
+      kSame<A, float> || kSame<A, double> ? A(__builtin_inf()) : A((uint64_t(1) << (8 * sizeof(A) - 1)) - 1);
   template <class V>
   FOVEA_INLINE V operator()(V a, V b) const {
     return ((a < b) | (a != a)) ? a : b;

@@ -19,7 +19,8 @@ import { Module } from '../../nn/module.js';
 import { LayerNorm } from '../../nn/norm.js';
 import { parameter } from '../../nn/parameter.js';
 import type { Dtype } from '../../tensor/dtype.js';
-import type { Tensor } from '../../tensor/tensor.js';
+import { optionsArg } from '../../tensor/check.js';
+import { slotOf, type Tensor } from '../../tensor/tensor.js';
 import { KvCache } from '../../generate/kv-cache.js';
 import type { CausalLMInput, CausalLMOutput } from '../../generate/language-model.js';
 import { CausalLM } from '../causal-lm.js';
@@ -239,8 +240,8 @@ export class GPT2LMHeadModel extends CausalLM {
   }
 
   override forward(input: CausalLMInput): CausalLMOutput {
-    const { inputIds, labels, logitsToKeep = 0, outputHiddenStates, outputAttentions } = input;
     checkInput(input);
+    const { inputIds, labels, logitsToKeep = 0, outputHiddenStates, outputAttentions } = input;
     const [batch, n] = inputIds.shape as [number, number];
     const { hidden, attentions } = this.transformer.forward(input);
     const last = hidden.at(-1)!;
@@ -255,7 +256,20 @@ export class GPT2LMHeadModel extends CausalLM {
   }
 }
 
-function checkInput({ inputIds, labels, logitsToKeep, attentionMask, pastKeyValues }: CausalLMInput): void {
+const inputNames = [
+  'inputIds',
+  'attentionMask',
+  'positionIds',
+  'labels',
+  'pastKeyValues',
+  'logitsToKeep',
+  'outputHiddenStates',
+  'outputAttentions',
+] as const;
+
+function checkInput(input: CausalLMInput): void {
+  const { inputIds, labels, logitsToKeep, attentionMask, pastKeyValues } = optionsArg('GPT2', input, inputNames);
+  slotOf(inputIds, 'GPT2', 'inputIds');
   if (inputIds.rank !== 2) {
     throw new FoveaError('FOVEA_SHAPE', `GPT2: inputIds must be [batch, tokens], but has shape [${inputIds.shape}]`);
   }

@@ -1,0 +1,84 @@
+// Whatever a layer, an optimizer, a file or a model is given, it works or says why in a FoveaError: no TypeError from
+// within. The functions of tensors have such a test beside the op table.
+import { FoveaError, io, load, nn, optim, randn, strict, tensor, tidy, train } from 'fovea';
+import { GPT2LMHeadModel } from 'fovea/models';
+import { expect, it } from 'vitest';
+
+const odd: unknown[] = [
+  undefined,
+  null,
+  true,
+  -1,
+  Number.NaN,
+  1.5,
+  2n,
+  '',
+  'x',
+  {},
+  [],
+  [1],
+  [{}],
+  () => 1,
+  new Date(0),
+];
+const model = new GPT2LMHeadModel({ vocabSize: 8, nPositions: 8, nEmbd: 8, nLayer: 1, nHead: 2 }).eval();
+const inputIds = tensor([[1, 2, 3]], { dtype: 'int64' });
+const weight = (): ReturnType<typeof randn> => randn([2, 2], { requiresGrad: true });
+
+const calls: Record<string, (value: never) => unknown> = {
+  'Linear()': (v) => new nn.Linear(v, v),
+  'Linear.forward': (v) => new nn.Linear(2, 2).forward(v),
+  'Linear.loadStateDict': (v) => new nn.Linear(2, 2).loadStateDict(v),
+  'Linear.loadStateDict, a tensor': (v) => new nn.Linear(2, 2).loadStateDict({ weight: v, bias: v }),
+  'Linear.registerForwardHook': (v) => new nn.Linear(2, 2).registerForwardHook(v),
+  'Linear.to': (v) => new nn.Linear(2, 2).to(v),
+  'TransformerEncoderLayer()': (v) => new nn.TransformerEncoderLayer(v),
+  'MultiheadAttention.forward': (v) => new nn.MultiheadAttention(2, 1).forward(v, v, v),
+  clipGradNorm_: (v) => nn.utils.clipGradNorm_(v, 1),
+  'clipGradNorm_, maxNorm': (v) => nn.utils.clipGradNorm_([weight()], v),
+  'AdamW()': (v) => new optim.AdamW(v),
+  'SGD()': (v) => new optim.SGD(v),
+  saveFile: (v) => io.saveFile(v, v),
+  loadFile: (v) => io.loadFile(v),
+  load: (v) => load(v),
+  'GPT2LMHeadModel()': (v) => new GPT2LMHeadModel(v),
+  'forward, input': (v) => model.forward(v),
+  'forward, inputIds': (v) => model.forward({ inputIds: v }),
+  generate: (v) => model.generate(v),
+  'generate, inputIds': (v) => model.generate({ inputIds: v, maxNewTokens: 1 }),
+  'generate, attentionMask': (v) => model.generate({ inputIds, attentionMask: v, maxNewTokens: 1 }),
+  'generate, stop': (v) => model.generate({ inputIds, stop: v, maxNewTokens: 1 }),
+  'generate, eosTokenId': (v) => model.generate({ inputIds, eosTokenId: v, maxNewTokens: 1 }),
+  'generate, topK': (v) => model.generate({ inputIds, topK: v, maxNewTokens: 1 }),
+  trainCausalLM: (v) => train.trainCausalLM(model, v, { steps: 1, batchSize: 1 }),
+  tidy: (v) => tidy(v),
+  strict: (v) => strict(v),
+};
+
+it.each(Object.entries(calls))('%s', async (name, call) => {
+  for (const value of odd) {
+    try {
+      await call(value as never);
+    } catch (error) {
+      expect(error, `${name} of ${String(value)}`).toBeInstanceOf(FoveaError);
+    }
+  }
+});
+
+it.each([-1, Number.NaN, Number.POSITIVE_INFINITY])('a rate of %d is refused', (lr) => {
+  expect(() => new optim.AdamW([weight()], { lr })).toThrow(/AdamW: expected a finite number of at least 0 for lr/);
+  expect(() => new optim.SGD([{ params: [weight()], lr }])).toThrow(/SGD: expected a finite number/);
+});
+
+it('misspelt options are no silent defaults', () => {
+  const misspelt = (value: object): never => value as never;
+  expect(() => model.forward(misspelt({ inputIds, attentionMaks: inputIds }))).toThrow(/attentionMaks/);
+  expect(() => new nn.Linear(2, 2).loadStateDict({}, misspelt({ strct: false }))).toThrow(/strct/);
+  expect(() => io.loadFile('x', misspelt({ nmap: false }))).toThrow(/nmap/);
+});
+
+it('tokens beyond the vocabulary are refused before they reach the weights', async () => {
+  const tokens = new Uint16Array(16).fill(8);
+  await expect(train.trainCausalLM(model, tokens, { steps: 1 })).rejects.toMatchObject({ code: 'FOVEA_INDEX' });
+  expect(await model.forward({ inputIds }).logits.data()).toHaveLength(24);
+});
