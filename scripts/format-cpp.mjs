@@ -6,14 +6,14 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const wrapper = createRequire(import.meta.url).resolve('clang-format/index.js');
+const clangFormat = createRequire(import.meta.url)('clang-format').getNativeBinary();
 const check = process.argv.includes('--check');
 
 const files = readdirSync(join(root, 'native'), { recursive: true })
   .filter((path) => /\.(cc|h)$/.test(path))
   .map((path) => join('native', path));
 const mode = check ? ['--dry-run', '--Werror'] : ['-i'];
-const { status } = spawnSync(process.execPath, [wrapper, ...mode, ...files], { cwd: root, stdio: 'inherit' });
+const { status } = spawnSync(clangFormat, [...mode, ...files], { cwd: root, stdio: 'inherit' });
 if (status === 0) console.log(`clang-format: ${files.length} files ${check ? 'are formatted' : 'formatted'}`);
 else if (check) console.error('clang-format: run `npm run format`');
 process.exit(status ?? 1);

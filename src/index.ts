@@ -2,6 +2,7 @@
 export * from './errors.js';
 export * from './tensor/index.js';
 export * from './ops/index.js';
+export { fallbacks } from './ops/define-op.js';
 export * from './autograd/index.js';
 export * as functional from './functional.js';
 export * as nn from './nn/index.js';

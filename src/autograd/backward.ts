@@ -146,7 +146,7 @@ function seedOf(op: string, output: Tensor, gradient: Tensor | undefined): Tenso
  */
 export function registerHook(x: Tensor, hook: GradHook): () => void {
   slotOf(x, 'registerHook', 'x');
-  if (!x.tracked) throw new FoveaError('FOVEA_AUTOGRAD', 'registerHook: the tensor does not require gradients');
+  if (!x.tracked) throw new FoveaError('FOVEA_AUTOGRAD', 'registerHook: the tensor does not require gradients, so it gets none; set requiresGrad first');
   if (x.node === null) return addHook((x.hooks ??= []), hook);
   const node = x.node as Node;
   const hooks = (node.hooks ??= []);

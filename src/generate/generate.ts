@@ -16,7 +16,10 @@ import type { LanguageModel } from './language-model.js';
 import { badToken, sampleTokens, type SamplingOptions } from './sampler.js';
 import { type FinishReason, type GeneratedToken, TokenStream, type Usage } from './token-stream.js';
 
-/** Options of `generate` and `stream`, by Hugging Face's names. */
+/**
+ * Options of `generate` and `stream`, by Hugging Face's names. Where the model's `generationConfig` has a value, that is the
+ * default instead of the one given here. Hugging Face itself samples among 50 where nothing says topK; here, among all.
+ */
 export interface GenerateOptions {
   /** Prompts: int64 [B, n], padded on the left. */
   inputIds: Tensor;
@@ -106,28 +109,34 @@ function stopArg(stop: GenerateOptions['stop'] = []): readonly (readonly number[
   throw argumentError('generate', 'stop', 'a list of sequences of tokens that are not empty', stop);
 }
 
+/** An option that is there but undefined is one that was left out. */
+function withoutUndefined<T extends object>(options: T): Partial<T> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
+}
+
 function planOf(model: LanguageModel, given: GenerateOptions): Plan {
   if (given === undefined) throw argumentError('generate', 'options', 'an object with inputIds', given);
   const options = optionsArg('generate', given, optionNames);
-  const { config } = model;
-  const { inputIds, attentionMask, eosTokenId, maxNewTokens = 20, temperature = 1, topK = 0, topP = 1 } = options;
+  const { config, generationConfig: own = {} } = model;
+  const { inputIds, attentionMask, eosTokenId } = options;
+  const { doSample = false, maxNewTokens = 20, temperature = 1, topK = 0, topP = 1 } = { ...own, ...withoutUndefined(options) };
   checkPrompt(options, maxNewTokens, config.nPositions);
   if (numberArg('generate', 'temperature', temperature) < 0)
     throw argumentError('generate', 'temperature', '0 or more', temperature);
   countArg('generate', 'topK', topK);
   probabilityArg('generate', 'topP', topP);
-  const eos = eosTokenId === undefined ? config.eosTokenIds : [eosTokenId ?? []].flat();
+  const eos = eosTokenId === undefined ? (own.eosTokenIds ?? config.eosTokenIds) : [eosTokenId ?? []].flat();
   for (const id of eos) countArg('generate', 'eosTokenId', id);
   return {
     model,
     inputIds,
     attentionMask,
     maxNewTokens,
-    sampling: { doSample: options.doSample ?? false, temperature, topK, topP, generator: randomSource(options) },
+    sampling: { doSample, temperature, topK, topP, generator: randomSource(options) },
     eos: new Set(eos),
-    pad: countArg('generate', 'padTokenId', options.padTokenId ?? config.padTokenId ?? eos[0] ?? 0),
+    pad: countArg('generate', 'padTokenId', options.padTokenId ?? own.padTokenId ?? config.padTokenId ?? eos[0] ?? 0),
     stop: stopArg(options.stop),
-    useCache: options.useCache ?? config.useCache,
+    useCache: options.useCache ?? own.useCache ?? config.useCache,
     signal: options.signal,
   };
 }

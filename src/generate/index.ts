@@ -1,5 +1,5 @@
 /** Continuing text with a language model. */
 export { generate, type GenerateOptions, stream } from './generate.js';
 export { KvCache, type KvCacheOptions } from './kv-cache.js';
-export type { LanguageModel } from './language-model.js';
+export type { GenerationConfig, LanguageModel } from './language-model.js';
 export { type FinishReason, type GeneratedToken, TokenStream, type Usage } from './token-stream.js';

@@ -46,9 +46,26 @@ export interface CausalLMConfig {
   readonly nPositions: number;
 }
 
+/** Defaults of `generate` that a model brings, under the names of its options; what is left out is as for any model. */
+export interface GenerationConfig {
+  readonly doSample?: boolean;
+  readonly temperature?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly maxNewTokens?: number;
+  /** Tokens that end a sequence, instead of the config's. */
+  readonly eosTokenIds?: readonly number[];
+  /** Instead of the config's. */
+  readonly padTokenId?: number;
+  /** Instead of the config's. */
+  readonly useCache?: boolean;
+}
+
 /** A model that {@link generate} can run. */
 export interface LanguageModel {
   readonly config: CausalLMConfig;
+  /** Defaults of its own; `load` takes them from the checkpoint. */
+  readonly generationConfig?: GenerationConfig;
   forward(input: CausalLMInput): CausalLMOutput;
   /** An empty cache for `capacity` positions of `batch` sequences. */
   makeCache(batch: number, capacity: number): KvCache;

@@ -21,6 +21,14 @@ export function throwIfAborted(signal: AbortSignal | undefined, action: string):
   throw new FoveaError('FOVEA_ABORTED', `${action}: cancelled by its AbortSignal`, { cause: signal.reason });
 }
 
+/** Whether something is at `path`; a link counts by what it leads to. */
+export async function fileExists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
 /**
  * Reads a JSON object with {@link parseStrictJson}.
  *

@@ -9,6 +9,7 @@ import { argumentError, deviceArg, optionsArg } from '../tensor/check.js';
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { CausalLM } from './causal-lm.js';
+import { readGenerationConfig } from './generation-config.js';
 import { loadCheckpoint, type LoadProgress } from './checkpoint.js';
 import { gpt2ConfigFromJson } from './gpt2/config.js';
 import { GPT2LMHeadModel } from './gpt2/model.js';
@@ -73,6 +74,9 @@ function renameKeys(model: CausalLM, tensors: ReadonlyMap<string, Tensor>): Stat
  * Loads a model from a Hugging Face checkpoint directory (`config.json`, `model.safetensors` or shards with an index),
  * in evaluation mode. Weights are mapped, so that loading takes no time and no memory until they are used.
  *
+ * `generation_config.json`, or without it the same options in `config.json`, gives `generate` its defaults: do_sample,
+ * temperature, top_k, top_p, max_new_tokens, and the tokens of end and padding. Its other options must have no effect.
+ *
  * @throws FOVEA_UNSUPPORTED naming the model type, architecture or option that is not supported; FOVEA_FILE_FORMAT;
  *   FOVEA_IO; FOVEA_ABORTED
  */
@@ -85,6 +89,7 @@ export async function load(folder: string, options: LoadOptions = {}): Promise<C
   const file = join(folder, 'config.json');
   const config = await readJsonFile(file);
   const type = supportedType(config, file);
+  const generationConfig = await readGenerationConfig(folder, config, file);
   const tensors = await loadCheckpoint(folder, { mmap, signal, onProgress });
   const model = skipInit(() => type.make(config, file));
   try {
@@ -99,6 +104,7 @@ export async function load(folder: string, options: LoadOptions = {}): Promise<C
       { cause: error },
     );
   }
+  model.generationConfig = generationConfig;
   if (dtype) model.to(dtype);
   return model.eval();
 }

@@ -3,16 +3,25 @@ import { join } from 'node:path';
 import { FoveaError } from '../errors.js';
 import { generate, type GenerateOptions, stream } from '../generate/generate.js';
 import type { KvCache } from '../generate/kv-cache.js';
-import type { CausalLMConfig, CausalLMInput, CausalLMOutput, LanguageModel } from '../generate/language-model.js';
+import type {
+  CausalLMConfig,
+  CausalLMInput,
+  CausalLMOutput,
+  GenerationConfig,
+  LanguageModel,
+} from '../generate/language-model.js';
 import type { TokenStream } from '../generate/token-stream.js';
 import { writeJsonFile } from '../io/files.js';
 import { saveFile } from '../io/safetensors.js';
 import { Module } from '../nn/module.js';
 import type { Tensor } from '../tensor/tensor.js';
+import { generationConfigToJson } from './generation-config.js';
 
 /** Base class of models that predict the next token. */
 export abstract class CausalLM extends Module implements LanguageModel {
   abstract readonly config: CausalLMConfig;
+  /** Defaults of `generate`; `load` takes them from the checkpoint, and they may be replaced. */
+  generationConfig: GenerationConfig = {};
 
   /** The `config.json` of this model. */
   abstract configJson(): Record<string, unknown>;
@@ -36,8 +45,8 @@ export abstract class CausalLM extends Module implements LanguageModel {
   }
 
   /**
-   * Writes a Hugging Face checkpoint directory: `config.json` and `model.safetensors`. Each file is replaced atomically;
-   * the weights come last, so a directory without them is an unfinished save.
+   * Writes a Hugging Face checkpoint directory: `config.json`, `generation_config.json` and `model.safetensors`. Each
+   * file is replaced atomically; the weights come last, so a directory without them is an unfinished save.
    *
    * @throws FOVEA_IO, FOVEA_ABORTED
    */
@@ -48,6 +57,7 @@ export abstract class CausalLM extends Module implements LanguageModel {
     const [first] = unique;
     if (!first) throw new FoveaError('FOVEA_ARGUMENT', 'savePretrained: the model has no parameters');
     await writeJsonFile(join(folder, 'config.json'), { ...this.configJson(), dtype: first[1].dtype });
+    await writeJsonFile(join(folder, 'generation_config.json'), generationConfigToJson(this));
     const save = { metadata: { format: 'pt' }, ...(options.signal ? { signal: options.signal } : {}) };
     await saveFile(Object.fromEntries(unique), join(folder, 'model.safetensors'), save);
   }

@@ -1,8 +1,8 @@
 /** The weights of a checkpoint directory: one `model.safetensors`, or shards with an index. */
-import { lstat, realpath, stat } from 'node:fs/promises';
+import { lstat, realpath } from 'node:fs/promises';
 import { dirname, join, relative, sep } from 'node:path';
 import { FoveaError } from '../errors.js';
-import { readJsonFile, throwIfAborted } from '../io/files.js';
+import { fileExists, readJsonFile, throwIfAborted } from '../io/files.js';
 import { SafetensorsFile } from '../io/safetensors.js';
 import { isJsonObject } from '../io/strict-json.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -22,13 +22,6 @@ export interface CheckpointOptions {
 const indexName = 'model.safetensors.index.json';
 const singleName = 'model.safetensors';
 
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
 /** Whether `path` lies in `folder`. */
 function within(folder: string, path: string): boolean {
   const way = relative(folder, path);
@@ -47,7 +40,7 @@ async function shardPath(folder: string, name: string): Promise<string> {
     );
   if (name === '' || name === '.' || name === '..' || /[/\\\0]/.test(name)) throw refuse('must be a plain file name');
   const path = join(folder, name);
-  if (!(await exists(path))) throw refuse('does not exist');
+  if (!(await fileExists(path))) throw refuse('does not exist');
   const [place, target] = await Promise.all([realpath(folder), realpath(path)]);
   const blobs = join(dirname(dirname(place)), 'blobs');
   if (!within(place, target) && !within(blobs, target))
@@ -59,9 +52,9 @@ async function shardPath(folder: string, name: string): Promise<string> {
 /** Files of the checkpoint, with the tensors to take from each; undefined means all. */
 async function listFiles(folder: string): Promise<Map<string, string[] | undefined>> {
   const single = join(folder, singleName);
-  if (await exists(single)) return new Map([[single, undefined]]);
+  if (await fileExists(single)) return new Map([[single, undefined]]);
   const indexPath = join(folder, indexName);
-  if (!(await exists(indexPath))) {
+  if (!(await fileExists(indexPath))) {
     throw new FoveaError(
       'FOVEA_IO',
       `load: ${folder} holds neither ${singleName} nor ${indexName}; other formats are not read`,

@@ -3,11 +3,11 @@
  * here, or is an error that names it.
  */
 import { FoveaError } from '../errors.js';
-import { isJsonObject, type JsonObject, type JsonValue } from '../io/strict-json.js';
+import type { JsonObject, JsonValue } from '../io/strict-json.js';
 
 /**
  * Keys of every Hugging Face config that do not change what `forward` computes: provenance, labels of heads that are not
- * built, defaults of generation that older versions kept here, and how Python returns things.
+ * built, and how Python returns things. `task_specific_params` are for Python's pipelines alone.
  */
 const neutralKeys: ReadonlySet<string> = new Set([
   'model_type',
@@ -40,31 +40,7 @@ const neutralKeys: ReadonlySet<string> = new Set([
   '_attn_implementation',
   '_attn_implementation_autoset',
   'attn_implementation',
-  'max_length',
-  'min_length',
-  'do_sample',
-  'early_stopping',
-  'num_beams',
-  'num_beam_groups',
-  'diversity_penalty',
-  'temperature',
-  'top_k',
-  'top_p',
-  'typical_p',
-  'repetition_penalty',
-  'length_penalty',
-  'no_repeat_ngram_size',
-  'encoder_no_repeat_ngram_size',
-  'bad_words_ids',
-  'num_return_sequences',
-  'forced_bos_token_id',
-  'forced_eos_token_id',
-  'remove_invalid_values',
-  'exponential_decay_length_penalty',
-  'suppress_tokens',
-  'begin_suppress_tokens',
   'sep_token_id',
-  'decoder_start_token_id',
   'chunk_size_feed_forward',
 ]);
 
@@ -78,7 +54,7 @@ const rejectedUnless: ReadonlyMap<string, JsonValue> = new Map<string, JsonValue
 ]);
 
 function isEmpty(value: JsonValue): boolean {
-  return value === null || (isJsonObject(value) && Object.keys(value).length === 0);
+  return value === null || (typeof value === 'object' && Object.keys(value).length === 0);
 }
 
 /** Takes options out of a config one by one, and at the end refuses what nobody took. */
@@ -139,6 +115,16 @@ export class ConfigReader {
     throw this.error(key, 'a string');
   }
 
+  /** A whole number of at least 0. */
+  wholeNumber(key: string, otherwise?: number): number {
+    return this.#number(
+      key,
+      'a whole number of at least 0',
+      otherwise,
+      (value) => Number.isSafeInteger(value) && value >= 0,
+    );
+  }
+
   /** A whole number of at least 1, or undefined where the file says null or nothing. */
   optionalCount(key: string): number | undefined {
     return (this.#values[key] ?? null) === null ? void this.#take(key) : this.count(key);
@@ -152,7 +138,14 @@ export class ConfigReader {
     throw this.error(key, 'a token number, a list of them, or null');
   }
 
-  /** Marks options of parts that are not built as known. */
+  /** An option that is not supported: null and the `accepted` values do nothing, all others are refused. */
+  only(key: string, accepted: readonly JsonValue[], expected: string): void {
+    const value = this.#take(key) ?? null;
+    if (isEmpty(value) || accepted.includes(value)) return;
+    throw this.error(key, expected);
+  }
+
+  /** Marks options that are read elsewhere, or belong to parts that are not built, as known. */
   ignore(...keys: string[]): void {
     for (const key of keys) this.#taken.add(key);
   }

@@ -1,6 +1,6 @@
 /** Models by the names of Hugging Face, and how to load them. */
 export { load, type LoadOptions } from './auto.js';
-export type { CausalLMConfig, CausalLMInput, CausalLMOutput } from '../generate/language-model.js';
+export type { CausalLMConfig, CausalLMInput, CausalLMOutput, GenerationConfig } from '../generate/language-model.js';
 export { CausalLM } from './causal-lm.js';
 export type { LoadProgress } from './checkpoint.js';
 export { type GPT2Config, type GPT2Options } from './gpt2/config.js';

@@ -9,6 +9,7 @@
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { type Generator, tensor as makeTensor, where } from '../ops/index.js';
+import { argumentError, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 
@@ -43,18 +44,19 @@ function inPlace(tensor: Tensor, fill: () => void): Tensor {
 }
 
 /** The options that ops of random numbers take. */
-function random({ generator }: RandomOptions): RandomOptions {
+function random(op: string, options: RandomOptions): RandomOptions {
+  const { generator } = optionsArg(op, options, ['generator']);
   return generator ? { generator } : {};
 }
 
 /** Fills with uniform numbers from [a, b). */
 export function uniform_(tensor: Tensor, a = 0, b = 1, options: RandomOptions = {}): Tensor {
-  return inPlace(tensor, () => void tensor.uniform_(a, b, random(options)));
+  return inPlace(tensor, () => void tensor.uniform_(a, b, random('init.uniform_', options)));
 }
 
 /** Fills with normally distributed numbers. */
 export function normal_(tensor: Tensor, mean = 0, std = 1, options: RandomOptions = {}): Tensor {
-  return inPlace(tensor, () => void tensor.normal_(mean, std, random(options)));
+  return inPlace(tensor, () => void tensor.normal_(mean, std, random('init.normal_', options)));
 }
 
 /** Fills with one value. */
@@ -98,20 +100,24 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
       return Math.sqrt(2 / (1 + param ** 2));
     case 'selu':
       return 3 / 4;
+    default:
+      throw argumentError('calculateGain', 'nonlinearity', 'linear, sigmoid, tanh, relu, leakyRelu or selu', nonlinearity);
   }
 }
 
 /** Glorot's uniform initialiser. */
 export function xavierUniform_(tensor: Tensor, options: RandomOptions & { gain?: number } = {}): Tensor {
   const { fanIn, fanOut } = fans('xavierUniform_', tensor);
-  const bound = (options.gain ?? 1) * Math.sqrt(6 / (fanIn + fanOut));
-  return uniform_(tensor, -bound, bound, options);
+  const { gain = 1, ...rest } = optionsArg('xavierUniform_', options, ['gain', 'generator']);
+  const bound = gain * Math.sqrt(6 / (fanIn + fanOut));
+  return uniform_(tensor, -bound, bound, rest);
 }
 
 /** Glorot's normal initialiser. */
 export function xavierNormal_(tensor: Tensor, options: RandomOptions & { gain?: number } = {}): Tensor {
   const { fanIn, fanOut } = fans('xavierNormal_', tensor);
-  return normal_(tensor, 0, (options.gain ?? 1) * Math.sqrt(2 / (fanIn + fanOut)), options);
+  const { gain = 1, ...rest } = optionsArg('xavierNormal_', options, ['gain', 'generator']);
+  return normal_(tensor, 0, gain * Math.sqrt(2 / (fanIn + fanOut)), rest);
 }
 
 /** Options of He's initialisers. */
@@ -124,20 +130,24 @@ export interface KaimingOptions extends RandomOptions {
   nonlinearity?: Nonlinearity;
 }
 
-function kaimingStd(op: string, tensor: Tensor, options: KaimingOptions): number {
-  const fan = fans(op, tensor)[options.mode ?? 'fanIn'];
-  return calculateGain(options.nonlinearity ?? 'leakyRelu', options.a ?? 0) / Math.sqrt(fan);
+function kaimingStd(op: string, tensor: Tensor, options: KaimingOptions): { std: number; rest: RandomOptions } {
+  const known = ['a', 'mode', 'nonlinearity', 'generator'] as const;
+  const { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu', ...rest } = optionsArg(op, options, known);
+  if (mode !== 'fanIn' && mode !== 'fanOut') throw argumentError(op, 'mode', "'fanIn' or 'fanOut'", mode);
+  return { std: calculateGain(nonlinearity, a) / Math.sqrt(fans(op, tensor)[mode]), rest };
 }
 
 /** He's uniform initialiser. */
 export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
-  const bound = Math.sqrt(3) * kaimingStd('kaimingUniform_', tensor, options);
-  return uniform_(tensor, -bound, bound, options);
+  const { std, rest } = kaimingStd('kaimingUniform_', tensor, options);
+  const bound = Math.sqrt(3) * std;
+  return uniform_(tensor, -bound, bound, rest);
 }
 
 /** He's normal initialiser. */
 export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
-  return normal_(tensor, 0, kaimingStd('kaimingNormal_', tensor, options), options);
+  const { std, rest } = kaimingStd('kaimingNormal_', tensor, options);
+  return normal_(tensor, 0, std, rest);
 }
 
 /** Horner's rule, highest power first. */
@@ -179,13 +189,14 @@ const almostOne = 1 - 2 ** -24;
 
 /** Fills from a normal distribution cut off at [a, b], by inverting its distribution function. */
 export function truncNormal_(tensor: Tensor, options: TruncNormalOptions = {}): Tensor {
-  const { mean = 0, std = 1, a = -2, b = 2 } = options;
+  const known = ['mean', 'std', 'a', 'b', 'generator'] as const;
+  const { mean = 0, std = 1, a = -2, b = 2, ...rest } = optionsArg('truncNormal_', options, known);
   return inPlace(tensor, () => {
     const [low, high] = makeTensor([(a - mean) / std, (b - mean) / std])
       .mul(Math.SQRT1_2)
       .erf()
       .unbind(0);
-    const u = tensor.uniform_(0, 1, random(options)).mul(high!.sub(low!)).add(low!);
+    const u = tensor.uniform_(0, 1, rest).mul(high!.sub(low!)).add(low!);
     const normal = erfinv(u.clamp({ min: -almostOne, max: almostOne }))
       .mul(std * Math.SQRT2)
       .add(mean);

@@ -8,7 +8,7 @@
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { argumentError, deviceArg, functionArg, optionsArg } from '../tensor/check.js';
-import { type Dtype, isDtype } from '../tensor/dtype.js';
+import { Code, type Dtype, isDtype, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
 import { isParameter, parameter } from './parameter.js';
@@ -115,7 +115,9 @@ export class Module {
    * @param options.persistent whether it is part of the state dict (default true)
    */
   registerBuffer(name: string, tensor: Tensor, options: { persistent?: boolean } = {}): void {
-    this.#buffers.set(name, { persistent: options.persistent ?? true });
+    const { persistent = true } = optionsArg('registerBuffer', options, ['persistent']);
+    slotOf(tensor, 'registerBuffer', 'tensor');
+    this.#buffers.set(name, { persistent });
     this.#set(name, keep(tensor));
   }
 
@@ -285,12 +287,21 @@ export class Module {
   /**
    * Converts the floating-point parameters and buffers to a dtype, or moves all to a device. The module then holds other
    * tensors, so call it before making an optimizer.
+   *
+   * @throws FOVEA_DTYPE for integers and bool, in which nothing could be trained; FOVEA_DEVICE for a device that is not
+   *   there; FOVEA_ARGUMENT for what is neither
    */
   to(target: Dtype | 'cpu'): this {
+    if (target === 'cpu') return this;
     if (!isDtype(target)) {
-      deviceArg('to', target);
-      return this;
+      if (typeof target === 'string' && /^(cuda|mps|gpu)(:\d+)?$/.test(target)) deviceArg('Module.to', target);
+      throw argumentError('Module.to', 'target', "a floating-point dtype or 'cpu'", target);
     }
+    if (!isFloat(Code[target]))
+      throw new FoveaError(
+        'FOVEA_DTYPE',
+        `Module.to: expected a floating-point dtype for target, received ${target}; convert single tensors with tensor.to()`,
+      );
     const floating = this.#slots().filter(({ tensor }) => tensor.dtype.includes('float'));
     const changed = [...new Set(floating.map(({ tensor }) => tensor))].filter((tensor) => tensor.dtype !== target);
     this.#replace(noGrad(() => new Map(changed.map((tensor) => [tensor, tensor.to(target)]))));

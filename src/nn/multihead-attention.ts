@@ -9,11 +9,11 @@
  * `scaledDotProductAttention`; and weights come per head unless their average is asked for.
  */
 import { FoveaError } from '../errors.js';
-import { arange, attention, empty, linear } from '../ops/index.js';
+import { attention, empty, linear } from '../ops/index.js';
 import { argumentError, countArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
 import { type Dtype, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
-import { attentionWithWeights } from './attention-weights.js';
+import { attentionWithWeights, type AttentionWeightsOptions } from './attention-weights.js';
 import { xavierUniform_, zeros_ } from './init.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
@@ -121,16 +121,18 @@ export class MultiheadAttention extends Module {
         throw shapeError('MultiheadAttention', `${name} must have 3 dimensions, but has shape [${shape}]`);
     }
     const [q, k, v] = this.#project(query, key, value);
-    const { mask, bias } = this.#masks(masks, q!.shape[0]!);
-    const dropoutP = this.training ? this.dropout : 0;
+    const asked: AttentionWeightsOptions = {
+      ...this.#masks(masks, q!.shape[0]!),
+      causal: isCausal ? 'topLeft' : false,
+      dropoutP: this.training ? this.dropout : 0,
+    };
     let output: Tensor;
     let weights: Tensor | undefined;
     if (needWeights) {
-      const visible = isCausal ? causalMask(q!.shape[2]!, k!.shape[2]!, mask) : mask;
-      ({ output, weights } = attentionWithWeights(q!, k!, v!, { mask: visible, bias, dropoutP }));
+      ({ output, weights } = attentionWithWeights(q!, k!, v!, asked));
       if (averageAttnWeights) weights = weights.mean(1);
     } else {
-      output = attention(q!, k!, v!, { mask, bias, causal: isCausal ? 'topLeft' : false, dropoutP });
+      output = attention(q!, k!, v!, asked);
     }
     return [this.outProj.forward(this.#merge(output)), weights];
   }
@@ -187,10 +189,4 @@ export class MultiheadAttention extends Module {
       ...(biases.length ? { bias: biases.reduce((a, b) => a.add(b)) } : {}),
     };
   }
-}
-
-/** Key j is visible to query i when j <= i, and where `mask` allows it. */
-function causalMask(n: number, m: number, mask: Tensor | undefined): Tensor {
-  const causal = arange(m).le(arange(n).unsqueeze(1));
-  return mask ? causal.logicalAnd(mask) : causal;
 }

@@ -5,41 +5,19 @@
  */
 import { FoveaError } from '../errors.js';
 import { argumentError, numberArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
-import { accumulatorOf, Code, isFloat } from '../tensor/dtype.js';
+import { Code, isFloat } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { attentionReference, causalCodes } from './attention-reference.js';
 import { expand, sumTo } from './broadcast.js';
 import { castTo } from './cast.js';
-import { eq } from './compare.js';
-import { filled, ones } from './creation.js';
+import { filled } from './creation.js';
 import { defineOp } from './define-op.js';
-import { add, div, exp, mul, sub } from './elementwise.js';
-import { tril, where } from './select.js';
+import { mul } from './elementwise.js';
 import { kernels } from './kernels.gen.js';
-import { matmul } from './matmul.js';
 import { resultType } from './promote.js';
-import { defaultGenerator, dropoutAt, Generator } from './random.js';
-import { amax, logsumexp, sum } from './reduce.js';
-import { reshape, transpose, unsqueeze } from './shape.js';
-
-/** The kernel's codes of a causal mask. */
-const causalCodes = { none: 0, topLeft: 1, bottomRight: 2 } as const;
-const KEEP = { keepdim: true };
-
-interface AttentionInputs {
-  q: Tensor;
-  k: Tensor;
-  v: Tensor;
-  bias?: Tensor | undefined;
-  mask?: Tensor | undefined;
-}
-interface AttentionAttrs {
-  scale?: number | undefined;
-  causal?: number | undefined;
-  dropoutP?: number | undefined;
-  seed?: number | undefined;
-  offset?: number | undefined;
-}
+import { defaultGenerator, Generator } from './random.js';
+import { reshape, unsqueeze } from './shape.js';
 
 const attentionOp = defineOp({
   kernel: 'attention',
@@ -60,40 +38,6 @@ const attentionOp = defineOp({
     };
   },
 });
-
-/** Key heads as often as query heads use them. */
-function repeatHeads(x: Tensor, times: number): Tensor {
-  if (times === 1) return x;
-  const [b, g, m, d] = x.shape as [number, number, number, number];
-  return reshape(expand(unsqueeze(x, 2), [b, g, times, m, d]), [b, g * times, m, d]);
-}
-
-/** The formula, with the whole matrix of scores in memory. */
-export function attentionReference(
-  { q, k, v, bias, mask }: AttentionInputs,
-  attrs: AttentionAttrs,
-): { o: Tensor; lse: Tensor } {
-  const { scale = 1, causal = 0, dropoutP = 0, seed = 0, offset = 0 } = attrs;
-  const [n, m] = [q.shape[2]!, k.shape[2]!];
-  const times = q.shape[1]! / k.shape[1]!;
-  let scores = mul(matmul(q, transpose(repeatHeads(k, times), -2, -1)), scale);
-  if (bias) scores = add(scores, bias);
-  if (mask) scores = where(mask, scores, -Infinity);
-  if (causal)
-    scores = where(
-      tril(ones([n, m], { dtype: 'bool' }), causal === causalCodes.topLeft ? 0 : m - n),
-      scores,
-      -Infinity,
-    );
-  // without keys there is no largest score, and nothing to exponentiate
-  const top = m === 0 ? 0 : amax(scores, -1, KEEP).detach();
-  const e = exp(sub(scores, typeof top === 'number' ? top : where(eq(top, -Infinity), 0, top)));
-  const total = sum(e, -1, KEEP);
-  let p = div(e, where(eq(total, 0), 1, total));
-  if (dropoutP > 0) p = dropoutAt(p, dropoutP, seed, offset);
-  const lse = logsumexp(castTo(scores.detach(), accumulatorOf(q.slot!.dtype)), -1);
-  return { o: matmul(p, repeatHeads(v, times)), lse };
-}
 
 /** Options of `attention`. */
 export interface AttentionOptions {

@@ -73,8 +73,14 @@ export interface AnySpec {
 
 /** Every defined op, by its kernel's name. */
 export const definedOps: Map<KernelName, DefinedOp<KernelName>> = new Map();
-/** Why ops ran their reference instead of a kernel, by name. */
-export const fallbacks: Map<string, string> = new Map();
+const reasons = new Map<string, string>();
+/**
+ * Why ops ran their slower reference instead of a kernel in this thread, by name; empty where every op has its kernel.
+ * `strict()` refuses them instead.
+ */
+export function fallbacks(): ReadonlyMap<string, string> {
+  return reasons;
+}
 
 /** Kernels named in FOVEA_REFERENCE are treated as missing, so that tests can run every reference. */
 const hidden = new Set((process.env['FOVEA_REFERENCE'] ?? '').split(',').filter(Boolean));
@@ -120,7 +126,7 @@ function fallBack(spec: AnySpec, reason: string, x: Tensors, attrs: AnyAttrs): T
       'FOVEA_UNSUPPORTED',
       `${spec.kernel}: ${reason}, and strict mode refuses its slower reference; leave strict() or change the device`,
     );
-  fallbacks.set(spec.kernel, reason);
+  reasons.set(spec.kernel, reason);
   return spec.reference!(x, attrs);
 }
 

@@ -209,9 +209,10 @@ export function fillRandom(
   second: number,
   generator: Generator | undefined,
 ): void {
-  numberArg(kind, 'first', first);
-  numberArg(kind, 'second', second);
+  const uniform = kind === 'uniform_';
+  numberArg(kind, uniform ? 'low' : 'mean', first);
+  numberArg(kind, uniform ? 'high' : 'std', second);
   const counters = source(kind, generator).reserve(x.size);
-  if (kind === 'uniform_') kernels.uniform_({ x }, { ...counters, low: first, high: second });
+  if (uniform) kernels.uniform_({ x }, { ...counters, low: first, high: second });
   else kernels.normal_({ x }, { ...counters, mean: first, std: second });
 }

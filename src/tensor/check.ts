@@ -65,8 +65,8 @@ export function probabilityArg(op: string, argument: string, value: unknown): nu
 }
 
 /** A dtype as its code. */
-export function dtypeArg(op: string, value: unknown): number {
-  if (!isDtype(value)) throw argumentError(op, 'dtype', `one of ${Object.keys(Code).join(', ')}`, value);
+export function dtypeArg(op: string, value: unknown, argument = 'dtype'): number {
+  if (!isDtype(value)) throw argumentError(op, argument, `one of ${Object.keys(Code).join(', ')}`, value);
   return Code[value];
 }
 

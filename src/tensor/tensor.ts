@@ -2,7 +2,7 @@
 import { inspect } from 'node:util';
 import { native, scratch } from '../addon.js';
 import { FoveaError } from '../errors.js';
-import { argumentError, functionArg, show } from './check.js';
+import { argumentError, dtypeArg, functionArg, optionsArg, show } from './check.js';
 import { dtypeNames, hostArray, isFloat, type Dtype, type HostArray, type HostArrays } from './dtype.js';
 import { isDense, sizeOf, type Shape } from './layout.js';
 import { late } from './late.js';
@@ -141,7 +141,7 @@ export class Tensor implements Disposable {
   data<A extends HostArray = Float32Array>(options?: { as?: undefined }): Promise<A>;
   data<D extends Dtype>(options: { as: D }): Promise<HostArrays[D]>;
   async data(options?: { as?: Dtype | undefined }): Promise<HostArray> {
-    const converted = convert(this, options?.as);
+    const converted = convert('data', this, options);
     const slot = live(converted);
     const bytes = native.read(slot.id);
     if (converted !== this) converted.dispose();
@@ -152,7 +152,7 @@ export class Tensor implements Disposable {
   dataSync<A extends HostArray = Float32Array>(options?: { as?: undefined }): A;
   dataSync<D extends Dtype>(options: { as: D }): HostArrays[D];
   dataSync(options?: { as?: Dtype | undefined }): HostArray {
-    const converted = convert(this, options?.as);
+    const converted = convert('dataSync', this, options);
     const slot = live(converted);
     const bytes = native.readNow(slot.id);
     if (converted !== this) converted.dispose();
@@ -299,8 +299,10 @@ export function addHook(hooks: GradHook[], hook: GradHook): () => void {
 
 const isHalf = (code: number): boolean => code === 2 || code === 3;
 
-function convert(t: Tensor, as: Dtype | undefined): Tensor {
-  return as === undefined || as === t.dtype ? t : late.cast(t.tracked ? t.detach() : t, as);
+function convert(op: string, t: Tensor, options: { as?: Dtype | undefined } | undefined): Tensor {
+  const { as } = optionsArg(op, options, ['as']);
+  if (as === undefined || dtypeArg(op, as, 'as') === live(t).dtype) return t;
+  return late.cast(t.tracked ? t.detach() : t, as);
 }
 function checkSingle(t: Tensor): void {
   if (t.size === 1) return;

@@ -146,7 +146,9 @@ async function readLoss(loss: Tensor, step: number): Promise<number> {
  *
  * @param tokens the text; at least one window
  * @returns the last step's loss
- * @throws FOVEA_NAN naming the step at which the loss stopped being finite; FOVEA_ABORTED
+ * @throws FOVEA_NAN naming the step at which the loss stopped being finite: since losses are read one step late, the
+ *   weights then hold that step's update and are of no use, so go back to a saved model; FOVEA_ABORTED, after which the
+ *   weights are those of the last whole step
  */
 export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Promise<number> {
   const options = optionsArg('train', given, optionNames);

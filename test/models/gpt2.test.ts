@@ -273,6 +273,10 @@ describe('checkpoints', () => {
     ['an unknown activation', { activation_function: 'mish2' }, 'mish2'],
     ['a wrong type', { n_layer: 'two' }, 'n_layer'],
     ['a probability above 1', { resid_pdrop: 3 }, 'resid_pdrop'],
+    ['beam search', { num_beams: 4 }, 'num_beams is 4'],
+    ['a penalty', { repetition_penalty: 1.2 }, 'repetition_penalty is 1.2'],
+    ['banned words', { bad_words_ids: [[5]] }, 'bad_words_ids'],
+    ['another length', { max_length: 50 }, 'max_length is 50'],
   ])('%s is refused by name', async (_name, change, text) => {
     const error = await load(variant('refused', change)).then(
       () => undefined,
@@ -334,5 +338,57 @@ describe('options that change the computation', () => {
     });
     expect(untied.numParameters() - tied.numParameters()).toBe(88);
     expect(untied.namedParameters().at(-1)![0]).toBe('lm_head.weight');
+  });
+});
+
+describe('defaults of generation', () => {
+  const inputIds = (): Tensor => golden.inputs['input_ids']!.narrow(0, 0, 1);
+  /** A variant whose generation_config.json holds `generation`. */
+  function withGeneration(name: string, generation: unknown, change: Record<string, unknown> = {}): string {
+    const folder = variant(name, change);
+    writeFileSync(join(folder, 'generation_config.json'), JSON.stringify(generation));
+    return folder;
+  }
+
+  test('come from generation_config.json, and options come before them', async () => {
+    const generation = { max_new_tokens: 3, do_sample: true, top_k: 1, pad_token_id: 7, num_beams: 1 };
+    const own = await load(withGeneration('generation', generation, { repetition_penalty: 1.5 }));
+    expect(own.generationConfig).toEqual({ maxNewTokens: 3, doSample: true, topK: 1, padTokenId: 7 });
+    const made = await own.generate({ inputIds: inputIds(), maxNewTokens: undefined });
+    expect(made.shape[1]).toBe(inputIds().shape[1]! + 3);
+    // Drawing among one token is greedy.
+    expect(await ids(made)).toEqual(await ids(await model.generate({ inputIds: inputIds(), maxNewTokens: 3 })));
+    const shorter = await own.generate({ inputIds: inputIds(), maxNewTokens: 1 });
+    expect(shorter.shape[1]).toBe(inputIds().shape[1]! + 1);
+  });
+
+  test('come from config.json where there is no such file', async () => {
+    const old = await load(variant('old', { temperature: 0.7, top_k: 50, do_sample: false, max_length: 20, top_p: null }));
+    expect(old.generationConfig).toEqual({ temperature: 0.7, topK: 50, doSample: false });
+  });
+
+  test('name the tokens that end and fill, and are saved', async () => {
+    const own = await load(withGeneration('ends', { eos_token_id: [3, 5], temperature: 0.5 }, { eos_token_id: 9 }));
+    const next = (await ids(await model.generate({ inputIds: inputIds(), maxNewTokens: 1 }))).at(-1)!;
+    own.generationConfig = { ...own.generationConfig, eosTokenIds: [next] };
+    const stream = own.stream({ inputIds: inputIds() });
+    for await (const _ of stream);
+    expect(stream.usage!.finishReasons).toEqual(['eos']);
+    const folder = join(scratch, 'ends-saved');
+    await own.savePretrained(folder);
+    expect((await load(folder)).generationConfig).toEqual({ eosTokenIds: [next], temperature: 0.5 });
+  });
+
+  test.each([
+    ['num_beams', { num_beams: 5 }],
+    ['stop_strings', { stop_strings: ['end'] }],
+    ['top_k', { top_k: -1 }],
+    ['temperature', { temperature: 'warm' }],
+    ['beam_width', { beam_width: 2 }],
+  ])('%s is refused by name', async (key, generation) => {
+    await expect(load(withGeneration('refused-generation', generation))).rejects.toMatchObject({
+      code: 'FOVEA_UNSUPPORTED',
+      message: expect.stringContaining(key),
+    });
   });
 });

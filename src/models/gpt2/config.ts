@@ -3,6 +3,7 @@ import { argumentError, countArg, optionsArg } from '../../tensor/check.js';
 import { activationOf } from '../../nn/activations.js';
 import type { JsonObject } from '../../io/strict-json.js';
 import { ConfigReader } from '../config-reader.js';
+import { generationKeys } from '../generation-config.js';
 
 export interface GPT2Options {
   /** Tokens (default 50257). */
@@ -111,8 +112,9 @@ export function gpt2ConfigFromJson(values: JsonObject, file: string): GPT2Config
     eosTokenIds: read.tokenIds('eos_token_id'),
     padTokenId: read.tokenIds('pad_token_id')[0],
   };
-  // The sequence-summary head and the old name of n_positions.
+  // `load` reads those of generation; the others are the sequence-summary head and the old name of n_positions.
   read.ignore(
+    ...generationKeys,
     'summary_type',
     'summary_use_proj',
     'summary_activation',

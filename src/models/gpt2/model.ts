@@ -97,13 +97,10 @@ class GPT2Attention extends Module {
   ): { output: Tensor; weights: Tensor | undefined } {
     const { scale } = this;
     const dropoutP = this.training ? this.attnPdrop : 0;
-    if (!outputAttentions) {
-      return { output: attention(q, k, v, { mask, causal: 'bottomRight', scale, dropoutP }), weights: undefined };
-    }
-    const [n, m] = [q.shape[2]!, k.shape[2]!];
     // Query i is position m - n + i.
-    const causal = arange(m).le(arange(m - n, m).unsqueeze(1));
-    return attentionWithWeights(q, k, v, { mask: mask ? causal.logicalAnd(mask) : causal, scale, dropoutP });
+    const asked = { mask, causal: 'bottomRight', scale, dropoutP } as const;
+    if (outputAttentions) return attentionWithWeights(q, k, v, asked);
+    return { output: attention(q, k, v, asked), weights: undefined };
   }
 }
 
