@@ -49,7 +49,7 @@ function checkCompiler() {
   if (ask(compiler, ['-std=gnu++20', '-x', 'c++', '-fsyntax-only', '-'], program) === undefined) {
     const version = ask(compiler, ['--version'])?.split('\n')[0];
     stop(
-      `the C++ compiler is too old for C++20 (${version}); install GCC 11 or Clang 14 or newer, and name it in CXX.`,
+      `the C++ compiler is too old for C++20 (${version}); install GCC 12 or Clang 14 or newer, and name it in CXX.`,
     );
   }
 }

@@ -21,7 +21,7 @@ std::atomic<size_t> all_mapped{0};
 #if !defined(_WIN32)
 [[noreturn]] void refuse(const std::string& path, const char* what) {
   int reason = errno;
-  fail("FOVEA_IO", "mapFile: cannot ", what, " ", path, ": ", std::strerror(reason),
+  fail("FOVEA_IO", "open: cannot ", what, " ", path, ": ", std::strerror(reason),
        "; check the path and its permissions");
 }
 
@@ -40,7 +40,7 @@ MappedFile::MappedFile(std::byte* data, size_t bytes) : data_(data), bytes_(byte
 
 #if defined(_WIN32)
 std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
-  fail("FOVEA_UNSUPPORTED", "mapFile: ", path,
+  fail("FOVEA_UNSUPPORTED", "open: ", path,
        " cannot be mapped, since fovea maps no files on Windows; load it with { mmap: false }");
 }
 MappedFile::~MappedFile() = default;
@@ -52,7 +52,7 @@ std::shared_ptr<MappedFile> MappedFile::open(const std::string& path) {
   struct stat status;
   if (fstat(file.number, &status) != 0) refuse(path, "inspect");
   if (!S_ISREG(status.st_mode))
-    fail("FOVEA_FILE_FORMAT", "mapFile: ", path, " is not a regular file; pass the path of a file");
+    fail("FOVEA_FILE_FORMAT", "open: ", path, " is not a regular file; pass the path of a file");
   size_t bytes = size_t(status.st_size);
   if (bytes == 0) return std::shared_ptr<MappedFile>(new MappedFile(nullptr, 0));
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.number, 0);

@@ -29,13 +29,20 @@ export interface GradOptions extends BackwardOptions {
  *
  * @param fn a synchronous or asynchronous function
  * @returns what `fn` returns
+ * @throws FOVEA_ARGUMENT for what is no function, and what `fn` throws
  */
 export function noGrad<T>(fn: () => T): T {
   functionArg('noGrad', 'fn', fn);
   return runUnder({ recording: false }, fn);
 }
 
-/** Runs `fn` with recording switched on again, inside of a `noGrad`. */
+/**
+ * Runs `fn` with recording switched on again, inside of a `noGrad`.
+ *
+ * @param fn a synchronous or asynchronous function
+ * @returns what `fn` returns
+ * @throws FOVEA_ARGUMENT for what is no function, and what `fn` throws
+ */
 export function enableGrad<T>(fn: () => T): T {
   functionArg('enableGrad', 'fn', fn);
   return runUnder({ recording: true }, fn);
@@ -50,7 +57,8 @@ export function isGradEnabled(): boolean {
  * Adds d `output` / d leaf to `leaf.grad` for every leaf that requires gradients and that `output` was computed from.
  *
  * @param gradient d loss / d output, of the shape of `output`; may be left out for an output of one element
- * @throws FOVEA_AUTOGRAD if nothing requires gradients, a saved value was changed in place, or the graph was freed
+ * @throws FOVEA_AUTOGRAD if nothing requires gradients, a saved value was changed in place, the graph was freed, or an
+ *   output of several elements has no `gradient`; FOVEA_SHAPE or FOVEA_DTYPE for a gradient that does not fit
  */
 export function backward(output: Tensor, gradient?: Tensor, options?: BackwardOptions): void {
   const { retainGraph, createGraph = false } = optionsArg('backward', options, ['retainGraph', 'createGraph']);
@@ -146,14 +154,22 @@ function seedOf(op: string, output: Tensor, gradient: Tensor | undefined): Tenso
  */
 export function registerHook(x: Tensor, hook: GradHook): () => void {
   slotOf(x, 'registerHook', 'x');
-  if (!x.tracked) throw new FoveaError('FOVEA_AUTOGRAD', 'registerHook: the tensor does not require gradients, so it gets none; set requiresGrad first');
+  if (!x.tracked)
+    throw new FoveaError(
+      'FOVEA_AUTOGRAD',
+      'registerHook: the tensor does not require gradients, so it gets none; set requiresGrad first',
+    );
   if (x.node === null) return addHook((x.hooks ??= []), hook);
   const node = x.node as Node;
   const hooks = (node.hooks ??= []);
   return addHook((hooks[x.output] ??= []), hook);
 }
 
-/** Keeps the gradient of a result of ops in its `.grad`, as leaves do by themselves. */
+/**
+ * Keeps the gradient of a result of ops in its `.grad`, as leaves do by themselves.
+ *
+ * @throws FOVEA_AUTOGRAD if `x` does not require gradients
+ */
 export function retainGrad(x: Tensor): void {
   slotOf(x, 'retainGrad', 'x');
   if (x.isLeaf) return;

@@ -11,10 +11,13 @@ import { alias, live, type GradHook, type Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 import { attach, edgeOf, type Edge, type Gradient, type Node } from './node.js';
 
+/** How a graph is walked. */
 export interface Walk {
   /** Where to stop: gradients of these are returned, and no leaf gets a `.grad`. Without it every leaf does. */
   inputs?: readonly Tensor[];
+  /** Whether the work is recorded, so that the gradients can be differentiated. */
   createGraph: boolean;
+  /** Whether nodes keep what they saved, so that they can be walked again. */
   retainGraph: boolean;
 }
 interface Arrivals {
@@ -23,7 +26,13 @@ interface Arrivals {
   missing: number;
 }
 
-/** Gradients of `walk.inputs` (undefined where nothing depends on one), or nothing and `.grad` on the leaves. */
+/**
+ * Walks the graph behind `outputs`.
+ *
+ * @param seeds d loss / d output for each output, of its shape and dtype
+ * @returns gradients of `walk.inputs` (undefined where nothing depends on one), or nothing and `.grad` on the leaves
+ * @throws FOVEA_AUTOGRAD if a saved value was freed or changed in place, or a node has no second gradient
+ */
 export function propagate(outputs: readonly Tensor[], seeds: readonly Tensor[], walk: Walk): Gradient[] {
   // Gradients belong to nobody's scope until they are handed out; a graph of them belongs to the caller's.
   const scope = walk.createGraph ? activeScope() : null;

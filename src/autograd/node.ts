@@ -93,7 +93,12 @@ export function wantsGradient(t: Tensor | undefined): boolean {
   return t !== undefined && t.tracked && activeMode().recording;
 }
 
-/** Keeps a value for backward. */
+/**
+ * Keeps a value for backward.
+ *
+ * @param place which input of the op it is, or -1 - k for output k
+ * @returns the value with its version, which tells whether it was changed since
+ */
 export function save(name: string, t: Tensor, place: number): Saved {
   const slot = live(t);
   slot.users++;

@@ -119,7 +119,13 @@ function planOf(model: LanguageModel, given: GenerateOptions): Plan {
   const options = optionsArg('generate', given, optionNames);
   const { config, generationConfig: own = {} } = model;
   const { inputIds, attentionMask, eosTokenId } = options;
-  const { doSample = false, maxNewTokens = 20, temperature = 1, topK = 0, topP = 1 } = { ...own, ...withoutUndefined(options) };
+  const {
+    doSample = false,
+    maxNewTokens = 20,
+    temperature = 1,
+    topK = 0,
+    topP = 1,
+  } = { ...own, ...withoutUndefined(options) };
   checkPrompt(options, maxNewTokens, config.nPositions);
   if (numberArg('generate', 'temperature', temperature) < 0)
     throw argumentError('generate', 'temperature', '0 or more', temperature);

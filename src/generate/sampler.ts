@@ -10,20 +10,29 @@
 import { multinomial, softmax, where, type Generator } from '../ops/index.js';
 import type { Tensor } from '../tensor/tensor.js';
 
+/** How the next token is chosen from the logits, named as in Hugging Face's `generate`. */
 export interface SamplingOptions {
+  /** Draw at random; false takes the most likely token. */
   doSample: boolean;
+  /** The logits are divided by this; 0 takes the most likely token. */
   temperature: number;
   /** 0: no limit. */
   topK: number;
   /** 1: no limit. */
   topP: number;
+  /** Where the numbers come from; undefined: the one that `manualSeed` seeds. */
   generator: Generator | undefined;
 }
 
 /** In place of a token where the logits of a row are not finite: no vocabulary has it. */
 export const badToken = -1;
 
-/** @returns int64 [B]; {@link badToken} where a row's largest logit is NaN or infinite */
+/**
+ * Chooses a token for each row.
+ *
+ * @param logits [B, vocabulary], floats
+ * @returns int64 [B]; {@link badToken} where a row's largest logit is NaN or infinite
+ */
 export function sampleTokens(logits: Tensor, options: SamplingOptions): Tensor {
   // The largest logit is NaN if any is.
   const valid = logits.amax(-1).isFinite();

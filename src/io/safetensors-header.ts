@@ -43,7 +43,9 @@ export interface SafetensorsEntry {
   byteLength: number;
 }
 
+/** What the header of a safetensors file says (https://github.com/huggingface/safetensors). */
 export interface SafetensorsHeader {
+  /** The strings under `__metadata__`. */
   metadata: Record<string, string>;
   /** In the order of their bytes. */
   entries: Map<string, SafetensorsEntry>;

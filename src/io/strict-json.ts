@@ -8,6 +8,7 @@
 
 /** A value of a JSON document; objects have a null prototype. */
 export type JsonValue = null | boolean | number | string | JsonValue[] | JsonObject;
+/** An object of a JSON document, with a null prototype. */
 export interface JsonObject {
   [key: string]: JsonValue;
 }

@@ -9,13 +9,19 @@ import type { Tensor } from '../tensor/tensor.js';
 
 /** Told after each tensor. */
 export interface LoadProgress {
+  /** Bytes of the tensors read so far. */
   loadedBytes: number;
+  /** Bytes of all tensors. */
   totalBytes: number;
 }
 
+/** How weights are read from files. */
 export interface CheckpointOptions {
+  /** Map the files (default) instead of reading them into memory; a mapped file must not be truncated. */
   mmap?: boolean | undefined;
+  /** Cancels between tensors: loading then rejects with FOVEA_ABORTED. */
   signal?: AbortSignal | undefined;
+  /** Called after each tensor. */
   onProgress?: ((progress: LoadProgress) => void) | undefined;
 }
 

@@ -7,13 +7,13 @@
 import { join } from 'node:path';
 import type { GenerationConfig, LanguageModel } from '../generate/language-model.js';
 import { fileExists, readJsonFile } from '../io/files.js';
-import type { JsonObject, JsonValue } from '../io/strict-json.js';
+import type { JsonObject } from '../io/strict-json.js';
 import { ConfigReader } from './config-reader.js';
 
 const fileName = 'generation_config.json';
 
 /** Options that `generate` does not have, with the values besides null at which they do nothing. */
-const unsupported: Readonly<Record<string, readonly JsonValue[]>> = {
+const unsupported: Readonly<Record<string, readonly (number | boolean)[]>> = {
   // The default, which counts prompt and new tokens together.
   max_length: [20],
   min_length: [0],

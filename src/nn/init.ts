@@ -51,12 +51,12 @@ function random(op: string, options: RandomOptions): RandomOptions {
 
 /** Fills with uniform numbers from [a, b). */
 export function uniform_(tensor: Tensor, a = 0, b = 1, options: RandomOptions = {}): Tensor {
-  return inPlace(tensor, () => void tensor.uniform_(a, b, random('init.uniform_', options)));
+  return inPlace(tensor, () => void tensor.uniform_(a, b, random('uniform_', options)));
 }
 
 /** Fills with normally distributed numbers. */
 export function normal_(tensor: Tensor, mean = 0, std = 1, options: RandomOptions = {}): Tensor {
-  return inPlace(tensor, () => void tensor.normal_(mean, std, random('init.normal_', options)));
+  return inPlace(tensor, () => void tensor.normal_(mean, std, random('normal_', options)));
 }
 
 /** Fills with one value. */
@@ -101,7 +101,12 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
     case 'selu':
       return 3 / 4;
     default:
-      throw argumentError('calculateGain', 'nonlinearity', 'linear, sigmoid, tanh, relu, leakyRelu or selu', nonlinearity);
+      throw argumentError(
+        'calculateGain',
+        'nonlinearity',
+        'linear, sigmoid, tanh, relu, leakyRelu or selu',
+        nonlinearity,
+      );
   }
 }
 

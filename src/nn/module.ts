@@ -7,7 +7,7 @@
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
-import { argumentError, deviceArg, functionArg, optionsArg } from '../tensor/check.js';
+import { argumentError, deviceArg, functionArg, isDeviceName, optionsArg } from '../tensor/check.js';
 import { Code, type Dtype, isDtype, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
@@ -28,7 +28,9 @@ export interface LoadReport {
 export type ForwardPreHook = (module: Module, args: readonly unknown[]) => readonly unknown[] | undefined;
 /** Gets arguments and result after `forward`; a value other than undefined replaces the result. */
 export type ForwardHook = (module: Module, args: readonly unknown[], output: unknown) => unknown;
+/** A hook that is registered. */
 export interface HookHandle {
+  /** Takes the hook off; twice is fine. */
   remove(): void;
 }
 
@@ -292,11 +294,11 @@ export class Module {
    *   there; FOVEA_ARGUMENT for what is neither
    */
   to(target: Dtype | 'cpu'): this {
-    if (target === 'cpu') return this;
-    if (!isDtype(target)) {
-      if (typeof target === 'string' && /^(cuda|mps|gpu)(:\d+)?$/.test(target)) deviceArg('Module.to', target);
-      throw argumentError('Module.to', 'target', "a floating-point dtype or 'cpu'", target);
+    if (isDeviceName(target)) {
+      deviceArg('Module.to', target);
+      return this;
     }
+    if (!isDtype(target)) throw argumentError('Module.to', 'target', "a floating-point dtype or 'cpu'", target);
     if (!isFloat(Code[target]))
       throw new FoveaError(
         'FOVEA_DTYPE',

@@ -66,15 +66,31 @@ const softplusOp = defineOp({
   gradient: ({ x }, { y: dy }, attrs) => ({ x: kernels.softplusBackward({ x, dy }, attrs).dx }),
 });
 
-/** max(x, 0) */
+/**
+ * max(x, 0), whose gradient at 0 is 0 (Nair & Hinton 2010).
+ *
+ * @param x any shape, floats or integers; only floats have a gradient
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_DTYPE for bool
+ */
 export function relu(x: Tensor): Tensor {
   return reluOp({ x }).y;
 }
-/** 1 / (1 + e^-x); integers give float32. */
+/**
+ * 1 / (1 + e^-x).
+ *
+ * @param x any shape; integers and bool become float32
+ * @returns the shape of `x`, floats
+ */
 export function sigmoid(x: Tensor): Tensor {
   return sigmoidOp({ x: floating(x, 'sigmoid') }).y;
 }
-/** The hyperbolic tangent; integers give float32. */
+/**
+ * The hyperbolic tangent.
+ *
+ * @param x any shape; integers and bool become float32
+ * @returns the shape of `x`, floats
+ */
 export function tanh(x: Tensor): Tensor {
   return tanhOp({ x: floating(x, 'tanh') }).y;
 }
@@ -83,14 +99,26 @@ export interface GeluOptions {
   /** 'none' (default): exact, through erf. 'tanh': the approximation that GPT-2 uses. */
   approximate?: 'none' | 'tanh';
 }
-/** x Phi(x), Phi being the normal distribution function (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415). */
+/**
+ * x Phi(x), Phi being the normal distribution function (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415).
+ *
+ * @param x any shape, floats
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for an `approximate` that is neither 'none' nor 'tanh'
+ */
 export function gelu(x: Tensor, options?: GeluOptions): Tensor {
   const { approximate = 'none' } = optionsArg('gelu', options, ['approximate']);
   if (approximate === 'none') return geluOp({ x }).y;
   if (approximate !== 'tanh') throw argumentError('gelu', 'approximate', "'none' or 'tanh'", approximate);
   return geluTanhOp({ x }).y;
 }
-/** x sigmoid(x), also called swish. */
+/**
+ * x sigmoid(x), also called swish (Elfwing et al. 2017, https://arxiv.org/abs/1702.03118).
+ *
+ * @param x any shape, floats
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_DTYPE for integers and bool
+ */
 export function silu(x: Tensor): Tensor {
   return siluOp({ x }).y;
 }
@@ -101,7 +129,13 @@ export interface SoftplusOptions {
   /** Where beta x exceeds this (default 20), the result is x. */
   threshold?: number;
 }
-/** log(1 + e^(beta x)) / beta, a smooth relu. */
+/**
+ * log(1 + e^(beta x)) / beta, a smooth relu (Dugas et al. 2000).
+ *
+ * @param x any shape, floats
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_DTYPE for integers and bool
+ */
 export function softplus(x: Tensor, options?: SoftplusOptions): Tensor {
   const { beta = 1, threshold = 20 } = optionsArg('softplus', options, ['beta', 'threshold']);
   return softplusOp(
@@ -109,7 +143,12 @@ export function softplus(x: Tensor, options?: SoftplusOptions): Tensor {
     { beta: numberArg('softplus', 'beta', beta), threshold: numberArg('softplus', 'threshold', threshold) },
   ).y;
 }
-/** log sigmoid(x), without overflow. */
+/**
+ * log sigmoid(x), without overflow.
+ *
+ * @param x any shape; integers and bool become float32
+ * @returns the shape of `x`, floats
+ */
 export function logSigmoid(x: Tensor): Tensor {
   return neg(softplus(neg(floating(x, 'logSigmoid'))));
 }
@@ -118,13 +157,25 @@ export interface LeakyReluOptions {
   /** Default 0.01. */
   negativeSlope?: number;
 }
-/** x where positive, else negativeSlope x. */
+/**
+ * x where positive, else negativeSlope x (Maas et al. 2013).
+ *
+ * @param x any shape, floats or integers
+ * @returns the shape of `x`; float32 for integers unless the slope is whole
+ * @throws FOVEA_DTYPE for bool
+ */
 export function leakyRelu(x: Tensor, options?: LeakyReluOptions): Tensor {
   const { negativeSlope = 0.01 } = optionsArg('leakyRelu', options, ['negativeSlope']);
   slotOf(x, 'leakyRelu', 'x');
   return sub(relu(x), mul(relu(neg(x)), numberArg('leakyRelu', 'negativeSlope', negativeSlope)));
 }
-/** The first half of axis `dim` times the sigmoid of the second (Dauphin et al. 2017, https://arxiv.org/abs/1612.08083). */
+/**
+ * The first half of axis `dim` times the sigmoid of the second (Dauphin et al. 2017, https://arxiv.org/abs/1612.08083).
+ *
+ * @param x [..., 2n, ...], the axis `dim` being 2n
+ * @returns [..., n, ...]
+ * @throws FOVEA_SHAPE for an axis of odd size, FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function glu(x: Tensor, dim = -1): Tensor {
   const { shape } = slotOf(x, 'glu', 'x');
   const d = dimArg('glu', dim, shape.length);

@@ -51,6 +51,7 @@ export interface AttentionOptions {
   scale?: number;
   /** Probability of a weight to be dropped; default 0. */
   dropoutP?: number;
+  /** Where the numbers of dropout come from; default: the one that `manualSeed` seeds. */
   generator?: Generator;
   /** Give { output, lse } instead of the output; no gradient goes through lse. */
   returnLse?: boolean;
@@ -59,6 +60,7 @@ const optionNames = ['mask', 'bias', 'causal', 'scale', 'dropoutP', 'generator',
 
 /** The output, and the logarithm of the sum of the exponentials of each row of scores. */
 export interface AttentionOutput {
+  /** [b, h, n, e] */
   output: Tensor;
   /** [b, h, n], float32 (float64 for float64) */
   lse: Tensor;
@@ -132,13 +134,15 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
 }
 
 /**
- * softmax(scale q k^T + bias, where mask) v, fused, forward and backward.
+ * softmax(scale q k^T + bias, where mask) v, fused, forward and backward (Dao 2023, https://arxiv.org/abs/2307.08691).
  *
- * @param q [b, h, n, d]; axes in front of h count as batch, and b and h may be missing
+ * @param q [b, h, n, d], floats; axes in front of h count as batch, and b and h may be missing
  * @param k [b, g, m, d], g dividing h
  * @param v [b, g, m, e]
- * @returns [b, h, n, e]; with `returnLse` also the lse [b, h, n]
- * @throws FOVEA_SHAPE if sizes do not fit, FOVEA_DTYPE for a mask that is not bool
+ * @returns [b, h, n, e] in the promoted dtype, rows that see no key being zeros; with `returnLse` also the lse [b, h,
+ *   n]
+ * @throws FOVEA_SHAPE if sizes do not fit, FOVEA_DTYPE for a mask that is not bool, a bias that is no float, or
+ *   integers, FOVEA_ARGUMENT for options out of range
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options?: AttentionOptions & { returnLse?: false }): Tensor;
 export function attention(
@@ -167,6 +171,7 @@ export interface ScaledDotProductAttentionOptions {
   enableGqa?: boolean;
   /** bool [b, m]: true for keys that may be seen. */
   keyPaddingMask?: Tensor | null;
+  /** Where the numbers of dropout come from; default: the one that `manualSeed` seeds. */
   generator?: Generator;
 }
 const sdpaNames = ['attnMask', 'isCausal', 'dropoutP', 'scale', 'enableGqa', 'keyPaddingMask', 'generator'] as const;
@@ -174,10 +179,12 @@ const sdpaNames = ['attnMask', 'isCausal', 'dropoutP', 'scale', 'enableGqa', 'ke
 /**
  * PyTorch's `scaled_dot_product_attention`, on the fused kernel.
  *
- * @param q [..., h, n, d]
+ * @param q [..., h, n, d], floats
  * @param k [..., h, m, d]; with `enableGqa` the number of heads may divide h
  * @param v [..., h, m, e]
- * @returns [..., h, n, e]; rows that see no key are zeros
+ * @returns [..., h, n, e] in the promoted dtype; rows that see no key are zeros
+ * @throws FOVEA_SHAPE if sizes do not fit, FOVEA_DTYPE for integers, also as a mask, FOVEA_ARGUMENT for options out of
+ *   range
  */
 export function scaledDotProductAttention(
   q: Tensor,

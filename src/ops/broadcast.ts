@@ -10,7 +10,8 @@ import { permute, reshape } from './shape.js';
  * A view with axes of size 1 repeated to the sizes of `shape` (stride 0, no copy), and new axes in front.
  *
  * @param shape sizes; -1 keeps the axis as it is
- * @throws FOVEA_SHAPE if an axis is neither 1 nor of the size asked for
+ * @returns a view of that shape, which in-place ops refuse
+ * @throws FOVEA_SHAPE if an axis is neither 1 nor of the size asked for, FOVEA_ARGUMENT for what is no list of sizes
  */
 export function expand(x: Tensor, shape: Shape): Tensor {
   const { shape: before, strides } = slotOf(x, 'expand', 'x');
@@ -31,13 +32,22 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   return record('expand', [x], viewOf(x, after, steps), (dy) => [sumTo(dy, before)]);
 }
 
-/** A view of `x` expanded to the shape of `other`. */
+/**
+ * A view of `x` expanded to the shape of `other`; see `expand`.
+ *
+ * @returns a view of the shape of `other`
+ * @throws FOVEA_SHAPE if an axis of `x` is neither 1 nor of the size of the other's
+ */
 export function expandAs(x: Tensor, other: Tensor): Tensor {
   slotOf(x, 'expandAs', 'x');
   return expand(x, slotOf(other, 'expandAs', 'other').shape);
 }
 
-/** Checks, for an op composed of others, that the shapes of its operands broadcast; numbers fit everything. */
+/**
+ * Checks, for an op composed of others, that the shapes of its operands broadcast; numbers fit everything.
+ *
+ * @throws FOVEA_SHAPE if they do not
+ */
 export function broadcastArgs(op: string, operands: Readonly<Record<string, Tensor | number>>): void {
   let shape: Shape = [];
   for (const [name, operand] of Object.entries(operands)) {
@@ -61,7 +71,12 @@ const sumLast = defineOp({
   gradient: (_, { y: dy }, __, { x }) => ({ x: expand(reshape(dy, [...dy.shape, 1]), x) }),
 });
 
-/** `x` with the given axes moved to the end and merged into one, as the kernels of reductions want them. */
+/**
+ * `x` with the given axes moved to the end and merged into one, as the kernels of reductions want them.
+ *
+ * @param axes counted from the front
+ * @returns [...kept, product of the sizes of `axes`]; a copy where the layout allows no view
+ */
 export function reducedLast(x: Tensor, axes: readonly number[]): Tensor {
   const { shape } = x;
   const kept = range(shape.length).filter((a) => !axes.includes(a));
@@ -74,12 +89,21 @@ export function reducedLast(x: Tensor, axes: readonly number[]): Tensor {
     : reshape(moved, [...kept.map((a) => shape[a]!), sizeOf(sorted.map((a) => shape[a]!))]);
 }
 
-/** The sum over the given axes, which go away. */
+/**
+ * The sum over the given axes (counted from the front), which go away.
+ *
+ * @returns the kept axes
+ */
 export function sumOver(x: Tensor, axes: readonly number[]): Tensor {
   return axes.length === 0 ? x : sumLast({ x: reducedLast(x, axes) }).y;
 }
 
-/** The gradient of broadcasting: sums the axes along which `shape` was repeated. */
+/**
+ * The gradient of broadcasting: sums the axes along which `shape` was repeated.
+ *
+ * @param x of a shape that `shape` broadcasts to
+ * @returns a tensor of `shape`
+ */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
   const from = x.shape;
   if (sameShape(from, shape)) return x;

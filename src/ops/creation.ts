@@ -21,6 +21,7 @@ import { slice } from './shape.js';
 export interface TensorOptions {
   /** Default: float32, or what the data says. */
   dtype?: Dtype;
+  /** Where the values lie; default: 'cpu', the only one. */
   device?: 'cpu';
   /** Whether ops on the result are recorded. */
   requiresGrad?: boolean;
@@ -35,12 +36,21 @@ export type TensorData = Nested | readonly Nested[] | readonly TensorData[] | Ar
 
 const optionNames = ['dtype', 'device', 'requiresGrad'] as const;
 
-/** Checks the common options and gives the dtype's code. */
+/**
+ * Checks the common options and gives the dtype's code.
+ *
+ * @throws FOVEA_DEVICE for a device that is not there, FOVEA_ARGUMENT for a dtype that is none
+ */
 export function creationDtype(op: string, options: TensorOptions, otherwise: number = Code.float32): number {
   deviceArg(op, options.device);
   return dtypeOr(op, options.dtype, otherwise);
 }
-/** Marks a new tensor as the options say. */
+/**
+ * Marks a new tensor as the options say.
+ *
+ * @returns `x`
+ * @throws FOVEA_DTYPE for `requiresGrad` on integers or bool
+ */
 export function asAsked(x: Tensor, { requiresGrad = false }: TensorOptions): Tensor {
   return requiresGrad ? x.requiresGrad_(true) : x;
 }
@@ -73,9 +83,10 @@ function dtypesOf(data: ArrayBufferView): readonly number[] {
 /**
  * A tensor with a copy of `data`.
  *
- * @param data a number, boolean or bigint; nested arrays of them; or a typed array. Numbers give float32, booleans bool,
- *   bigints int64, typed arrays their own type
+ * @param data a number, boolean or bigint; nested arrays of them; or a typed array. Numbers give float32, booleans
+ *   bool, bigints int64, typed arrays their own type
  * @param options `shape` of flat data, `dtype` to convert to, `device`, `requiresGrad`
+ * @returns the shape asked for, or that of the nesting; [length] for a typed array
  * @throws FOVEA_SHAPE for ragged arrays or a shape of another size; FOVEA_ARGUMENT for anything else that is no number
  */
 export function tensor(data: TensorData, options?: FromDataOptions): Tensor {
@@ -198,30 +209,56 @@ function fromNumbers(values: readonly number[], shape: Shape, code: number): Ten
   return converted(upload(Float64Array.from(values), shape, Code.float64), code);
 }
 
-/** A tensor of undefined contents. */
+/**
+ * A tensor of undefined contents, float32 unless a dtype is given.
+ *
+ * @returns a tensor of `shape`
+ * @throws FOVEA_ARGUMENT for what is no list of at most 8 sizes, FOVEA_OUT_OF_MEMORY beyond the memory limit
+ */
 export function empty(shape: Shape, options?: TensorOptions): Tensor {
   const given = optionsArg('empty', options, optionNames);
   return asAsked(allocate(shapeArg('empty', shape), creationDtype('empty', given)), given);
 }
 
-/** Shared by the constants below. */
+/**
+ * Shared by the constants below.
+ *
+ * @param code the dtype's code
+ * @returns a tensor of `shape`
+ * @throws FOVEA_ARGUMENT for what is no shape
+ */
 export function filled(op: string, shape: Shape, value: number, code: number): Tensor {
   const x = allocate(shapeArg(op, shape), code);
   kernels.fill_({ x }, { value });
   return x;
 }
 
-/** A tensor of zeros. */
+/**
+ * A tensor of zeros, float32 unless a dtype is given.
+ *
+ * @returns a tensor of `shape`
+ * @throws FOVEA_ARGUMENT for what is no list of at most 8 sizes, FOVEA_OUT_OF_MEMORY beyond the memory limit
+ */
 export function zeros(shape: Shape, options?: TensorOptions): Tensor {
   const given = optionsArg('zeros', options, optionNames);
   return asAsked(filled('zeros', shape, 0, creationDtype('zeros', given)), given);
 }
-/** A tensor of ones. */
+/**
+ * A tensor of ones, float32 unless a dtype is given.
+ *
+ * @returns a tensor of `shape`
+ * @throws FOVEA_ARGUMENT for what is no list of at most 8 sizes, FOVEA_OUT_OF_MEMORY beyond the memory limit
+ */
 export function ones(shape: Shape, options?: TensorOptions): Tensor {
   const given = optionsArg('ones', options, optionNames);
   return asAsked(filled('ones', shape, 1, creationDtype('ones', given)), given);
 }
-/** A tensor of one value: float32 for a number, bool for a boolean, unless a dtype is given. */
+/**
+ * A tensor of one value: float32 for a number, bool for a boolean, unless a dtype is given.
+ *
+ * @returns a tensor of `shape`
+ * @throws FOVEA_ARGUMENT for what is no shape or value, FOVEA_OUT_OF_MEMORY beyond the memory limit
+ */
 export function full(shape: Shape, value: number | boolean, options?: TensorOptions): Tensor {
   const given = optionsArg('full', options, optionNames);
   if (typeof value === 'boolean')
@@ -229,19 +266,35 @@ export function full(shape: Shape, value: number | boolean, options?: TensorOpti
   return asAsked(filled('full', shape, numberArg('full', 'value', value), creationDtype('full', given)), given);
 }
 
-/** A tensor of undefined contents with the shape (and, unless given, the dtype) of `x`. */
+/**
+ * A tensor of undefined contents with the shape (and, unless given, the dtype) of `x`.
+ *
+ * @throws FOVEA_OUT_OF_MEMORY beyond the memory limit
+ */
 export function emptyLike(x: Tensor, options?: TensorOptions): Tensor {
   return empty(slotOf(x, 'emptyLike', 'x').shape, { dtype: x.dtype, ...options });
 }
-/** Zeros with the shape (and, unless given, the dtype) of `x`. */
+/**
+ * Zeros with the shape (and, unless given, the dtype) of `x`.
+ *
+ * @throws FOVEA_OUT_OF_MEMORY beyond the memory limit
+ */
 export function zerosLike(x: Tensor, options?: TensorOptions): Tensor {
   return zeros(slotOf(x, 'zerosLike', 'x').shape, { dtype: x.dtype, ...options });
 }
-/** Ones with the shape (and, unless given, the dtype) of `x`. */
+/**
+ * Ones with the shape (and, unless given, the dtype) of `x`.
+ *
+ * @throws FOVEA_OUT_OF_MEMORY beyond the memory limit
+ */
 export function onesLike(x: Tensor, options?: TensorOptions): Tensor {
   return ones(slotOf(x, 'onesLike', 'x').shape, { dtype: x.dtype, ...options });
 }
-/** One value with the shape (and, unless given, the dtype) of `x`. */
+/**
+ * One value with the shape (and, unless given, the dtype) of `x`.
+ *
+ * @throws FOVEA_ARGUMENT for what is neither number nor boolean, FOVEA_OUT_OF_MEMORY beyond the memory limit
+ */
 export function fullLike(x: Tensor, value: number | boolean, options?: TensorOptions): Tensor {
   return full(slotOf(x, 'fullLike', 'x').shape, value, { dtype: x.dtype, ...options });
 }
@@ -256,6 +309,9 @@ function sequence(start: number, step: number, count: number, code: number): Ten
 /**
  * start, start + step, … up to but without `end`. One number alone is the end, and the start is 0. Whole numbers give
  * int64, others float32, unless a dtype is given.
+ *
+ * @returns [ceil((end - start) / step)]
+ * @throws FOVEA_ARGUMENT for numbers that are not finite, or a step that does not lead from start to end
  */
 export function arange(end: number, options?: TensorOptions): Tensor;
 export function arange(start: number, end: number, step?: number, options?: TensorOptions): Tensor;
@@ -276,7 +332,12 @@ export function arange(start: number, end?: number | TensorOptions, step = 1, op
   return asAsked(sequence(start, step, Math.ceil((end - start) / step), code), given);
 }
 
-/** `steps` numbers from `start` to `end`, both included, at equal distances. */
+/**
+ * `steps` numbers from `start` to `end`, both included, at equal distances; float32 unless a dtype is given.
+ *
+ * @returns [steps]
+ * @throws FOVEA_ARGUMENT for a negative or fractional number of steps
+ */
 export function linspace(start: number, end: number, steps: number, options?: TensorOptions): Tensor {
   const given = optionsArg('linspace', options, optionNames);
   const count = countArg('linspace', 'steps', steps);
@@ -288,7 +349,12 @@ export function linspace(start: number, end: number, steps: number, options?: Te
   return asAsked(x, given);
 }
 
-/** The n x n identity, or n x m with ones on the main diagonal. */
+/**
+ * The n x n identity, or n x m with ones on the main diagonal; float32 unless a dtype is given.
+ *
+ * @returns [n, m]
+ * @throws FOVEA_ARGUMENT for negative or fractional sizes
+ */
 export function eye(n: number, m?: number, options?: TensorOptions): Tensor {
   const given = optionsArg('eye', options, optionNames);
   const code = creationDtype('eye', given);
@@ -297,7 +363,12 @@ export function eye(n: number, m?: number, options?: TensorOptions): Tensor {
   return asAsked(kernels.triangle({ x: lower }, { diagonal: 0, upper: true }).y, given);
 }
 
-/** Internal: the seed of backward and other constants that lower rooms need. */
+/**
+ * Internal: the seed of backward and other constants that lower rooms need.
+ *
+ * @returns a tensor of `shape`
+ * @throws FOVEA_INTERNAL for a dtype that is none
+ */
 export function constant(shape: Shape, value: number, dtype: Dtype): Tensor {
   const code = dtypeNames.indexOf(dtype);
   if (code < 0) throw new FoveaError('FOVEA_INTERNAL', `constant: unknown dtype ${dtype}`);

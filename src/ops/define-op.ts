@@ -95,7 +95,13 @@ function missingKernel(spec: AnySpec): string | null {
   return null;
 }
 
-/** Makes an op of a spec. */
+/**
+ * Makes an op of a spec.
+ *
+ * @returns a function of the kernel's inputs and attributes, which records itself where gradients are wanted
+ * @throws (the op) FOVEA_SHAPE, FOVEA_DTYPE or FOVEA_LAYOUT where the kernel's signature says so, FOVEA_UNSUPPORTED for
+ *   a missing kernel in strict mode
+ */
 export function defineOp<K extends KernelName, S extends keyof (Required<In<K>> & Out<K>) = never>(
   given: OpSpec<K, S>,
 ): DefinedOp<K> {

@@ -142,7 +142,10 @@ function checkSizes(equation: string, operands: readonly Named[]): void {
  *
  * @param equation operands separated by commas, one letter per axis, '...' for any axes in front or between; then '->'
  *   and the output, or the letters that occur once in the order of the alphabet
- * @throws FOVEA_ARGUMENT for a malformed equation, FOVEA_SHAPE for axes that differ in size
+ * @param operands one tensor per term: floats, int32 or int64
+ * @returns an axis for each letter of the output, in the dtype that all promote to
+ * @throws FOVEA_ARGUMENT for a malformed equation, FOVEA_SHAPE for axes that differ in size, FOVEA_DTYPE for dtypes
+ *   that `matmul` refuses
  */
 export function einsum(equation: string, ...operands: Tensor[]): Tensor {
   if (typeof equation !== 'string') throw argumentError('einsum', 'equation', "a string such as 'ij,jk->ik'", equation);

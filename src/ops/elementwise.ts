@@ -23,7 +23,10 @@ const otherFactors = ({ a, b }: { a: Tensor; b?: Tensor | undefined }): readonly
   return a.tracked ? (b.tracked ? ['a', 'b'] : ['b']) : ['a'];
 };
 
-/** Calls the kernel with both operands in the dtype of the result; a number travels as an attribute. */
+/**
+ * Calls the kernel with both operands in the dtype of the result; a number travels as an attribute.
+ * @throws FOVEA_ARGUMENT for two numbers
+ */
 export function binary(op: BinaryOp, name: string, a: Operand, b: Operand): Tensor {
   if (typeof b === 'number') {
     if (typeof a === 'number') throw argumentError(name, 'a or b', 'a Tensor', a, 'two numbers need no tensor op');
@@ -152,19 +155,39 @@ const atan2Op = defineOp({
 });
 const squareOf = (a: Operand): Operand => (typeof a === 'number' ? a * a : mul(a, a));
 
-/** a + b, with broadcasting and promotion. For bool: or. */
+/**
+ * a + b; for bool: or.
+ * @param a any shape and dtype, or a number @param b like `a`; both broadcast, and are promoted to one dtype
+ * @returns the broadcast shape, the promoted dtype
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+ */
 export function add(a: Tensor | number, b: Tensor | number): Tensor {
   return binary(addOp, 'add', a, b);
 }
-/** a - b, with broadcasting and promotion. */
+/**
+ * a - b.
+ * @param a any shape, or a number @param b like `a`; both broadcast, and are promoted to one dtype
+ * @returns the broadcast shape, the promoted dtype
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool, FOVEA_ARGUMENT for two numbers
+ */
 export function sub(a: Tensor | number, b: Tensor | number): Tensor {
   return binary(subOp, 'sub', a, b);
 }
-/** a b, elementwise, with broadcasting and promotion. For bool: and. */
+/**
+ * a b, elementwise; for bool: and.
+ * @param a any shape and dtype, or a number @param b like `a`; both broadcast, and are promoted to one dtype
+ * @returns the broadcast shape, the promoted dtype
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+ */
 export function mul(a: Tensor | number, b: Tensor | number): Tensor {
   return binary(mulOp, 'mul', a, b);
 }
-/** a / b, with broadcasting; integers give float32. */
+/**
+ * a / b; division by zero follows IEEE 754.
+ * @param a any shape and dtype, or a number @param b like `a`; both broadcast
+ * @returns the broadcast shape in the promoted dtype; float32 if neither is a float
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+ */
 export function div(a: Tensor | number, b: Tensor | number): Tensor {
   operandArg('div', 'a', a);
   operandArg('div', 'b', b);
@@ -177,34 +200,63 @@ function floatingUnless(x: Tensor, other: Operand, argument: string): Tensor {
   if (typeof other !== 'number' && isFloat(other.slot!.dtype)) return x;
   return floating(x, 'div', argument);
 }
-/** a to the power of b, with broadcasting and promotion. */
+/**
+ * a to the power of b.
+ * @param a any shape, or a number @param b like `a`; both broadcast, and are promoted to one dtype
+ * @returns the broadcast shape, the promoted dtype
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool; rejects with FOVEA_ARGUMENT for an integer to a
+ *   negative power
+ */
 export function pow(a: Tensor | number, b: Tensor | number): Tensor {
   return binary(powOp, 'pow', a, b);
 }
-/** The larger of a and b; NaN wins. Ties share the gradient. */
+/**
+ * The larger of a and b (both broadcast); NaN wins, and equals share the gradient. For bool: or.
+ * @returns the broadcast shape, the promoted dtype
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+ */
 export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
   return binary(maximumOp, 'maximum', a, b);
 }
-/** The smaller of a and b; NaN wins. Ties share the gradient. */
+/**
+ * The smaller of a and b (both broadcast); NaN wins, and equals share the gradient. For bool: and.
+ * @returns the broadcast shape, the promoted dtype
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+ */
 export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
   return binary(minimumOp, 'minimum', a, b);
 }
-/** a - b floor(a / b): the sign is that of b, as in Python. */
+/**
+ * a - b floor(a / b), with the sign of b as in Python; both broadcast.
+ * @returns the broadcast shape, the promoted dtype
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool; rejects with FOVEA_ARGUMENT for an integer by 0
+ */
 export function remainder(a: Tensor | number, b: Tensor | number): Tensor {
   return binary(remainderOp, 'remainder', a, b);
 }
-/** floor(a / b), in the promoted dtype. */
+/**
+ * floor(a / b); both broadcast. The gradient is zero.
+ * @returns the broadcast shape, the promoted dtype
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool; rejects with FOVEA_ARGUMENT for an integer by 0
+ */
 export function floorDivide(a: Tensor | number, b: Tensor | number): Tensor {
   return binary(floorDivideOp, 'floorDivide', a, b);
 }
-/** The angle of the point (b, a), in (-pi, pi]. Integers give float32. */
+/**
+ * The angle of the point (b, a) in radians, in [-pi, pi]; both broadcast.
+ * @returns the broadcast shape in the promoted dtype; float32 if neither is a float
+ * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+ */
 export function atan2(a: Tensor | number, b: Tensor | number): Tensor {
   operandArg('atan2', 'a', a);
   operandArg('atan2', 'b', b);
   const x = typeof a === 'number' ? a : floatingUnless(a, b, 'a');
   return binary(atan2Op, 'atan2', x, typeof b === 'number' ? b : floatingUnless(b, a, 'b'));
 }
-/** a + weight (b - a) */
+/**
+ * a + weight (b - a); all three broadcast.
+ * @returns the broadcast shape, the promoted dtype @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool
+ */
 export function lerp(a: Tensor, b: Tensor, weight: Tensor | number): Tensor {
   slotOf(a, 'lerp', 'a');
   slotOf(b, 'lerp', 'b');
@@ -265,79 +317,81 @@ const sinOp = fromInput('sin', (x, dy) => mul(dy, cos(x)));
 const cosOp = fromInput('cos', (x, dy) => neg(mul(dy, sin(x))));
 const erfOp = fromInput('erf', (x, dy) => mul(mul(dy, 2 / Math.sqrt(Math.PI)), exp(neg(mul(x, x)))));
 
-/** -x */
+/** -x. @param x any shape @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function neg(x: Tensor): Tensor {
   return negOp({ x }).y;
 }
-/** |x| */
+/** |x|. @param x any shape @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function abs(x: Tensor): Tensor {
   return absOp({ x }).y;
 }
-/** -1, 0 or 1 */
+/** -1, 0 or 1; NaN for NaN. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function sign(x: Tensor): Tensor {
   return signOp({ x }).y;
 }
-/** x^2 */
+/** x^2. @param x any shape @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function square(x: Tensor): Tensor {
   return squareOp({ x }).y;
 }
-/** The largest whole number that is at most x. The gradient is zero. */
+/** The largest whole number <= x; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function floor(x: Tensor): Tensor {
   return floorOp({ x }).y;
 }
-/** The smallest whole number that is at least x. The gradient is zero. */
+/** The smallest whole number >= x; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function ceil(x: Tensor): Tensor {
   return ceilOp({ x }).y;
 }
-/** The nearest whole number; halves go to the even one. The gradient is zero. */
+/**
+ * x to the nearest whole, halves to even; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool
+ */
 export function round(x: Tensor): Tensor {
   return roundOp({ x }).y;
 }
-/** x without its fraction. The gradient is zero. */
+/** x without its fraction; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function trunc(x: Tensor): Tensor {
   return truncOp({ x }).y;
 }
-/** e^x; integers give float32. */
+/** e^x. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function exp(x: Tensor): Tensor {
   return expOp({ x: floating(x, 'exp') }).y;
 }
-/** e^x - 1, exact near 0; integers give float32. */
+/** e^x - 1, exact near 0. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function expm1(x: Tensor): Tensor {
   return expm1Op({ x: floating(x, 'expm1') }).y;
 }
-/** The natural logarithm; integers give float32. */
+/** The natural logarithm. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function log(x: Tensor): Tensor {
   return logOp({ x: floating(x, 'log') }).y;
 }
-/** log(1 + x), exact near 0; integers give float32. */
+/** log(1 + x), exact near 0. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function log1p(x: Tensor): Tensor {
   return log1pOp({ x: floating(x, 'log1p') }).y;
 }
-/** The logarithm to base 2; integers give float32. */
+/** The logarithm to base 2. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function log2(x: Tensor): Tensor {
   return log2Op({ x: floating(x, 'log2') }).y;
 }
-/** The square root; integers give float32. */
+/** The square root. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function sqrt(x: Tensor): Tensor {
   return sqrtOp({ x: floating(x, 'sqrt') }).y;
 }
-/** 1 / sqrt(x); integers give float32. */
+/** 1 / sqrt(x). @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function rsqrt(x: Tensor): Tensor {
   return rsqrtOp({ x: floating(x, 'rsqrt') }).y;
 }
-/** 1 / x; integers give float32. */
+/** 1 / x. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function reciprocal(x: Tensor): Tensor {
   return reciprocalOp({ x: floating(x, 'reciprocal') }).y;
 }
-/** The sine of x in radians; integers give float32. */
+/** The sine. @param x radians, any shape; integers and bool become float32 @returns the shape of x, floats */
 export function sin(x: Tensor): Tensor {
   return sinOp({ x: floating(x, 'sin') }).y;
 }
-/** The cosine of x in radians; integers give float32. */
+/** The cosine. @param x radians, any shape; integers and bool become float32 @returns the shape of x, floats */
 export function cos(x: Tensor): Tensor {
   return cosOp({ x: floating(x, 'cos') }).y;
 }
-/** The error function 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x; integers give float32. */
+/** 2/sqrt(pi) integral_0^x e^(-t^2) dt. @param x any shape; no floats become float32 @returns the shape of x, floats */
 export function erf(x: Tensor): Tensor {
   return erfOp({ x: floating(x, 'erf') }).y;
 }

@@ -114,43 +114,94 @@ function arithmetic(op: Arithmetic, a: Tensor, b: Tensor | number): Tensor {
   );
 }
 
-/** a += b, in place; b broadcasts to a and is converted to its dtype. */
+/**
+ * a += b, in place.
+ *
+ * @param b a number, or a tensor that broadcasts to `a`; converted to its dtype
+ * @returns `a`
+ * @throws FOVEA_SHAPE if `b` does not broadcast, FOVEA_DTYPE for floats into integers, FOVEA_LAYOUT for an expanded
+ *   `a`, FOVEA_AUTOGRAD, while gradients are recorded, for a leaf that requires them or a tensor with views
+ */
 export function add_(a: Tensor, b: Tensor | number): Tensor {
   return arithmetic('add_', a, b);
 }
-/** a -= b, in place; b broadcasts to a and is converted to its dtype. */
+/**
+ * a -= b, in place.
+ *
+ * @param b a number, or a tensor that broadcasts to `a`; converted to its dtype
+ * @returns `a`
+ * @throws what `add_` throws, and FOVEA_DTYPE for bool
+ */
 export function sub_(a: Tensor, b: Tensor | number): Tensor {
   return arithmetic('sub_', a, b);
 }
-/** a *= b, in place; b broadcasts to a and is converted to its dtype. */
+/**
+ * a *= b, in place.
+ *
+ * @param b a number, or a tensor that broadcasts to `a`; converted to its dtype
+ * @returns `a`
+ * @throws what `add_` throws
+ */
 export function mul_(a: Tensor, b: Tensor | number): Tensor {
   return arithmetic('mul_', a, b);
 }
-/** a /= b, in place; b broadcasts to a and is converted to its dtype. Integers are refused. */
+/**
+ * a /= b, in place.
+ *
+ * @param a floats
+ * @param b a number, or a tensor that broadcasts to `a`; converted to its dtype
+ * @returns `a`
+ * @throws what `add_` throws, and FOVEA_DTYPE for an `a` of integers or bool
+ */
 export function div_(a: Tensor, b: Tensor | number): Tensor {
   return arithmetic('div_', a, b);
 }
 
-/** Overwrites x with the values of `source`, which broadcasts and is converted. */
+/**
+ * Overwrites x with the values of `source`.
+ *
+ * @param source broadcasts to `x`; converted to its dtype
+ * @returns `x`
+ * @throws FOVEA_SHAPE if `source` does not broadcast, FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD like `add_`
+ */
 export function copy_(x: Tensor, source: Tensor): Tensor {
   const { dtype, shape } = slotOf(x, 'copy_', 'x');
   slotOf(source, 'copy_', 'source');
   const plain = (): void => void kernels.copy_({ y: x, x: source }, {});
   return write('copy_', x, source, plain, () => clone(expand(castTo(source, dtype), shape)));
 }
-/** Overwrites x with zeros. */
+/**
+ * Overwrites x with zeros.
+ *
+ * @returns `x`
+ * @throws FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD if `x` requires gradients and they are recorded
+ */
 export function zero_(x: Tensor): Tensor {
   overwrite('zero_', x);
   kernels.fill_({ x }, { value: 0 });
   return x;
 }
-/** Overwrites x with one value. */
+/**
+ * Overwrites x with one value, converted to its dtype.
+ *
+ * @returns `x`
+ * @throws FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD if `x` requires gradients and they are recorded,
+ *   FOVEA_ARGUMENT for what is neither number nor boolean
+ */
 export function fill_(x: Tensor, value: number | boolean): Tensor {
   overwrite('fill_', x);
   kernels.fill_({ x }, { value: numberArg('fill_', 'value', typeof value === 'boolean' ? Number(value) : value) });
   return x;
 }
-/** Overwrites x where `mask` (bool, broadcast) is true. */
+/**
+ * Overwrites x where `mask` is true.
+ *
+ * @param mask bool; broadcasts to `x`
+ * @param value converted to the dtype of `x`
+ * @returns `x`
+ * @throws FOVEA_DTYPE for a mask that is not bool, FOVEA_SHAPE if it does not broadcast, FOVEA_LAYOUT and
+ *   FOVEA_AUTOGRAD like `add_`
+ */
 export function maskedFill_(x: Tensor, mask: Tensor, value: number): Tensor {
   slotOf(x, 'maskedFill_', 'x');
   maskArg('maskedFill_', mask);
@@ -163,7 +214,13 @@ export function maskedFill_(x: Tensor, mask: Tensor, value: number): Tensor {
     (old) => maskedFill(old, mask, value),
   );
 }
-/** Moves x into [min, max], in place. */
+/**
+ * Moves x into [min, max], in place; NaN stays NaN.
+ *
+ * @param x floats or integers
+ * @returns `x`
+ * @throws FOVEA_ARGUMENT without a bound, FOVEA_DTYPE for bool, FOVEA_LAYOUT and FOVEA_AUTOGRAD like `add_`
+ */
 export function clamp_(x: Tensor, options: ClampOptions): Tensor {
   slotOf(x, 'clamp_', 'x');
   return write(
@@ -174,14 +231,28 @@ export function clamp_(x: Tensor, options: ClampOptions): Tensor {
     (old) => clamp(old, options),
   );
 }
-/** Fills x with uniform random numbers from [low, high). */
+/**
+ * Fills x with uniform random numbers from [low, high).
+ *
+ * @param x floats
+ * @returns `x`
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD if `x` requires gradients
+ *   and they are recorded
+ */
 export function uniform_(x: Tensor, low = 0, high = 1, options?: { generator?: Generator }): Tensor {
   const { generator } = optionsArg('uniform_', options, ['generator']);
   overwrite('uniform_', x);
   fillRandom('uniform_', x, low, high, generator);
   return x;
 }
-/** Fills x with normal random numbers. */
+/**
+ * Fills x with normal random numbers of the given mean and standard deviation.
+ *
+ * @param x floats
+ * @returns `x`
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD if `x` requires gradients
+ *   and they are recorded
+ */
 export function normal_(x: Tensor, mean = 0, std = 1, options?: { generator?: Generator }): Tensor {
   const { generator } = optionsArg('normal_', options, ['generator']);
   overwrite('normal_', x);
@@ -189,10 +260,13 @@ export function normal_(x: Tensor, mean = 0, std = 1, options?: { generator?: Ge
   return x;
 }
 /**
- * Writes `values` to x[..., indices, ...] along axis 0: x[indices[i]] = values[i]. With `accumulate`, adds.
+ * Writes `values` along axis 0: x[indices[i]] = values[i], the last where an index repeats. With `accumulate`, adds.
  *
- * @param indices a list of integers
- * @param values [length of indices, ...rest of x]
+ * @param indices integers of any shape, n of them; negative ones are refused
+ * @param values [n, ...rest of x], or what broadcasts to it; converted to the dtype of `x`
+ * @returns `x`
+ * @throws FOVEA_SHAPE if `values` does not broadcast, FOVEA_DTYPE for indices of floats or bool, FOVEA_AUTOGRAD if `x`
+ *   requires gradients and they are recorded; rejects with FOVEA_INDEX for an index outside of axis 0
  */
 export function indexPut_(x: Tensor, indices: Tensor, values: Tensor, options?: { accumulate?: boolean }): Tensor {
   const { accumulate = false } = optionsArg('indexPut_', options, ['accumulate']);

@@ -1,4 +1,11 @@
-/** Every op, as a function; most are methods of Tensor too. */
+/**
+ * Every op, as a function; most are methods of Tensor too. Shapes are given as [b, n, d], outermost first; an axis `dim`
+ * may be negative and then counts from the end.
+ *
+ * All of them throw FOVEA_ARGUMENT for what is no Tensor or an option that they do not know, FOVEA_DISPOSED for a
+ * disposed tensor and FOVEA_OUT_OF_MEMORY beyond the memory limit; `@throws` names what else. "Rejects with" means that
+ * the values decide: then the read of the result rejects, not the call.
+ */
 import './install.js';
 export * from './activation.js';
 export { attention, scaledDotProductAttention } from './attention.js';

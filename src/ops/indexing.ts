@@ -40,9 +40,12 @@ const last = (x: Tensor, dim: number): Tensor => (dim === x.rank - 1 ? x : moved
 const scalarsAsRows = (x: Tensor): Tensor => (x.rank === 0 ? reshape(x, [1]) : x);
 
 /**
- * y[i][j] = x[index[i][j]][j] for `dim` = 0, and so on. The index is at most as large as `x` along the other axes.
+ * y[i][j] = x[index[i][j]][j] for `dim` = 0, and so on.
  *
- * @param index int32 or int64, of the rank of `x`; the result has its shape
+ * @param index integers of the rank of `x`, at most as large as `x` along the other axes; negative ones are refused
+ * @returns the shape of `index`, the dtype of `x`
+ * @throws FOVEA_SHAPE if the index does not fit, FOVEA_DTYPE for one of floats or bool, FOVEA_ARGUMENT for a `dim` that
+ *   is not there; rejects with FOVEA_INDEX for an index outside of its axis
  */
 export function gather(x: Tensor, dim: number, index: Tensor): Tensor {
   const { shape } = slotOf(x, 'gather', 'x');
@@ -102,14 +105,24 @@ function embedFront(dy: Tensor, shape: Shape): Tensor {
 /**
  * A copy of `x` with y[index[i][j]][j] = src[i][j] for `dim` = 0, and so on. Where an index repeats, the last wins.
  *
+ * @param index integers of the rank of `x`, at most as large as `x` along the other axes; negative ones are refused
  * @param src of the dtype of `x`, at least as large as the index; or one number
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_SHAPE if the shapes do not fit, FOVEA_DTYPE for an index of floats or bool or another dtype of src,
+ *   FOVEA_ARGUMENT for a `dim` that is not there; rejects with FOVEA_INDEX for an index outside of its axis
  */
 export function scatter(x: Tensor, dim: number, index: Tensor, src: Tensor | number): Tensor {
   if (typeof src !== 'number') return scattered('scatter', x, dim, index, src);
   const { dtype } = slotOf(x, 'scatter', 'x');
   return scattered('scatter', x, dim, index, filled('scatter', slotOf(index, 'scatter', 'index').shape, src, dtype));
 }
-/** Like `scatter`, but adds to what is there. */
+/**
+ * Like `scatter`, but adds to what is there, also where an index repeats.
+ *
+ * @param src of the dtype of `x`, at least as large as the index
+ * @returns the shape and dtype of `x`
+ * @throws what `scatter` throws, and FOVEA_DTYPE for bool
+ */
 export function scatterAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
   return scattered('scatterAdd', x, dim, index, src);
 }
@@ -132,7 +145,14 @@ const indexSelectOp: DefinedOp<'indexSelect'> = defineOp({
   },
 });
 
-/** The slices of `x` at the given indices of axis `dim`, one after the other. */
+/**
+ * The slices of `x` at the given indices of axis `dim`, one after the other.
+ *
+ * @param index integers [m], or 0-d; negative ones are refused
+ * @returns `x` with m elements along `dim`
+ * @throws FOVEA_SHAPE for an index of more axes, FOVEA_DTYPE for one of floats or bool, FOVEA_ARGUMENT for a `dim` that
+ *   is not there; rejects with FOVEA_INDEX for an index outside of the axis
+ */
 export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
   const { shape } = slotOf(x, 'indexSelect', 'x');
   indexSlot('indexSelect', index);
@@ -144,7 +164,12 @@ export function indexSelect(x: Tensor, dim: number, index: Tensor): Tensor {
   return reshape(y, [...shape.slice(0, d), sizeOf(index.shape), ...shape.slice(d + 1)]);
 }
 
-/** A copy of `x` with the order of the elements turned round along each of `dims`. */
+/**
+ * A copy of `x` with the order of the elements turned round along each of `dims`.
+ *
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_ARGUMENT for dims that are not there or repeat
+ */
 export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
   const { shape } = slotOf(x, 'flip', 'x');
   if (shape.length === 0) return clone(x);
@@ -184,7 +209,9 @@ function padded(dy: Tensor, ids: Tensor, paddingIndex: number): Tensor {
  *
  * @param ids integers of any shape
  * @param weight [rows, d]
- * @throws rejects with FOVEA_INDEX if an id is not a row
+ * @returns [...ids, d], the dtype of `weight`
+ * @throws FOVEA_DTYPE for ids of floats or bool, FOVEA_SHAPE for a table that is no matrix, FOVEA_ARGUMENT for a
+ *   `paddingIdx` that is no row; rejects with FOVEA_INDEX if an id is not a row
  */
 export function embedding(ids: Tensor, weight: Tensor, options?: EmbeddingOptions): Tensor {
   const { paddingIdx } = optionsArg('embedding', options, ['paddingIdx']);
@@ -199,14 +226,26 @@ export function embedding(ids: Tensor, weight: Tensor, options?: EmbeddingOption
   return record('embedding', [weight], y, (dy, [held]) => [tableGradient(held!, dy, rows, padding)], [ids]);
 }
 
-/** 1 at the class of each element and 0 elsewhere: [...] gives int64 [..., numClasses]. */
+/**
+ * 1 at the class of each element and 0 elsewhere; nothing but zeros for a number that is no class.
+ *
+ * @param x integers of any shape
+ * @param numClasses at least 1
+ * @returns int64 [...x, numClasses]
+ * @throws FOVEA_DTYPE for floats and bool, FOVEA_ARGUMENT for fewer than one class
+ */
 export function oneHot(x: Tensor, numClasses: number): Tensor {
   indexSlot('oneHot', x);
   countArg('oneHot', 'numClasses', numClasses, 1);
   return castTo(eq(unsqueeze(x, -1), arange(numClasses, { dtype: x.dtype })), Code.int64);
 }
 
-/** The indices of all elements that are not 0, one per row: int64 [count, rank]. Waits for the count. */
+/**
+ * The indices of all elements that are not 0, one per row, in row-major order. Waits for their number.
+ *
+ * @param x any shape and dtype
+ * @returns int64 [count, rank]
+ */
 export async function nonzero(x: Tensor): Promise<Tensor> {
   const { length } = slotOf(x, 'nonzero', 'x').shape;
   const held = x.detach();
@@ -221,7 +260,13 @@ export async function nonzero(x: Tensor): Promise<Tensor> {
   }
 }
 
-/** The elements where `mask` (bool, of the shape of `x`) is true, in a list. Waits for their number. */
+/**
+ * The elements where `mask` is true, in row-major order. Waits for their number.
+ *
+ * @param mask bool, of the shape of `x`
+ * @returns [count], the dtype of `x`
+ * @throws rejects with FOVEA_DTYPE for a mask that is not bool, FOVEA_SHAPE for one of another shape
+ */
 export async function maskedSelect(x: Tensor, mask: Tensor): Promise<Tensor> {
   const { shape } = slotOf(x, 'maskedSelect', 'x');
   maskArg('maskedSelect', mask);

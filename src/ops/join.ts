@@ -27,9 +27,11 @@ function listArg(op: string, tensors: readonly Tensor[]): readonly Tensor[] {
 }
 
 /**
- * The tensors one after the other along `dim`. Dtypes are promoted.
+ * The tensors one after the other along `dim`, as a copy in the dtype that all promote to.
  *
- * @throws FOVEA_SHAPE unless all other axes agree
+ * @param tensors at least one, of equal shapes but for `dim`
+ * @returns the sum of their sizes along `dim`
+ * @throws FOVEA_SHAPE unless all other axes agree, FOVEA_ARGUMENT for an empty list or a `dim` that is not there
  */
 export function concat(tensors: readonly Tensor[], dim = 0): Tensor {
   const list = listArg('concat', tensors);
@@ -64,7 +66,13 @@ export function concat(tensors: readonly Tensor[], dim = 0): Tensor {
   });
 }
 
-/** The tensors, all of one shape, along a new axis `dim`. */
+/**
+ * The tensors along a new axis `dim`, as a copy in the dtype that all promote to.
+ *
+ * @param tensors n of one shape, at least one
+ * @returns [...before, n, ...behind]
+ * @throws FOVEA_SHAPE if the shapes differ, FOVEA_ARGUMENT for an empty list or a `dim` beyond the rank
+ */
 export function stack(tensors: readonly Tensor[], dim = 0): Tensor {
   const list = listArg('stack', tensors);
   const { shape } = list[0]!;
@@ -87,7 +95,9 @@ export interface PadOptions {
 /**
  * A copy with margins: [before, after] of the last axis, then of the one before it, and so on. Negative margins cut.
  *
- * @param padding an even number of whole numbers
+ * @param padding an even number of whole numbers, at most two per axis
+ * @returns each axis longer by its margins, the dtype of `x`
+ * @throws FOVEA_ARGUMENT for an odd number of margins or too many, FOVEA_SHAPE for margins that cut more than there is
  */
 export function pad(x: Tensor, padding: readonly number[], options?: PadOptions): Tensor {
   const { value = 0 } = optionsArg('pad', options, ['value']);
@@ -116,7 +126,13 @@ function placed(x: Tensor, shape: Shape, start: readonly number[], value: number
   return record('pad', [x], out, (dy) => [window(dy)]);
 }
 
-/** The elements moved on by `shifts` along `dims`; what falls off the end comes back at the start. Without `dims`: flat. */
+/**
+ * A copy with the elements moved on by `shifts` along `dims`; what falls off the end comes back at the start. Without
+ * `dims`: flat.
+ *
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_ARGUMENT unless there are as many shifts as dims, and the dims are there
+ */
 export function roll(x: Tensor, shifts: number | readonly number[], dims?: number | readonly number[]): Tensor {
   const { shape } = slotOf(x, 'roll', 'x');
   if (dims === undefined) {
@@ -136,7 +152,12 @@ export function roll(x: Tensor, shifts: number | readonly number[], dims?: numbe
   return y === x ? clone(x) : y;
 }
 
-/** Copies of `x` beside each other: repeats[i] times along axis i; more repeats than axes add axes in front. */
+/**
+ * Copies of `x` beside each other: repeats[i] times along axis i; more repeats than axes add axes in front.
+ *
+ * @returns repeats[i] times the size of each axis
+ * @throws FOVEA_ARGUMENT for fewer repeats than axes, or a negative one
+ */
 export function repeat(x: Tensor, repeats: readonly number[]): Tensor {
   const { shape } = slotOf(x, 'repeat', 'x');
   if (!Array.isArray(repeats) || repeats.length < shape.length)
@@ -153,7 +174,12 @@ export function repeat(x: Tensor, repeats: readonly number[]): Tensor {
   return y === x ? clone(x) : y;
 }
 
-/** Every slice along `dim` `repeats` times, one after the other. */
+/**
+ * Every slice along `dim` `repeats` times, one after the other.
+ *
+ * @returns `repeats` times the size of axis `dim`
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there or a negative count
+ */
 export function repeatInterleave(x: Tensor, repeats: number, dim: number): Tensor {
   const { shape } = slotOf(x, 'repeatInterleave', 'x');
   const d = dimArg('repeatInterleave', dim, shape.length);

@@ -16,7 +16,12 @@ export function describedOps(): readonly Described[] {
   return (described ??= JSON.parse(native.describe()) as Described[]);
 }
 
-/** Op numbers are places in the list of signatures: throws unless the binary has the same list. */
+/**
+ * Op numbers are places in the list of signatures, so the binary must have the same list.
+ *
+ * @param signatures [axes, types] by name, in order
+ * @throws FOVEA_BINARY if it has another
+ */
 export function checkBinary(signatures: Readonly<Record<string, readonly [string, string]>>): void {
   const expected = Object.entries(signatures);
   const found = describedOps();
@@ -31,7 +36,13 @@ export function checkBinary(signatures: Readonly<Record<string, readonly [string
   }
 }
 
-/** Handles of an op over many tensors, tuple by tuple, from columns of equal length. */
+/**
+ * Handles of an op over many tensors, tuple by tuple, from columns of equal length.
+ *
+ * @param columns lists of tensors, or undefined for an input left out
+ * @returns columns.length handles for each tensor of the first column; 0 for an input left out
+ * @throws FOVEA_ARGUMENT for columns of unequal length
+ */
 export function rows(
   op: string,
   columns: readonly (readonly Tensor[] | undefined)[],

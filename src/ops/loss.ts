@@ -19,6 +19,7 @@ import { movedim, reshape, unsqueeze } from './shape.js';
 export type Reduction = 'mean' | 'sum' | 'none';
 /** Options of all losses. */
 export interface LossOptions {
+  /** Default 'mean'. */
   reduction?: Reduction;
 }
 /** Options of `crossEntropy`. */
@@ -92,13 +93,14 @@ function classTarget(op: string, logits: Tensor, target: Tensor): Tensor {
 }
 
 /**
- * -log of the probability of the target class, from logits:
- * loss = log sum e^x - (1 - s) x[target] - s mean(x), s being `labelSmoothing`.
+ * -log of the probability of the target class, from logits: loss = log sum e^x - (1 - s) x[target] - s mean(x), s being
+ * `labelSmoothing` (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567).
  *
  * @param logits [c], [n, c] or [n, c, ...], floats
  * @param target class numbers [n] or [n, ...] (integers), or probabilities of the shape of `logits`
- * @returns 0-d, or with reduction 'none' the losses in the shape of the target
- * @throws rejects with FOVEA_INDEX if a target is neither a class nor `ignoreIndex`
+ * @returns 0-d, or with reduction 'none' the losses in the shape of the class numbers; the mean over no targets is NaN
+ * @throws FOVEA_SHAPE for a target that does not fit, FOVEA_DTYPE for logits that are no floats or a target of bool,
+ *   FOVEA_ARGUMENT for options out of range; rejects with FOVEA_INDEX if a target is neither a class nor `ignoreIndex`
  */
 export function crossEntropy(logits: Tensor, target: Tensor, options?: CrossEntropyOptions): Tensor {
   const given = optionsArg('crossEntropy', options, ['reduction', 'ignoreIndex', 'labelSmoothing']);
@@ -136,7 +138,10 @@ function softCrossEntropy(logits: Tensor, target: Tensor, smoothing: number, red
  * -x[target], for log-probabilities.
  *
  * @param logProbs [c], [n, c] or [n, c, ...]
- * @param target class numbers [n] or [n, ...]
+ * @param target class numbers [n] or [n, ...], integers
+ * @returns 0-d, or with reduction 'none' the losses in the shape of the target
+ * @throws FOVEA_SHAPE for a target that does not fit, FOVEA_DTYPE for one of floats or bool; rejects with FOVEA_INDEX
+ *   if a target is neither a class nor `ignoreIndex`
  */
 export function nllLoss(logProbs: Tensor, target: Tensor, options?: NllLossOptions): Tensor {
   const given = optionsArg('nllLoss', options, ['reduction', 'ignoreIndex']);
@@ -157,19 +162,40 @@ function pair(op: string, input: Tensor, target: Tensor): void {
   if (!sameShape(a, b)) throw shapeError(op, `input [${a.join(',')}] and target [${b.join(',')}] differ`);
 }
 
-/** (input - target)^2 */
+/**
+ * (input - target)^2
+ *
+ * @param input any shape, floats
+ * @param target the shape of `input`
+ * @returns 0-d, or with reduction 'none' the losses in the shape of `input`
+ * @throws FOVEA_SHAPE if the shapes differ, FOVEA_DTYPE for the mean of integers
+ */
 export function mseLoss(input: Tensor, target: Tensor, options?: LossOptions): Tensor {
   const reduction = reductionArg('mseLoss', optionsArg('mseLoss', options, ['reduction']).reduction);
   pair('mseLoss', input, target);
   return reduced(square(sub(input, target)), reduction);
 }
-/** |input - target| */
+/**
+ * |input - target|
+ *
+ * @param input any shape, floats
+ * @param target the shape of `input`
+ * @returns 0-d, or with reduction 'none' the losses in the shape of `input`
+ * @throws FOVEA_SHAPE if the shapes differ, FOVEA_DTYPE for the mean of integers
+ */
 export function l1Loss(input: Tensor, target: Tensor, options?: LossOptions): Tensor {
   const reduction = reductionArg('l1Loss', optionsArg('l1Loss', options, ['reduction']).reduction);
   pair('l1Loss', input, target);
   return reduced(abs(sub(input, target)), reduction);
 }
-/** -(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), without overflow: max(x, 0) - x t + log(1 + e^-|x|). */
+/**
+ * -(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), without overflow: max(x, 0) - x t + log(1 + e^-|x|).
+ *
+ * @param input logits of any shape
+ * @param target probabilities in the shape of `input`
+ * @returns 0-d, or with reduction 'none' the losses in the shape of `input`
+ * @throws FOVEA_SHAPE if the shapes differ
+ */
 export function binaryCrossEntropyWithLogits(input: Tensor, target: Tensor, options?: LossOptions): Tensor {
   const op = 'binaryCrossEntropyWithLogits';
   const reduction = reductionArg(op, optionsArg(op, options, ['reduction']).reduction);
@@ -184,7 +210,14 @@ export interface KlDivOptions {
   /** Whether the target too is given as logarithms. */
   logTarget?: boolean;
 }
-/** target (log target - input), for an input of log-probabilities (Kullback & Leibler 1951). */
+/**
+ * target (log target - input), for an input of log-probabilities (Kullback & Leibler 1951); 0 where the target is 0.
+ *
+ * @param input log-probabilities of any shape
+ * @param target probabilities (with `logTarget` their logarithms) in the shape of `input`
+ * @returns 0-d, or with reduction 'none' the terms in the shape of `input`
+ * @throws FOVEA_SHAPE if the shapes differ, FOVEA_ARGUMENT for an unknown reduction
+ */
 export function klDiv(input: Tensor, target: Tensor, options?: KlDivOptions): Tensor {
   const { reduction = 'mean', logTarget = false } = optionsArg('klDiv', options, ['reduction', 'logTarget']);
   pair('klDiv', input, target);

@@ -34,10 +34,10 @@ const matmulOp: DefinedOp<'matmul'> = defineOp({
  * The matrix product, as PyTorch's: vectors count as a row on the left and a column on the right, and leading axes
  * broadcast.
  *
- * @param a [..., m, k] or [k]
+ * @param a [..., m, k] or [k]; floats, int32 or int64
  * @param b [..., k, n] or [k]
- * @returns [..., m, n], without the axis of a vector
- * @throws FOVEA_SHAPE if the inner sizes differ or an operand is 0-d
+ * @returns [..., m, n], without the axis of a vector, in the promoted dtype
+ * @throws FOVEA_SHAPE if the inner sizes differ or an operand is 0-d, FOVEA_DTYPE for bool, int8 and uint8
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
   const ra = slotOf(a, 'matmul', 'a').shape.length;
@@ -66,16 +66,20 @@ function product(a: Tensor, b: Tensor): Tensor {
 
 /** Factors of `addmm`. */
 export interface AddmmOptions {
+  /** Of the product; default 1. */
   alpha?: number;
+  /** Of the input; default 1. */
   beta?: number;
 }
 /**
  * beta input + alpha a b, in one kernel.
  *
  * @param input broadcasts to [m, n]
- * @param a [m, k]
+ * @param a [m, k]; floats, int32 or int64
  * @param b [k, n]
- * @throws FOVEA_SHAPE for operands that are no matrices (for batches: `add(input, matmul(a, b))`) or do not fit
+ * @returns [m, n], in the dtype that all three promote to
+ * @throws FOVEA_SHAPE for operands that are no matrices (for batches: `add(input, matmul(a, b))`) or do not fit,
+ *   FOVEA_DTYPE for bool, int8 and uint8
  */
 export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOptions): Tensor {
   const { alpha = 1, beta = 1 } = optionsArg('addmm', options, ['alpha', 'beta']);
@@ -100,10 +104,11 @@ export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOption
 /**
  * y = x weight^T + bias, over the last axis of `x`.
  *
- * @param x [..., k]
+ * @param x [..., k]; floats, int32 or int64
  * @param weight [n, k]
  * @param bias [n]
- * @returns [..., n]
+ * @returns [..., n], in the dtype that all three promote to
+ * @throws FOVEA_SHAPE if the sizes do not fit, FOVEA_DTYPE for bool, int8 and uint8
  */
 export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
   const { shape } = slotOf(x, 'linear', 'x');

@@ -12,333 +12,856 @@ import type { SortOptions, TopkOptions } from './sorting.js';
 
 declare module '../tensor/tensor.js' {
   interface Tensor {
-    /** a + b, with broadcasting and promotion. For bool: or. */
+    /**
+     * a + b; for bool: or.
+     * @param a any shape and dtype, or a number @param b like `a`; both broadcast, and are promoted to one dtype
+     * @returns the broadcast shape, the promoted dtype
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     add(b: Tensor | number): Tensor;
-    /** a - b, with broadcasting and promotion. */
+    /**
+     * a - b.
+     * @param a any shape, or a number @param b like `a`; both broadcast, and are promoted to one dtype
+     * @returns the broadcast shape, the promoted dtype
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool, FOVEA_ARGUMENT for two numbers
+     */
     sub(b: Tensor | number): Tensor;
-    /** a b, elementwise, with broadcasting and promotion. For bool: and. */
+    /**
+     * a b, elementwise; for bool: and.
+     * @param a any shape and dtype, or a number @param b like `a`; both broadcast, and are promoted to one dtype
+     * @returns the broadcast shape, the promoted dtype
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     mul(b: Tensor | number): Tensor;
-    /** a / b, with broadcasting; integers give float32. */
+    /**
+     * a / b; division by zero follows IEEE 754.
+     * @param a any shape and dtype, or a number @param b like `a`; both broadcast
+     * @returns the broadcast shape in the promoted dtype; float32 if neither is a float
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     div(b: Tensor | number): Tensor;
-    /** a to the power of b, with broadcasting and promotion. */
+    /**
+     * a to the power of b.
+     * @param a any shape, or a number @param b like `a`; both broadcast, and are promoted to one dtype
+     * @returns the broadcast shape, the promoted dtype
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool; rejects with FOVEA_ARGUMENT for an integer to a
+     *   negative power
+     */
     pow(b: Tensor | number): Tensor;
-    /** The larger of a and b; NaN wins. Ties share the gradient. */
+    /**
+     * The larger of a and b (both broadcast); NaN wins, and equals share the gradient. For bool: or.
+     * @returns the broadcast shape, the promoted dtype
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     maximum(b: Tensor | number): Tensor;
-    /** The smaller of a and b; NaN wins. Ties share the gradient. */
+    /**
+     * The smaller of a and b (both broadcast); NaN wins, and equals share the gradient. For bool: and.
+     * @returns the broadcast shape, the promoted dtype
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     minimum(b: Tensor | number): Tensor;
-    /** a - b floor(a / b): the sign is that of b, as in Python. */
+    /**
+     * a - b floor(a / b), with the sign of b as in Python; both broadcast.
+     * @returns the broadcast shape, the promoted dtype
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool; rejects with FOVEA_ARGUMENT for an integer by 0
+     */
     remainder(b: Tensor | number): Tensor;
-    /** floor(a / b), in the promoted dtype. */
+    /**
+     * floor(a / b); both broadcast. The gradient is zero.
+     * @returns the broadcast shape, the promoted dtype
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool; rejects with FOVEA_ARGUMENT for an integer by 0
+     */
     floorDivide(b: Tensor | number): Tensor;
-    /** The angle of the point (b, a), in (-pi, pi]. Integers give float32. */
+    /**
+     * The angle of the point (b, a) in radians, in [-pi, pi]; both broadcast.
+     * @returns the broadcast shape in the promoted dtype; float32 if neither is a float
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     atan2(b: Tensor | number): Tensor;
-    /** a + weight (b - a) */
+    /**
+     * a + weight (b - a); all three broadcast.
+     * @returns the broadcast shape, the promoted dtype @throws FOVEA_SHAPE if they do not broadcast, FOVEA_DTYPE for bool
+     */
     lerp(b: Tensor, weight: Tensor | number): Tensor;
-    /** -x */
+    /** -x. @param x any shape @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
     neg(): Tensor;
-    /** |x| */
+    /** |x|. @param x any shape @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
     abs(): Tensor;
-    /** -1, 0 or 1 */
+    /** -1, 0 or 1; NaN for NaN. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
     sign(): Tensor;
-    /** x^2 */
+    /** x^2. @param x any shape @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
     square(): Tensor;
-    /** The largest whole number that is at most x. The gradient is zero. */
+    /** The largest whole number <= x; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
     floor(): Tensor;
-    /** The smallest whole number that is at least x. The gradient is zero. */
+    /** The smallest whole number >= x; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
     ceil(): Tensor;
-    /** The nearest whole number; halves go to the even one. The gradient is zero. */
+    /**
+     * x to the nearest whole, halves to even; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool
+     */
     round(): Tensor;
-    /** x without its fraction. The gradient is zero. */
+    /** x without its fraction; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
     trunc(): Tensor;
-    /** e^x; integers give float32. */
+    /** e^x. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
     exp(): Tensor;
-    /** e^x - 1, exact near 0; integers give float32. */
+    /** e^x - 1, exact near 0. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
     expm1(): Tensor;
-    /** The natural logarithm; integers give float32. */
+    /** The natural logarithm. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
     log(): Tensor;
-    /** log(1 + x), exact near 0; integers give float32. */
+    /** log(1 + x), exact near 0. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
     log1p(): Tensor;
-    /** The logarithm to base 2; integers give float32. */
+    /** The logarithm to base 2. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
     log2(): Tensor;
-    /** The square root; integers give float32. */
+    /** The square root. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
     sqrt(): Tensor;
-    /** 1 / sqrt(x); integers give float32. */
+    /** 1 / sqrt(x). @param x any shape; integers and bool become float32 @returns the shape of x, floats */
     rsqrt(): Tensor;
-    /** 1 / x; integers give float32. */
+    /** 1 / x. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
     reciprocal(): Tensor;
-    /** The sine of x in radians; integers give float32. */
+    /** The sine. @param x radians, any shape; integers and bool become float32 @returns the shape of x, floats */
     sin(): Tensor;
-    /** The cosine of x in radians; integers give float32. */
+    /** The cosine. @param x radians, any shape; integers and bool become float32 @returns the shape of x, floats */
     cos(): Tensor;
-    /** The error function 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x; integers give float32. */
+    /** 2/sqrt(pi) integral_0^x e^(-t^2) dt. @param x any shape; no floats become float32 @returns the shape of x, floats */
     erf(): Tensor;
-    /** x with `value` where `mask` is true; the mask broadcasts. */
+    /**
+     * x with `value` where `mask` is true.
+     *
+     * @param x any dtype
+     * @param mask bool; broadcasts with `x`
+     * @param value a number, or a tensor that broadcasts; converted to the dtype of `x`
+     * @returns the broadcast shape, the dtype of `x`
+     * @throws FOVEA_DTYPE for a mask that is not bool, FOVEA_SHAPE if the shapes do not broadcast
+     */
     maskedFill(mask: Tensor, value: Tensor | number): Tensor;
-    /** x moved into [min, max]; NaN stays NaN. */
+    /**
+     * x moved into [min, max]; NaN stays NaN, and max wins where min is larger.
+     *
+     * @param x any shape, floats or integers; the bounds of integers are rounded towards zero
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_ARGUMENT without a bound, FOVEA_DTYPE for bool
+     */
     clamp(options: ClampOptions): Tensor;
-    /** x[..., m, n] with zeros above the given diagonal (0: the main one, positive: above it). */
+    /**
+     * x with zeros above a diagonal.
+     *
+     * @param x [..., m, n], any dtype
+     * @param diagonal 0: the main one, positive: above it, negative: below it
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_SHAPE for fewer than two axes
+     */
     tril(diagonal?: number): Tensor;
-    /** x[..., m, n] with zeros below the given diagonal (0: the main one, positive: above it). */
+    /**
+     * x with zeros below a diagonal.
+     *
+     * @param x [..., m, n], any dtype
+     * @param diagonal 0: the main one, positive: above it, negative: below it
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_SHAPE for fewer than two axes
+     */
     triu(diagonal?: number): Tensor;
-    /** max(x, 0) */
+    /**
+     * max(x, 0), whose gradient at 0 is 0 (Nair & Hinton 2010).
+     *
+     * @param x any shape, floats or integers; only floats have a gradient
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_DTYPE for bool
+     */
     relu(): Tensor;
-    /** 1 / (1 + e^-x); integers give float32. */
+    /**
+     * 1 / (1 + e^-x).
+     *
+     * @param x any shape; integers and bool become float32
+     * @returns the shape of `x`, floats
+     */
     sigmoid(): Tensor;
-    /** The hyperbolic tangent; integers give float32. */
+    /**
+     * The hyperbolic tangent.
+     *
+     * @param x any shape; integers and bool become float32
+     * @returns the shape of `x`, floats
+     */
     tanh(): Tensor;
-    /** x Phi(x), Phi being the normal distribution function (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415). */
+    /**
+     * x Phi(x), Phi being the normal distribution function (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415).
+     *
+     * @param x any shape, floats
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for an `approximate` that is neither 'none' nor 'tanh'
+     */
     gelu(options?: GeluOptions): Tensor;
-    /** x sigmoid(x), also called swish. */
+    /**
+     * x sigmoid(x), also called swish (Elfwing et al. 2017, https://arxiv.org/abs/1702.03118).
+     *
+     * @param x any shape, floats
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_DTYPE for integers and bool
+     */
     silu(): Tensor;
-    /** log(1 + e^(beta x)) / beta, a smooth relu. */
+    /**
+     * log(1 + e^(beta x)) / beta, a smooth relu (Dugas et al. 2000).
+     *
+     * @param x any shape, floats
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_DTYPE for integers and bool
+     */
     softplus(options?: SoftplusOptions): Tensor;
-    /** log sigmoid(x), without overflow. */
+    /**
+     * log sigmoid(x), without overflow.
+     *
+     * @param x any shape; integers and bool become float32
+     * @returns the shape of `x`, floats
+     */
     logSigmoid(): Tensor;
-    /** x where positive, else negativeSlope x. */
+    /**
+     * x where positive, else negativeSlope x (Maas et al. 2013).
+     *
+     * @param x any shape, floats or integers
+     * @returns the shape of `x`; float32 for integers unless the slope is whole
+     * @throws FOVEA_DTYPE for bool
+     */
     leakyRelu(options?: LeakyReluOptions): Tensor;
-    /** a = b, as bool. */
+    /**
+     * a = b, elementwise; NaN equals nothing.
+     *
+     * @param a any shape and dtype, or a number
+     * @param b like `a`; both broadcast, and are compared in the promoted dtype
+     * @returns bool of the broadcast shape; no gradient
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     eq(b: Tensor | number): Tensor;
-    /** a != b, as bool; NaN differs from itself. */
+    /**
+     * a != b, elementwise; NaN differs from itself.
+     *
+     * @returns bool of the broadcast shape; no gradient
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     ne(b: Tensor | number): Tensor;
-    /** a < b, as bool. */
+    /**
+     * a < b, elementwise, in the promoted dtype; false where either is NaN.
+     *
+     * @returns bool of the broadcast shape; no gradient
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     lt(b: Tensor | number): Tensor;
-    /** a <= b, as bool. */
+    /**
+     * a <= b, elementwise, in the promoted dtype; false where either is NaN.
+     *
+     * @returns bool of the broadcast shape; no gradient
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     le(b: Tensor | number): Tensor;
-    /** a > b, as bool. */
+    /**
+     * a > b, elementwise, in the promoted dtype; false where either is NaN.
+     *
+     * @returns bool of the broadcast shape; no gradient
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     gt(b: Tensor | number): Tensor;
-    /** a >= b, as bool. */
+    /**
+     * a >= b, elementwise, in the promoted dtype; false where either is NaN.
+     *
+     * @returns bool of the broadcast shape; no gradient
+     * @throws FOVEA_SHAPE if they do not broadcast, FOVEA_ARGUMENT for two numbers
+     */
     ge(b: Tensor | number): Tensor;
-    /** Whether both are not 0. */
+    /**
+     * Whether both are not 0, elementwise, for any dtypes.
+     *
+     * @returns bool of the broadcast shape
+     * @throws FOVEA_SHAPE if they do not broadcast
+     */
     logicalAnd(b: Tensor): Tensor;
-    /** Whether at least one is not 0. */
+    /**
+     * Whether at least one is not 0, elementwise, for any dtypes.
+     *
+     * @returns bool of the broadcast shape
+     * @throws FOVEA_SHAPE if they do not broadcast
+     */
     logicalOr(b: Tensor): Tensor;
-    /** Whether exactly one is not 0. */
+    /**
+     * Whether exactly one is not 0, elementwise, for any dtypes.
+     *
+     * @returns bool of the broadcast shape
+     * @throws FOVEA_SHAPE if they do not broadcast
+     */
     logicalXor(b: Tensor): Tensor;
-    /** Whether x is 0. */
+    /**
+     * Whether each element is 0.
+     *
+     * @param x any shape and dtype
+     * @returns bool of the shape of `x`
+     */
     logicalNot(): Tensor;
-    /** Whether x is NaN. */
+    /**
+     * Whether each element is NaN; never for integers and bool.
+     *
+     * @param x any shape and dtype
+     * @returns bool of the shape of `x`
+     */
     isNan(): Tensor;
-    /** Whether x is neither NaN nor infinite. */
+    /**
+     * Whether each element is neither NaN nor infinite; always for integers and bool.
+     *
+     * @param x any shape and dtype
+     * @returns bool of the shape of `x`
+     */
     isFinite(): Tensor;
-    /** The sum over axes `dim`, all by default. Integers and bool give int64. The sum of nothing is 0. */
+    /**
+     * The sum over axes `dim`, all by default; 0 for no elements.
+     *
+     * @param x any shape; integers and bool are summed as int64
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats, FOVEA_DTYPE for a `dtype` of bool, int8 or uint8
+     */
     sum(dim?: Dims, options?: SumOptions): Tensor;
-    /** The mean over axes `dim`, all by default. Floats only, unless a dtype is given. */
+    /**
+     * The mean over axes `dim`, all by default; NaN for no elements.
+     *
+     * @param x any shape, floats unless `dtype` names some
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     mean(dim?: Dims, options?: SumOptions): Tensor;
-    /** The product over axes `dim`, all by default. Integers and bool give int64. The product of nothing is 1. */
+    /**
+     * The product over axes `dim`, all by default; 1 for no elements.
+     *
+     * @param x any shape; integers and bool are multiplied as int64
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats, FOVEA_DTYPE for a `dtype` of bool, int8 or uint8
+     */
     prod(dim?: Dims, options?: SumOptions): Tensor;
-    /** The largest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient. */
+    /**
+     * The largest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient.
+     *
+     * @param x any shape and dtype
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     amax(dim?: Dims, options?: ReduceOptions): Tensor;
-    /** The smallest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient. */
+    /**
+     * The smallest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient.
+     *
+     * @param x any shape and dtype
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     amin(dim?: Dims, options?: ReduceOptions): Tensor;
     /**
-     * The largest element of all, or with `dim` the largest along that axis and their indices (the first of equals).
-     * NaN wins.
+     * The largest element of all, or with `dim` the largest along that axis and their indices (the first of equals). NaN
+     * wins.
+     *
+     * @param x any shape and dtype
+     * @returns 0-d; with `dim`, values and int64 indices, both `x` without that axis
+     * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there or a list
      */
     max(): Tensor;
     max(dim: number, options?: ReduceOptions): ValuesAndIndices;
     /**
-     * The smallest element of all, or with `dim` the smallest along that axis and their indices (the first of equals).
-     * NaN wins.
+     * The smallest element of all, or with `dim` the smallest along that axis and their indices (the first of equals). NaN
+     * wins.
+     *
+     * @param x any shape and dtype
+     * @returns 0-d; with `dim`, values and int64 indices, both `x` without that axis
+     * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there or a list
      */
     min(): Tensor;
     min(dim: number, options?: ReduceOptions): ValuesAndIndices;
-    /** The index (int64) of the largest element along `dim`, or in the flattened tensor; the first of equals. */
+    /**
+     * The index of the largest element along `dim`, or in the flattened tensor: the first of equals, or of NaN.
+     *
+     * @returns int64, `x` without the axis `dim` (0-d without `dim`), or with size 1 there (`keepdim`)
+     * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there
+     */
     argmax(dim?: number, options?: ReduceOptions): Tensor;
-    /** The index (int64) of the smallest element along `dim`, or in the flattened tensor; the first of equals. */
+    /**
+     * The index of the smallest element along `dim`, or in the flattened tensor: the first of equals, or of NaN.
+     *
+     * @returns int64, `x` without the axis `dim` (0-d without `dim`), or with size 1 there (`keepdim`)
+     * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there
+     */
     argmin(dim?: number, options?: ReduceOptions): Tensor;
-    /** Whether any element over axes `dim` (all by default) is not 0. */
+    /**
+     * Whether any element over axes `dim` (all by default) is not 0; false for no elements.
+     *
+     * @returns bool, `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     any(dim?: Dims, options?: ReduceOptions): Tensor;
-    /** Whether every element over axes `dim` (all by default) is not 0. */
+    /**
+     * Whether every element over axes `dim` (all by default) is not 0; true for no elements.
+     *
+     * @returns bool, `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     all(dim?: Dims, options?: ReduceOptions): Tensor;
-    /** The variance over axes `dim`, all by default, with divisor n - correction. */
+    /**
+     * sum (x - mean)^2 / max(0, n - correction) over axes `dim`, all by default.
+     *
+     * @param x any shape, floats
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     variance(dim?: Dims, options?: VarianceOptions): Tensor;
-    /** The variance over axes `dim`, all by default, with divisor n - correction. */
+    /**
+     * sum (x - mean)^2 / max(0, n - correction) over axes `dim`, all by default.
+     *
+     * @param x any shape, floats
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     var(dim?: Dims, options?: VarianceOptions): Tensor;
-    /** The standard deviation over axes `dim`, all by default: the square root of `variance`. */
+    /**
+     * The standard deviation over axes `dim`, all by default: the square root of `variance`.
+     *
+     * @param x any shape, floats
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     std(dim?: Dims, options?: VarianceOptions): Tensor;
-    /** (sum |x|^p)^(1/p) over axes `dim`, all by default. */
+    /**
+     * (sum |x|^p)^(1/p) over axes `dim`, all by default; for p = 0 the number of elements that are not 0.
+     *
+     * @param x any shape, floats
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     norm(dim?: Dims, options?: NormOptions): Tensor;
-    /** log sum e^x over axes `dim`, all by default, without overflow. */
+    /**
+     * log sum e^x over axes `dim`, all by default, without overflow; -Infinity for no elements.
+     *
+     * @param x any shape; integers and bool become float32
+     * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     logsumexp(dim?: Dims, options?: ReduceOptions): Tensor;
-    /** Sums of the elements up to each along `dim`. Integers and bool give int64. */
+    /**
+     * Sums of the elements up to each along `dim`.
+     *
+     * @param x any shape; integers and bool are summed as int64, unless `dtype` names another
+     * @returns the shape of `x`
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there, FOVEA_DTYPE for a `dtype` of bool, int8 or uint8
+     */
     cumsum(dim: number, options?: { dtype?: Dtype }): Tensor;
     /**
      * The matrix product, as PyTorch's: vectors count as a row on the left and a column on the right, and leading axes
      * broadcast.
      *
-     * @param a [..., m, k] or [k]
+     * @param a [..., m, k] or [k]; floats, int32 or int64
      * @param b [..., k, n] or [k]
-     * @returns [..., m, n], without the axis of a vector
-     * @throws FOVEA_SHAPE if the inner sizes differ or an operand is 0-d
+     * @returns [..., m, n], without the axis of a vector, in the promoted dtype
+     * @throws FOVEA_SHAPE if the inner sizes differ or an operand is 0-d, FOVEA_DTYPE for bool, int8 and uint8
      */
     matmul(b: Tensor): Tensor;
     /**
      * beta input + alpha a b, in one kernel.
      *
      * @param input broadcasts to [m, n]
-     * @param a [m, k]
+     * @param a [m, k]; floats, int32 or int64
      * @param b [k, n]
-     * @throws FOVEA_SHAPE for operands that are no matrices (for batches: `add(input, matmul(a, b))`) or do not fit
+     * @returns [m, n], in the dtype that all three promote to
+     * @throws FOVEA_SHAPE for operands that are no matrices (for batches: `add(input, matmul(a, b))`) or do not fit,
+     *   FOVEA_DTYPE for bool, int8 and uint8
      */
     addmm(a: Tensor, b: Tensor, options?: AddmmOptions): Tensor;
-    /** e^x / sum e^x along `dim`, without overflow. */
+    /**
+     * e^x / sum e^x along `dim`, without overflow.
+     *
+     * @param x any shape; integers and bool become float32
+     * @returns the shape of `x`, floats; a row that is all -Infinity gives NaN, as in PyTorch
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there, FOVEA_DTYPE for a `dtype` that is no float
+     */
     softmax(dim: number, options?: SoftmaxOptions): Tensor;
-    /** x - log sum e^x along `dim`, without overflow. */
+    /**
+     * x - log sum e^x along `dim`, without overflow.
+     *
+     * @param x any shape; integers and bool become float32
+     * @returns the shape of `x`, floats
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there, FOVEA_DTYPE for a `dtype` that is no float
+     */
     logSoftmax(dim: number, options?: SoftmaxOptions): Tensor;
     /**
      * `x` converted to a dtype or moved to a device; `x` itself where nothing changes.
      *
      * Floats become integers by truncation, and bool by `x != 0`; NaN has no integer and gives an unspecified one.
      *
-     * @throws FOVEA_DEVICE for a device that is not there
+     * @param x any shape
+     * @returns the shape of `x`
+     * @throws FOVEA_DEVICE for a device that is not there, FOVEA_ARGUMENT for a target that is none of these
      */
     to(target: Dtype | 'cpu' | { dtype?: Dtype; device?: 'cpu' }): Tensor;
-    /** `x` as float32. */
+    /** `x` as float32. @returns the shape of `x`; `x` itself if it is float32 */
     float(): Tensor;
-    /** `x` as float64. */
+    /** `x` as float64. @returns the shape of `x`; `x` itself if it is float64 */
     double(): Tensor;
-    /** `x` as float16. */
+    /** `x` as float16, rounded to the nearest. @returns the shape of `x`; `x` itself if it is float16 */
     half(): Tensor;
-    /** `x` as bfloat16. */
+    /** `x` as bfloat16, rounded to the nearest. @returns the shape of `x`; `x` itself if it is bfloat16 */
     bfloat16(): Tensor;
-    /** `x` as int32. */
+    /** `x` as int32; floats are truncated. @returns the shape of `x`; `x` itself if it is int32 */
     int(): Tensor;
-    /** `x` as int64. */
+    /** `x` as int64; floats are truncated. @returns the shape of `x`; `x` itself if it is int64 */
     long(): Tensor;
-    /** `x` as bool: whether each element is not 0. */
+    /** `x` as bool: whether each element is not 0. @returns the shape of `x`; `x` itself if it is bool */
     bool(): Tensor;
-    /** A copy of `x` in dense memory of its own, attached to the graph. */
+    /**
+     * A copy of `x` in dense memory of its own, attached to the graph.
+     *
+     * @returns the shape and dtype of `x`
+     */
     clone(): Tensor;
-    /** `x` itself if its elements lie row-major without gaps, else a copy for which they do. */
+    /**
+     * `x` itself if its elements lie row-major without gaps, else a copy for which they do.
+     *
+     * @returns the shape and dtype of `x`
+     */
     contiguous(): Tensor;
     /**
      * The elements of `x` in the same order under another shape: a view where the layout allows it, else a copy.
-     *
      * @param shape sizes; one may be -1 and follows from the rest
+     * @returns a tensor of `shape`
      * @throws FOVEA_SHAPE if the sizes do not multiply to the number of elements
      */
     reshape(shape: Shape): Tensor;
-    /** Like `reshape`, but never copies: throws FOVEA_LAYOUT where the layout does not allow a view. */
+    /**
+     * Like `reshape`, but never copies.
+     * @returns a view of `shape`
+     * @throws FOVEA_LAYOUT where the layout does not allow a view, FOVEA_SHAPE for another number of elements
+     */
     view(shape: Shape): Tensor;
-    /** Merges the axes from `startDim` to `endDim` (both included) into one. */
+    /**
+     * Merges the axes from `startDim` to `endDim` (both included) into one; a 0-d tensor becomes [1].
+     * @returns [...before, product, ...behind]; a view where the layout allows it
+     * @throws FOVEA_ARGUMENT for axes that are not there or in the wrong order
+     */
     flatten(startDim?: number, endDim?: number): Tensor;
-    /** Cuts one axis into several; one of `sizes` may be -1. */
+    /**
+     * Cuts one axis into several; one of `sizes` may be -1.
+     * @returns [...before, ...sizes, ...behind]
+     * @throws FOVEA_SHAPE if the sizes do not multiply to that of the axis, FOVEA_ARGUMENT for a `dim` that is not there
+     */
     unflatten(dim: number, sizes: Shape): Tensor;
-    /** A view without axes of size 1: without all of them, or without those given (which stay if they are larger). */
+    /**
+     * A view without axes of size 1: without all of them, or without those given (which stay if they are larger).
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats
+     */
     squeeze(dim?: number | readonly number[]): Tensor;
-    /** A view with an axis of size 1 at `dim`, which may be the rank. */
+    /**
+     * A view with an axis of size 1 at `dim`, which may be the rank.
+     * @returns [...before, 1, ...behind]
+     * @throws FOVEA_ARGUMENT for a `dim` beyond the rank
+     */
     unsqueeze(dim: number): Tensor;
-    /** A view with the axes in the order of `dims`, which names each once. */
+    /**
+     * A view with the axes in the order of `dims`: axis i of the result is axis dims[i] of `x`.
+     * @throws FOVEA_ARGUMENT unless `dims` names each axis once
+     */
     permute(dims: readonly number[]): Tensor;
-    /** A view with two axes swapped. */
+    /**
+     * A view with two axes swapped.
+     * @throws FOVEA_ARGUMENT for axes that are not there
+     */
     transpose(dim0: number, dim1: number): Tensor;
-    /** The transposed matrix, as a view; tensors of rank 0 and 1 are their own. */
+    /**
+     * The transposed matrix, as a view; tensors of rank 0 and 1 are their own.
+     * @param x [m, n]
+     * @returns [n, m]
+     * @throws FOVEA_SHAPE for more than two axes
+     */
     t(): Tensor;
-    /** A view with axis `source` moved to `destination`. */
+    /**
+     * A view with axis `source` moved to `destination`; the others keep their order.
+     * @throws FOVEA_ARGUMENT for axes that are not there
+     */
     movedim(source: number, destination: number): Tensor;
     /**
-     * A view of every `step`-th element along `dim`, from `start` up to but without `end`. Negative positions count from the
-     * end, and positions outside are moved to the nearest inside, as in Python.
+     * A view of every `step`-th element along `dim`, from `start` up to but without `end`. Negative positions count from
+     * the end, and positions outside are moved to the nearest inside, as in Python.
+     * @returns `x` with ceil((end - start) / step) elements along `dim`
+     * @throws FOVEA_SHAPE for a 0-d tensor, FOVEA_ARGUMENT for a `dim` that is not there or a `step` below 1
      */
     slice(dim: number, start?: number, end?: number, step?: number): Tensor;
-    /** A view of `length` elements along `dim`, from `start` on. Unlike `slice` it refuses what lies outside. */
+    /**
+     * A view of `length` elements along `dim`, from `start` on. Unlike `slice` it refuses what lies outside.
+     * @returns `x` with `length` elements along `dim`
+     * @throws FOVEA_INDEX if [start, start + length) lies outside, FOVEA_ARGUMENT for a `dim` that is not there
+     */
     narrow(dim: number, start: number, length: number): Tensor;
-    /** The view at one index of `dim`, which goes away. */
+    /**
+     * The view at one index of `dim`; a negative index counts from the end.
+     * @returns `x` without the axis `dim`
+     * @throws FOVEA_INDEX if the index lies outside, FOVEA_ARGUMENT for a `dim` that is not there
+     */
     select(dim: number, index: number): Tensor;
-    /** The views at every index of `dim`. */
+    /**
+     * The views at every index of `dim`.
+     * @returns as many as the axis is long, each `x` without it
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there
+     */
     unbind(dim?: number): Tensor[];
-    /** Views along `dim`: of `size` elements each (the last may be smaller), or of the sizes given, which must add up. */
+    /**
+     * Views along `dim`: of `size` elements each (the last may be smaller), or of the sizes given.
+     * @throws FOVEA_SHAPE if the sizes do not add up to that of the axis, FOVEA_ARGUMENT for a size below 1 or no `dim`
+     */
     split(size: number | readonly number[], dim?: number): Tensor[];
-    /** At most `chunks` views of equal size along `dim`; the last may be smaller. */
+    /**
+     * At most `chunks` views of equal size along `dim`; the last may be smaller.
+     * @throws FOVEA_ARGUMENT for fewer than one chunk or a `dim` that is not there
+     */
     chunk(chunks: number, dim?: number): Tensor[];
-    /** The diagonal view of a square or rectangular matrix. */
+    /**
+     * The diagonal view of a square or rectangular matrix.
+     * @param x [m, n]
+     * @returns [min(m, n)]
+     * @throws FOVEA_SHAPE for what is no matrix
+     */
     diagonal(): Tensor;
     /**
      * A view with axes of size 1 repeated to the sizes of `shape` (stride 0, no copy), and new axes in front.
      *
      * @param shape sizes; -1 keeps the axis as it is
-     * @throws FOVEA_SHAPE if an axis is neither 1 nor of the size asked for
+     * @returns a view of that shape, which in-place ops refuse
+     * @throws FOVEA_SHAPE if an axis is neither 1 nor of the size asked for, FOVEA_ARGUMENT for what is no list of sizes
      */
     expand(shape: Shape): Tensor;
-    /** A view of `x` expanded to the shape of `other`. */
+    /**
+     * A view of `x` expanded to the shape of `other`; see `expand`.
+     *
+     * @returns a view of the shape of `other`
+     * @throws FOVEA_SHAPE if an axis of `x` is neither 1 nor of the size of the other's
+     */
     expandAs(other: Tensor): Tensor;
     /**
      * A copy with margins: [before, after] of the last axis, then of the one before it, and so on. Negative margins cut.
      *
-     * @param padding an even number of whole numbers
+     * @param padding an even number of whole numbers, at most two per axis
+     * @returns each axis longer by its margins, the dtype of `x`
+     * @throws FOVEA_ARGUMENT for an odd number of margins or too many, FOVEA_SHAPE for margins that cut more than there is
      */
     pad(padding: readonly number[], options?: PadOptions): Tensor;
-    /** The elements moved on by `shifts` along `dims`; what falls off the end comes back at the start. Without `dims`: flat. */
+    /**
+     * A copy with the elements moved on by `shifts` along `dims`; what falls off the end comes back at the start. Without
+     * `dims`: flat.
+     *
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_ARGUMENT unless there are as many shifts as dims, and the dims are there
+     */
     roll(shifts: number | readonly number[], dims?: number | readonly number[]): Tensor;
-    /** Copies of `x` beside each other: repeats[i] times along axis i; more repeats than axes add axes in front. */
+    /**
+     * Copies of `x` beside each other: repeats[i] times along axis i; more repeats than axes add axes in front.
+     *
+     * @returns repeats[i] times the size of each axis
+     * @throws FOVEA_ARGUMENT for fewer repeats than axes, or a negative one
+     */
     repeat(repeats: readonly number[]): Tensor;
-    /** Every slice along `dim` `repeats` times, one after the other. */
+    /**
+     * Every slice along `dim` `repeats` times, one after the other.
+     *
+     * @returns `repeats` times the size of axis `dim`
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there or a negative count
+     */
     repeatInterleave(repeats: number, dim: number): Tensor;
     /**
-     * y[i][j] = x[index[i][j]][j] for `dim` = 0, and so on. The index is at most as large as `x` along the other axes.
+     * y[i][j] = x[index[i][j]][j] for `dim` = 0, and so on.
      *
-     * @param index int32 or int64, of the rank of `x`; the result has its shape
+     * @param index integers of the rank of `x`, at most as large as `x` along the other axes; negative ones are refused
+     * @returns the shape of `index`, the dtype of `x`
+     * @throws FOVEA_SHAPE if the index does not fit, FOVEA_DTYPE for one of floats or bool, FOVEA_ARGUMENT for a `dim` that
+     *   is not there; rejects with FOVEA_INDEX for an index outside of its axis
      */
     gather(dim: number, index: Tensor): Tensor;
     /**
      * A copy of `x` with y[index[i][j]][j] = src[i][j] for `dim` = 0, and so on. Where an index repeats, the last wins.
      *
+     * @param index integers of the rank of `x`, at most as large as `x` along the other axes; negative ones are refused
      * @param src of the dtype of `x`, at least as large as the index; or one number
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_SHAPE if the shapes do not fit, FOVEA_DTYPE for an index of floats or bool or another dtype of src,
+     *   FOVEA_ARGUMENT for a `dim` that is not there; rejects with FOVEA_INDEX for an index outside of its axis
      */
     scatter(dim: number, index: Tensor, src: Tensor | number): Tensor;
-    /** Like `scatter`, but adds to what is there. */
+    /**
+     * Like `scatter`, but adds to what is there, also where an index repeats.
+     *
+     * @param src of the dtype of `x`, at least as large as the index
+     * @returns the shape and dtype of `x`
+     * @throws what `scatter` throws, and FOVEA_DTYPE for bool
+     */
     scatterAdd(dim: number, index: Tensor, src: Tensor): Tensor;
-    /** The slices of `x` at the given indices of axis `dim`, one after the other. */
+    /**
+     * The slices of `x` at the given indices of axis `dim`, one after the other.
+     *
+     * @param index integers [m], or 0-d; negative ones are refused
+     * @returns `x` with m elements along `dim`
+     * @throws FOVEA_SHAPE for an index of more axes, FOVEA_DTYPE for one of floats or bool, FOVEA_ARGUMENT for a `dim` that
+     *   is not there; rejects with FOVEA_INDEX for an index outside of the axis
+     */
     indexSelect(dim: number, index: Tensor): Tensor;
-    /** A copy of `x` with the order of the elements turned round along each of `dims`. */
+    /**
+     * A copy of `x` with the order of the elements turned round along each of `dims`.
+     *
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_ARGUMENT for dims that are not there or repeat
+     */
     flip(dims: number | readonly number[]): Tensor;
-    /** The indices of all elements that are not 0, one per row: int64 [count, rank]. Waits for the count. */
+    /**
+     * The indices of all elements that are not 0, one per row, in row-major order. Waits for their number.
+     *
+     * @param x any shape and dtype
+     * @returns int64 [count, rank]
+     */
     nonzero(): Promise<Tensor>;
-    /** The elements where `mask` (bool, of the shape of `x`) is true, in a list. Waits for their number. */
+    /**
+     * The elements where `mask` is true, in row-major order. Waits for their number.
+     *
+     * @param mask bool, of the shape of `x`
+     * @returns [count], the dtype of `x`
+     * @throws rejects with FOVEA_DTYPE for a mask that is not bool, FOVEA_SHAPE for one of another shape
+     */
     maskedSelect(mask: Tensor): Promise<Tensor>;
-    /** The elements in order along `dim`, and where they were (int64). Equal elements keep their order. */
+    /**
+     * The elements in order along `dim`, and where they were. Equal elements keep their order; NaN counts as the largest.
+     *
+     * @param x any shape and dtype
+     * @returns values of the dtype of `x` and int64 indices, both of its shape
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there
+     */
     sort(dim?: number, options?: SortOptions): ValuesAndIndices;
-    /** The indices (int64) that sort `x` along `dim`. */
+    /**
+     * The indices that sort `x` along `dim`; equal elements keep their order, and NaN counts as the largest.
+     *
+     * @param x any shape and dtype
+     * @returns int64 of the shape of `x`
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there
+     */
     argsort(dim?: number, options?: SortOptions): Tensor;
-    /** The k largest elements along `dim` in order, and where they were (int64). */
+    /**
+     * The k largest elements along `dim` in order, and where they were; NaN counts as the largest.
+     *
+     * @param x any shape and dtype
+     * @param k at most the size of axis `dim`, which has size k in the result
+     * @returns values of the dtype of `x` and int64 indices
+     * @throws FOVEA_ARGUMENT for a `dim` that is not there or a `k` beyond its size
+     */
     topk(k: number, dim?: number, options?: TopkOptions): ValuesAndIndices;
-    /** 1 with the probability that `x` gives for each element, else 0, in the dtype of `x`. */
+    /**
+     * 1 with the probability that `x` gives for each element, else 0. No gradient.
+     *
+     * @param x probabilities of any shape; what lies outside of [0, 1] counts as its nearest bound
+     * @returns the shape and dtype of `x`
+     * @throws FOVEA_ARGUMENT for a generator that is none
+     */
     bernoulli(options?: { generator?: Generator }): Tensor;
     /**
      * Draws `numSamples` classes with probabilities in proportion to `probs`.
      *
-     * @param probs [n] or [b, n], at least 0, with a positive sum per row
+     * @param probs [n] or [b, n], at least 0, with a positive sum per row; integers and bool become float32
+     * @param numSamples at least 1, and at most n without replacement
      * @returns int64 [numSamples] or [b, numSamples]
-     * @throws rejects with FOVEA_ARGUMENT for negative or NaN weights, or fewer positive ones than samples
+     * @throws FOVEA_SHAPE for other ranks, FOVEA_ARGUMENT for too many samples; rejects with FOVEA_ARGUMENT for negative or
+     *   NaN weights, or fewer positive ones than samples
      */
     multinomial(numSamples: number, options?: MultinomialOptions): Tensor;
-    /** a += b, in place; b broadcasts to a and is converted to its dtype. */
+    /**
+     * a += b, in place.
+     *
+     * @param b a number, or a tensor that broadcasts to `a`; converted to its dtype
+     * @returns `a`
+     * @throws FOVEA_SHAPE if `b` does not broadcast, FOVEA_DTYPE for floats into integers, FOVEA_LAYOUT for an expanded
+     *   `a`, FOVEA_AUTOGRAD, while gradients are recorded, for a leaf that requires them or a tensor with views
+     */
     add_(b: Tensor | number): Tensor;
-    /** a -= b, in place; b broadcasts to a and is converted to its dtype. */
+    /**
+     * a -= b, in place.
+     *
+     * @param b a number, or a tensor that broadcasts to `a`; converted to its dtype
+     * @returns `a`
+     * @throws what `add_` throws, and FOVEA_DTYPE for bool
+     */
     sub_(b: Tensor | number): Tensor;
-    /** a *= b, in place; b broadcasts to a and is converted to its dtype. */
+    /**
+     * a *= b, in place.
+     *
+     * @param b a number, or a tensor that broadcasts to `a`; converted to its dtype
+     * @returns `a`
+     * @throws what `add_` throws
+     */
     mul_(b: Tensor | number): Tensor;
-    /** a /= b, in place; b broadcasts to a and is converted to its dtype. Integers are refused. */
+    /**
+     * a /= b, in place.
+     *
+     * @param a floats
+     * @param b a number, or a tensor that broadcasts to `a`; converted to its dtype
+     * @returns `a`
+     * @throws what `add_` throws, and FOVEA_DTYPE for an `a` of integers or bool
+     */
     div_(b: Tensor | number): Tensor;
-    /** Overwrites x with the values of `source`, which broadcasts and is converted. */
+    /**
+     * Overwrites x with the values of `source`.
+     *
+     * @param source broadcasts to `x`; converted to its dtype
+     * @returns `x`
+     * @throws FOVEA_SHAPE if `source` does not broadcast, FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD like `add_`
+     */
     copy_(source: Tensor): Tensor;
-    /** Overwrites x with zeros. */
+    /**
+     * Overwrites x with zeros.
+     *
+     * @returns `x`
+     * @throws FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD if `x` requires gradients and they are recorded
+     */
     zero_(): Tensor;
-    /** Overwrites x with one value. */
+    /**
+     * Overwrites x with one value, converted to its dtype.
+     *
+     * @returns `x`
+     * @throws FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD if `x` requires gradients and they are recorded,
+     *   FOVEA_ARGUMENT for what is neither number nor boolean
+     */
     fill_(value: number | boolean): Tensor;
-    /** Overwrites x where `mask` (bool, broadcast) is true. */
+    /**
+     * Overwrites x where `mask` is true.
+     *
+     * @param mask bool; broadcasts to `x`
+     * @param value converted to the dtype of `x`
+     * @returns `x`
+     * @throws FOVEA_DTYPE for a mask that is not bool, FOVEA_SHAPE if it does not broadcast, FOVEA_LAYOUT and
+     *   FOVEA_AUTOGRAD like `add_`
+     */
     maskedFill_(mask: Tensor, value: number): Tensor;
-    /** Moves x into [min, max], in place. */
+    /**
+     * Moves x into [min, max], in place; NaN stays NaN.
+     *
+     * @param x floats or integers
+     * @returns `x`
+     * @throws FOVEA_ARGUMENT without a bound, FOVEA_DTYPE for bool, FOVEA_LAYOUT and FOVEA_AUTOGRAD like `add_`
+     */
     clamp_(options: ClampOptions): Tensor;
-    /** Fills x with uniform random numbers from [low, high). */
+    /**
+     * Fills x with uniform random numbers from [low, high).
+     *
+     * @param x floats
+     * @returns `x`
+     * @throws FOVEA_DTYPE for integers and bool, FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD if `x` requires gradients
+     *   and they are recorded
+     */
     uniform_(low?: number, high?: number, options?: { generator?: Generator }): Tensor;
-    /** Fills x with normal random numbers. */
+    /**
+     * Fills x with normal random numbers of the given mean and standard deviation.
+     *
+     * @param x floats
+     * @returns `x`
+     * @throws FOVEA_DTYPE for integers and bool, FOVEA_LAYOUT for an expanded `x`, FOVEA_AUTOGRAD if `x` requires gradients
+     *   and they are recorded
+     */
     normal_(mean?: number, std?: number, options?: { generator?: Generator }): Tensor;
     /**
-     * Writes `values` to x[..., indices, ...] along axis 0: x[indices[i]] = values[i]. With `accumulate`, adds.
+     * Writes `values` along axis 0: x[indices[i]] = values[i], the last where an index repeats. With `accumulate`, adds.
      *
-     * @param indices a list of integers
-     * @param values [length of indices, ...rest of x]
+     * @param indices integers of any shape, n of them; negative ones are refused
+     * @param values [n, ...rest of x], or what broadcasts to it; converted to the dtype of `x`
+     * @returns `x`
+     * @throws FOVEA_SHAPE if `values` does not broadcast, FOVEA_DTYPE for indices of floats or bool, FOVEA_AUTOGRAD if `x`
+     *   requires gradients and they are recorded; rejects with FOVEA_INDEX for an index outside of axis 0
      */
     indexPut_(indices: Tensor, values: Tensor, options?: { accumulate?: boolean }): Tensor;
   }

@@ -89,12 +89,16 @@ function epsOf(op: string, options: LayerNormOptions | undefined, otherwise: num
 }
 
 /**
- * (x - mean) / sqrt(variance + eps) weight + bias, with mean and variance over the last axes.
+ * (x - mean) / sqrt(variance + eps) weight + bias, with mean and (biased) variance over the last axes (Ba et al. 2016,
+ * https://arxiv.org/abs/1607.06450).
  *
- * @param x [..., ...normalizedShape]
+ * @param x [..., ...normalizedShape], floats
  * @param normalizedShape sizes of the axes to normalise
- * @param weight normalizedShape; no scale without it
- * @param bias normalizedShape; no shift without it
+ * @param weight normalizedShape, converted to the dtype of `x`; no scale without it
+ * @param bias normalizedShape, converted to the dtype of `x`; no shift without it
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_SHAPE if `x` does not end in normalizedShape or a parameter has another shape, FOVEA_DTYPE for integers
+ *   and bool
  */
 export function layerNorm(
   x: Tensor,
@@ -110,11 +114,15 @@ export function layerNorm(
 }
 
 /**
- * x / sqrt(mean x^2 + eps) weight, with the mean over the last axes.
+ * x / sqrt(mean x^2 + eps) weight, with the mean over the last axes (Zhang & Sennrich 2019,
+ * https://arxiv.org/abs/1910.07467).
  *
- * @param x [..., ...normalizedShape]
+ * @param x [..., ...normalizedShape], floats
  * @param normalizedShape sizes of the axes to normalise
- * @param weight normalizedShape; no scale without it
+ * @param weight normalizedShape, converted to the dtype of `x`; no scale without it
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_SHAPE if `x` does not end in normalizedShape or `weight` has another shape, FOVEA_DTYPE for integers
+ *   and bool
  */
 export function rmsNorm(
   x: Tensor,

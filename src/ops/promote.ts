@@ -10,14 +10,23 @@ function numberCategory(value: number): number {
   return Number.isInteger(value) ? 1 : 2;
 }
 
-/** The dtype of an op on a tensor and a number. */
+/**
+ * The dtype of an op on a tensor and a number.
+ *
+ * @param code the tensor's dtype
+ * @returns a code: that of the tensor, or int64 or float32 if the number is of a higher category
+ */
 export function withNumber(code: number, value: number): number {
   const wanted = numberCategory(value);
   if (category(code) >= wanted) return code;
   return wanted === 2 ? Code.float32 : Code.int64;
 }
 
-/** The dtype of an op on two tensors. */
+/**
+ * The dtype of an op on two tensors.
+ *
+ * @returns a code
+ */
 export function withTensor(a: Tensor, b: Tensor): number {
   const sa = a.slot!;
   const sb = b.slot!;
@@ -29,7 +38,11 @@ export function withTensor(a: Tensor, b: Tensor): number {
   return category(weak) > category(strong) ? promoteTypes(strong, weak) : strong;
 }
 
-/** PyTorch's `result_type` of any number of tensors. */
+/**
+ * PyTorch's `result_type` of any number of tensors.
+ *
+ * @returns a code
+ */
 export function resultType(tensors: readonly Tensor[]): number {
   let strong = -1;
   let weak = -1;
@@ -42,19 +55,32 @@ export function resultType(tensors: readonly Tensor[]): number {
   return weak >= 0 && category(weak) > category(strong) ? promoteTypes(strong, weak) : strong;
 }
 
-/** `x`, or for integers and bool its conversion to float32: functions such as exp give floats. */
+/**
+ * `x`, or for integers and bool its conversion to float32: functions such as exp give floats.
+ *
+ * @returns the shape of `x`
+ */
 export function floating(x: Tensor, op: string, argument = 'x'): Tensor {
   return isFloat(slotOf(x, op, argument).dtype) ? x : castTo(x, Code.float32);
 }
 
-/** A tensor or number operand. */
+/**
+ * Checks a tensor or number operand.
+ *
+ * @throws FOVEA_ARGUMENT for anything else, FOVEA_DISPOSED
+ */
 export function operandArg(op: string, argument: string, value: unknown): void {
   if (typeof value === 'number') return;
   if (value === null || typeof value !== 'object') throw argumentError(op, argument, 'a Tensor or a number', value);
   slotOf(value as Tensor, op, argument);
 }
 
-/** The operand of an op in place, converted to the target's dtype; a target of a lower category is refused. */
+/**
+ * The operand of an op in place, converted to the target's dtype.
+ *
+ * @returns the shape of the operand
+ * @throws FOVEA_DTYPE for a target of a lower category (bool, integers, floats)
+ */
 export function forTarget(target: Tensor, operand: Tensor, op: string): Tensor {
   const to = slotOf(target, op, 'a').dtype;
   const from = slotOf(operand, op, 'b').dtype;

@@ -25,6 +25,7 @@ import { reshape } from './shape.js';
 
 /** Everything that the next numbers of a generator depend on. */
 export interface GeneratorState {
+  /** A whole number from 0 to 2^53 - 1. */
   seed: number;
   /** Blocks of four random words that were used. */
   offset: number;
@@ -34,21 +35,34 @@ export interface GeneratorState {
 const defaultSeed = 67280421310721;
 const maxOffset = 2 ** 53;
 
-/** A source of random numbers, independent of all others. */
+/**
+ * A source of random numbers, independent of all others: Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
+ * easy as 1, 2, 3").
+ */
 export class Generator {
   private state: GeneratorState;
 
-  /** @param seed a whole number from 0 to 2^53 - 1 */
+  /**
+   * @param seed a whole number from 0 to 2^53 - 1
+   * @throws FOVEA_ARGUMENT for any other seed
+   */
   constructor(seed: number = defaultSeed) {
     this.state = { seed: countArg('Generator', 'seed', seed), offset: 0 };
   }
+  /** What the generator was seeded with. */
   get seed(): number {
     return this.state.seed;
   }
+  /** Blocks of four random words that were used. */
   get offset(): number {
     return this.state.offset;
   }
-  /** Starts anew from a seed. */
+  /**
+   * Starts anew from a seed.
+   *
+   * @returns this generator
+   * @throws FOVEA_ARGUMENT unless the seed is a whole number from 0 to 2^53 - 1
+   */
   manualSeed(seed: number): this {
     this.state = { seed: countArg('manualSeed', 'seed', seed), offset: 0 };
     return this;
@@ -57,7 +71,12 @@ export class Generator {
   getState(): GeneratorState {
     return { ...this.state };
   }
-  /** Goes on from where `getState` was called. */
+  /**
+   * Goes on from where `getState` was called.
+   *
+   * @returns this generator
+   * @throws FOVEA_ARGUMENT for what is no state
+   */
   setState(state: GeneratorState): this {
     this.state = {
       seed: countArg('setState', 'seed', state?.seed),
@@ -65,7 +84,11 @@ export class Generator {
     };
     return this;
   }
-  /** Takes the blocks that `count` random words need; gives their first and the seed. Internal. */
+  /**
+   * Takes the blocks that `count` random words need; gives their first and the seed.
+   *
+   * @internal
+   */
   reserve(count: number): { seed: number; offset: number } {
     const { seed, offset } = this.state;
     // Beyond 2^53 counters are no longer exact; the next seed has fresh ones.
@@ -76,11 +99,21 @@ export class Generator {
 }
 
 const shared = new Generator();
-/** The generator of all ops that are given none. */
+/**
+ * The generator of all ops that are given none: one per thread of JavaScript.
+ *
+ * @returns always the same one
+ */
 export function defaultGenerator(): Generator {
   return shared;
 }
-/** Seeds the default generator, and returns it. */
+/**
+ * Seeds the default generator.
+ *
+ * @param seed a whole number from 0 to 2^53 - 1
+ * @returns the default generator
+ * @throws FOVEA_ARGUMENT for any other seed
+ */
 export function manualSeed(seed: number): Generator {
   return shared.manualSeed(seed);
 }
@@ -98,21 +131,37 @@ function source(op: string, generator: Generator | undefined): Generator {
   return generator;
 }
 
-/** Numbers from the uniform distribution on [0, 1). */
+/**
+ * Numbers from the uniform distribution on [0, 1), of a floating dtype (default float32).
+ *
+ * @returns a tensor of `shape`
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for what is no shape
+ */
 export function rand(shape: Shape, options?: RandomOptions): Tensor {
   const given = optionsArg('rand', options, optionNames);
   const x = allocate(shapeArg('rand', shape), creationDtype('rand', given));
   kernels.uniform_({ x }, { ...source('rand', given.generator).reserve(x.size), low: 0, high: 1 });
   return asAsked(x, given);
 }
-/** Numbers from the normal distribution with mean 0 and deviation 1. */
+/**
+ * Numbers from the normal distribution with mean 0 and deviation 1, of a floating dtype (default float32), by the
+ * method of Box & Muller (1958).
+ *
+ * @returns a tensor of `shape`
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for what is no shape
+ */
 export function randn(shape: Shape, options?: RandomOptions): Tensor {
   const given = optionsArg('randn', options, optionNames);
   const x = allocate(shapeArg('randn', shape), creationDtype('randn', given));
   kernels.normal_({ x }, { ...source('randn', given.generator).reserve(x.size), mean: 0, std: 1 });
   return asAsked(x, given);
 }
-/** Whole numbers from `low` up to but without `high`; int64 unless a dtype is given. */
+/**
+ * Whole numbers from `low` up to but without `high`; int64 unless a dtype is given.
+ *
+ * @returns a tensor of `shape`
+ * @throws FOVEA_ARGUMENT unless low and high are integers and low < high
+ */
 export function randint(low: number, high: number, shape: Shape, options?: RandomOptions): Tensor {
   const given = optionsArg('randint', options, optionNames);
   integerArg('randint', 'low', low);
@@ -122,7 +171,12 @@ export function randint(low: number, high: number, shape: Shape, options?: Rando
   kernels.randint_({ x }, { ...source('randint', given.generator).reserve(x.size), low, high });
   return asAsked(x, given);
 }
-/** The numbers from 0 to n - 1 in random order; int64 unless a dtype is given. */
+/**
+ * The numbers from 0 to n - 1 in random order; int64 unless a dtype is given.
+ *
+ * @returns [n]
+ * @throws FOVEA_ARGUMENT for a negative or fractional n
+ */
 export function randperm(n: number, options?: RandomOptions): Tensor {
   const given = optionsArg('randperm', options, optionNames);
   const keys = allocate([countArg('randperm', 'n', n)], Code.float64);
@@ -132,7 +186,13 @@ export function randperm(n: number, options?: RandomOptions): Tensor {
   keys.dispose();
   return asAsked(castTo(indices, creationDtype('randperm', given, Code.int64)), given);
 }
-/** 1 with the probability that `x` gives for each element, else 0, in the dtype of `x`. */
+/**
+ * 1 with the probability that `x` gives for each element, else 0. No gradient.
+ *
+ * @param x probabilities of any shape; what lies outside of [0, 1] counts as its nearest bound
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_ARGUMENT for a generator that is none
+ */
 export function bernoulli(x: Tensor, options?: { generator?: Generator }): Tensor {
   const { generator } = optionsArg('bernoulli', options, ['generator']);
   const { shape, dtype } = slotOf(x, 'bernoulli', 'x');
@@ -145,7 +205,11 @@ const dropoutOp: DefinedOp<'dropout'> = defineOp({
   // the same counters give the same elements
   gradient: (_, { y: dy }, attrs) => ({ x: dropoutOp({ x: dy }, attrs).y }),
 });
-/** Internal: dropout with given counters, as the reference of attention needs it. */
+/**
+ * Internal: dropout with given counters, as the reference of attention needs it.
+ *
+ * @returns the shape and dtype of `x`
+ */
 export function dropoutAt(x: Tensor, p: number, seed: number, offset: number): Tensor {
   return dropoutOp({ x }, { p, seed, offset }).y;
 }
@@ -156,9 +220,16 @@ export interface DropoutOptions {
   p?: number;
   /** Without training (default true) nothing is dropped. */
   training?: boolean;
+  /** Where the numbers come from; default: the one that `manualSeed` seeds. */
   generator?: Generator;
 }
-/** Zeros elements at random and divides the others by 1 - p (Srivastava et al. 2014). */
+/**
+ * Zeros elements at random and divides the others by 1 - p (Srivastava et al. 2014).
+ *
+ * @param x any shape, floats
+ * @returns the shape and dtype of `x`; `x` itself without training or with p = 0
+ * @throws FOVEA_ARGUMENT for a `p` outside of [0, 1], FOVEA_DTYPE for integers and bool
+ */
 export function dropout(x: Tensor, options?: DropoutOptions): Tensor {
   const { p = 0.5, training = true, generator } = optionsArg('dropout', options, ['p', 'training', 'generator']);
   slotOf(x, 'dropout', 'x');
@@ -173,14 +244,17 @@ export function dropout(x: Tensor, options?: DropoutOptions): Tensor {
 export interface MultinomialOptions {
   /** Whether a class may be drawn twice; default false. */
   replacement?: boolean;
+  /** Where the numbers come from; default: the one that `manualSeed` seeds. */
   generator?: Generator;
 }
 /**
  * Draws `numSamples` classes with probabilities in proportion to `probs`.
  *
- * @param probs [n] or [b, n], at least 0, with a positive sum per row
+ * @param probs [n] or [b, n], at least 0, with a positive sum per row; integers and bool become float32
+ * @param numSamples at least 1, and at most n without replacement
  * @returns int64 [numSamples] or [b, numSamples]
- * @throws rejects with FOVEA_ARGUMENT for negative or NaN weights, or fewer positive ones than samples
+ * @throws FOVEA_SHAPE for other ranks, FOVEA_ARGUMENT for too many samples; rejects with FOVEA_ARGUMENT for negative or
+ *   NaN weights, or fewer positive ones than samples
  */
 export function multinomial(probs: Tensor, numSamples: number, options?: MultinomialOptions): Tensor {
   const { replacement = false, generator } = optionsArg('multinomial', options, ['replacement', 'generator']);
@@ -201,7 +275,13 @@ export function multinomial(probs: Tensor, numSamples: number, options?: Multino
   return shape.length === 1 ? reshape(ids, [numSamples]) : ids;
 }
 
-/** Internal: fills in place with uniform or normal numbers; see in-place.ts. */
+/**
+ * Internal: fills in place with uniform or normal numbers; see in-place.ts.
+ *
+ * @param first the lower bound, or the mean
+ * @param second the upper bound, or the deviation
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for bounds that are no numbers
+ */
 export function fillRandom(
   kind: 'uniform_' | 'normal_',
   x: Tensor,

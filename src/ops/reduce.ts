@@ -143,30 +143,60 @@ function summable(op: string, x: Tensor, dtype: Dtype | undefined): Tensor {
   return castTo(x, dtypeOr(op, dtype, isFloat(from) ? from : Code.int64));
 }
 
-/** The sum over axes `dim`, all by default. Integers and bool give int64. The sum of nothing is 0. */
+/**
+ * The sum over axes `dim`, all by default; 0 for no elements.
+ *
+ * @param x any shape; integers and bool are summed as int64
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats, FOVEA_DTYPE for a `dtype` of bool, int8 or uint8
+ */
 export function sum(x: Tensor, dim?: Dims, options?: SumOptions): Tensor {
   const { keepdim, dtype } = optionsArg('sum', options, ['keepdim', 'dtype']);
   const axes = axesOf('sum', x, dim);
   return over(summable('sum', x, dtype), axes, keepdim, (v) => sumOver(v, [v.rank - 1]));
 }
-/** The mean over axes `dim`, all by default. Floats only, unless a dtype is given. */
+/**
+ * The mean over axes `dim`, all by default; NaN for no elements.
+ *
+ * @param x any shape, floats unless `dtype` names some
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function mean(x: Tensor, dim?: Dims, options?: SumOptions): Tensor {
   const { keepdim, dtype } = optionsArg('mean', options, ['keepdim', 'dtype']);
   const axes = axesOf('mean', x, dim);
   return over(castTo(x, dtypeOr('mean', dtype, x.slot!.dtype)), axes, keepdim, (v) => meanLast({ x: v }).y);
 }
-/** The product over axes `dim`, all by default. Integers and bool give int64. The product of nothing is 1. */
+/**
+ * The product over axes `dim`, all by default; 1 for no elements.
+ *
+ * @param x any shape; integers and bool are multiplied as int64
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats, FOVEA_DTYPE for a `dtype` of bool, int8 or uint8
+ */
 export function prod(x: Tensor, dim?: Dims, options?: SumOptions): Tensor {
   const { keepdim, dtype } = optionsArg('prod', options, ['keepdim', 'dtype']);
   const axes = axesOf('prod', x, dim);
   return over(summable('prod', x, dtype), axes, keepdim, (v) => prodLast({ x: v }).y);
 }
-/** The largest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient. */
+/**
+ * The largest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient.
+ *
+ * @param x any shape and dtype
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function amax(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
   const { keepdim } = optionsArg('amax', options, ['keepdim']);
   return over(x, filledAxes('amax', x, dim), keepdim, (v) => maxLast({ x: v }).y);
 }
-/** The smallest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient. */
+/**
+ * The smallest element over axes `dim`, all by default; NaN wins. Equal extremes share the gradient.
+ *
+ * @param x any shape and dtype
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function amin(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
   const { keepdim } = optionsArg('amin', options, ['keepdim']);
   return over(x, filledAxes('amin', x, dim), keepdim, (v) => minLast({ x: v }).y);
@@ -174,8 +204,9 @@ export function amin(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
 
 /** Values and where they were found. */
 export interface ValuesAndIndices {
+  /** Of the dtype of what they were found in. */
   values: Tensor;
-  /** int64 */
+  /** int64, counted along the axis; of the shape of `values`. */
   indices: Tensor;
 }
 function extreme(op: 'max' | 'min', x: Tensor, dim: number, keepdim: boolean | undefined): ValuesAndIndices {
@@ -195,8 +226,12 @@ function extreme(op: 'max' | 'min', x: Tensor, dim: number, keepdim: boolean | u
 }
 
 /**
- * The largest element of all, or with `dim` the largest along that axis and their indices (the first of equals).
- * NaN wins.
+ * The largest element of all, or with `dim` the largest along that axis and their indices (the first of equals). NaN
+ * wins.
+ *
+ * @param x any shape and dtype
+ * @returns 0-d; with `dim`, values and int64 indices, both `x` without that axis
+ * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there or a list
  */
 export function max(x: Tensor): Tensor;
 export function max(x: Tensor, dim: number, options?: ReduceOptions): ValuesAndIndices;
@@ -205,8 +240,12 @@ export function max(x: Tensor, dim?: number, options?: ReduceOptions): Tensor | 
   return dim === undefined ? amax(x) : extreme('max', x, dim, keepdim);
 }
 /**
- * The smallest element of all, or with `dim` the smallest along that axis and their indices (the first of equals).
- * NaN wins.
+ * The smallest element of all, or with `dim` the smallest along that axis and their indices (the first of equals). NaN
+ * wins.
+ *
+ * @param x any shape and dtype
+ * @returns 0-d; with `dim`, values and int64 indices, both `x` without that axis
+ * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there or a list
  */
 export function min(x: Tensor): Tensor;
 export function min(x: Tensor, dim: number, options?: ReduceOptions): ValuesAndIndices;
@@ -226,21 +265,41 @@ function position(
   const axes = dim === undefined ? range(length) : length === 0 ? [] : [dimArg(op, dim, length)];
   return over(x.detach(), axes, keepdim, (v) => kernels[op]({ x: v }, {}).y);
 }
-/** The index (int64) of the largest element along `dim`, or in the flattened tensor; the first of equals. */
+/**
+ * The index of the largest element along `dim`, or in the flattened tensor: the first of equals, or of NaN.
+ *
+ * @returns int64, `x` without the axis `dim` (0-d without `dim`), or with size 1 there (`keepdim`)
+ * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function argmax(x: Tensor, dim?: number, options?: ReduceOptions): Tensor {
   return position('argmax', x, dim, options);
 }
-/** The index (int64) of the smallest element along `dim`, or in the flattened tensor; the first of equals. */
+/**
+ * The index of the smallest element along `dim`, or in the flattened tensor: the first of equals, or of NaN.
+ *
+ * @returns int64, `x` without the axis `dim` (0-d without `dim`), or with size 1 there (`keepdim`)
+ * @throws FOVEA_SHAPE for an empty axis, FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function argmin(x: Tensor, dim?: number, options?: ReduceOptions): Tensor {
   return position('argmin', x, dim, options);
 }
-/** Whether any element over axes `dim` (all by default) is not 0. */
+/**
+ * Whether any element over axes `dim` (all by default) is not 0; false for no elements.
+ *
+ * @returns bool, `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function any(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
   const { keepdim } = optionsArg('any', options, ['keepdim']);
   const axes = axesOf('any', x, dim);
   return over(castTo(x.detach(), Code.bool), axes, keepdim, (v) => kernels.any({ x: v }, {}).y);
 }
-/** Whether every element over axes `dim` (all by default) is not 0. */
+/**
+ * Whether every element over axes `dim` (all by default) is not 0; true for no elements.
+ *
+ * @returns bool, `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function all(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
   const { keepdim } = optionsArg('all', options, ['keepdim']);
   const axes = axesOf('all', x, dim);
@@ -257,11 +316,23 @@ function spread(op: string, x: Tensor, dim: Dims, options: VarianceOptions | und
   numberArg(op, 'correction', correction);
   return over(x, axesOf(op, x, dim), keepdim, (v) => varianceLast({ x: v }, { correction }).y);
 }
-/** The variance over axes `dim`, all by default, with divisor n - correction. */
+/**
+ * sum (x - mean)^2 / max(0, n - correction) over axes `dim`, all by default.
+ *
+ * @param x any shape, floats
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function variance(x: Tensor, dim?: Dims, options?: VarianceOptions): Tensor {
   return spread('variance', x, dim, options);
 }
-/** The standard deviation over axes `dim`, all by default: the square root of `variance`. */
+/**
+ * The standard deviation over axes `dim`, all by default: the square root of `variance`.
+ *
+ * @param x any shape, floats
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function std(x: Tensor, dim?: Dims, options?: VarianceOptions): Tensor {
   return sqrt(spread('std', x, dim, options));
 }
@@ -270,18 +341,36 @@ export interface NormOptions extends ReduceOptions {
   /** The order; default 2. Infinity: the largest magnitude. */
   p?: number;
 }
-/** (sum |x|^p)^(1/p) over axes `dim`, all by default. */
+/**
+ * (sum |x|^p)^(1/p) over axes `dim`, all by default; for p = 0 the number of elements that are not 0.
+ *
+ * @param x any shape, floats
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function norm(x: Tensor, dim?: Dims, options?: NormOptions): Tensor {
   const { keepdim, p = 2 } = optionsArg('norm', options, ['keepdim', 'p']);
   numberArg('norm', 'p', p);
   return over(x, axesOf('norm', x, dim), keepdim, (v) => normLast({ x: v }, { p }).y);
 }
-/** log sum e^x over axes `dim`, all by default, without overflow. */
+/**
+ * log sum e^x over axes `dim`, all by default, without overflow; -Infinity for no elements.
+ *
+ * @param x any shape; integers and bool become float32
+ * @returns `x` without the axes `dim`, or with size 1 there (`keepdim`)
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function logsumexp(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
   const { keepdim } = optionsArg('logsumexp', options, ['keepdim']);
   return over(floating(x, 'logsumexp'), axesOf('logsumexp', x, dim), keepdim, (v) => logsumexpLast({ x: v }).y);
 }
-/** Sums of the elements up to each along `dim`. Integers and bool give int64. */
+/**
+ * Sums of the elements up to each along `dim`.
+ *
+ * @param x any shape; integers and bool are summed as int64, unless `dtype` names another
+ * @returns the shape of `x`
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there, FOVEA_DTYPE for a `dtype` of bool, int8 or uint8
+ */
 export function cumsum(x: Tensor, dim: number, options?: { dtype?: Dtype }): Tensor {
   const { dtype } = optionsArg('cumsum', options, ['dtype']);
   const d = dimArg('cumsum', dim, slotOf(x, 'cumsum', 'x').shape.length);

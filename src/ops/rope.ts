@@ -38,11 +38,13 @@ export interface RopeOptions {
 }
 
 /**
- * Rotates queries or keys by the angles of their positions. No gradient goes to the angles.
+ * Rotates queries or keys by the angles of their positions (Su et al. 2021). No gradient goes to the angles.
  *
- * @param x [b, h, n, d], or [h, n, d]
+ * @param x [b, h, n, d], or [h, n, d], floats
  * @param cos cosines of the angles, [n, r] or [b, n, r], 2r <= d
  * @param sin sines of the angles, of the shape of `cos`
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_SHAPE if the shapes do not fit, FOVEA_DTYPE for an `x` of integers or bool
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options?: RopeOptions): Tensor {
   const { interleaved = false } = optionsArg('rope', options, ['interleaved']);

@@ -24,7 +24,10 @@ const whereOp = defineOp({
  * a where `condition`, else b; all three broadcast.
  *
  * @param condition bool
- * @throws FOVEA_DTYPE if the condition is not bool
+ * @param a any dtype, or a number
+ * @param b like `a`; they are promoted to one dtype
+ * @returns the broadcast shape in the promoted dtype; float32 for two numbers
+ * @throws FOVEA_DTYPE if the condition is not bool, FOVEA_SHAPE if the shapes do not broadcast
  */
 export function where(condition: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
   slotOf(condition, 'where', 'condition');
@@ -48,7 +51,11 @@ function choose(condition: Tensor, a: number, b: number): Tensor {
   return whereOp({ condition, b: whereOp({ condition, a: ones }, { scalarB: b }).c }, { scalarA: a }).c;
 }
 
-/** A mask of bool, for ops that other ops are made of. */
+/**
+ * Checks a mask, for ops that other ops are made of.
+ *
+ * @throws FOVEA_DTYPE unless it is bool
+ */
 export function maskArg(op: string, mask: Tensor): void {
   if (slotOf(mask, op, 'mask').dtype !== Code.bool)
     throw new FoveaError(
@@ -57,7 +64,15 @@ export function maskArg(op: string, mask: Tensor): void {
     );
 }
 
-/** x with `value` where `mask` is true; the mask broadcasts. */
+/**
+ * x with `value` where `mask` is true.
+ *
+ * @param x any dtype
+ * @param mask bool; broadcasts with `x`
+ * @param value a number, or a tensor that broadcasts; converted to the dtype of `x`
+ * @returns the broadcast shape, the dtype of `x`
+ * @throws FOVEA_DTYPE for a mask that is not bool, FOVEA_SHAPE if the shapes do not broadcast
+ */
 export function maskedFill(x: Tensor, mask: Tensor, value: Tensor | number): Tensor {
   const { dtype } = slotOf(x, 'maskedFill', 'x');
   maskArg('maskedFill', mask);
@@ -77,10 +92,18 @@ const clampOp = defineOp({
 
 /** Bounds of `clamp`. */
 export interface ClampOptions {
+  /** The lowest value that stays; default: none. */
   min?: number;
+  /** The highest value that stays; default: none. */
   max?: number;
 }
-/** x moved into [min, max]; NaN stays NaN. */
+/**
+ * x moved into [min, max]; NaN stays NaN, and max wins where min is larger.
+ *
+ * @param x any shape, floats or integers; the bounds of integers are rounded towards zero
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_ARGUMENT without a bound, FOVEA_DTYPE for bool
+ */
 export function clamp(x: Tensor, options: ClampOptions): Tensor {
   const { min, max } = optionsArg('clamp', options, ['min', 'max']);
   if (min === undefined && max === undefined) throw argumentError('clamp', 'options', 'min, max or both', options);
@@ -99,11 +122,25 @@ function triangle(op: string, x: Tensor, diagonal: number, upper: boolean): Tens
   if (shape.length < 2) throw shapeError(op, `expected at least two axes [...,m,n], received [${shape.join(',')}]`);
   return triangleOp({ x }, { diagonal: integerArg(op, 'diagonal', diagonal), upper }).y;
 }
-/** x[..., m, n] with zeros above the given diagonal (0: the main one, positive: above it). */
+/**
+ * x with zeros above a diagonal.
+ *
+ * @param x [..., m, n], any dtype
+ * @param diagonal 0: the main one, positive: above it, negative: below it
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_SHAPE for fewer than two axes
+ */
 export function tril(x: Tensor, diagonal = 0): Tensor {
   return triangle('tril', x, diagonal, false);
 }
-/** x[..., m, n] with zeros below the given diagonal (0: the main one, positive: above it). */
+/**
+ * x with zeros below a diagonal.
+ *
+ * @param x [..., m, n], any dtype
+ * @param diagonal 0: the main one, positive: above it, negative: below it
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_SHAPE for fewer than two axes
+ */
 export function triu(x: Tensor, diagonal = 0): Tensor {
   return triangle('triu', x, diagonal, true);
 }

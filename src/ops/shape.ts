@@ -27,8 +27,8 @@ function resolveShape(op: string, wanted: Shape, size: number): number[] {
 
 /**
  * The elements of `x` in the same order under another shape: a view where the layout allows it, else a copy.
- *
  * @param shape sizes; one may be -1 and follows from the rest
+ * @returns a tensor of `shape`
  * @throws FOVEA_SHAPE if the sizes do not multiply to the number of elements
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
@@ -42,7 +42,11 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   return record('reshape', [base], viewOf(base, after, strides ?? denseStrides(after)), (dy) => [reshape(dy, before)]);
 }
 
-/** Like `reshape`, but never copies: throws FOVEA_LAYOUT where the layout does not allow a view. */
+/**
+ * Like `reshape`, but never copies.
+ * @returns a view of `shape`
+ * @throws FOVEA_LAYOUT where the layout does not allow a view, FOVEA_SHAPE for another number of elements
+ */
 export function view(x: Tensor, shape: Shape): Tensor {
   const before = slotOf(x, 'view', 'x').shape;
   const after = resolveShape('view', shape, sizeOf(before));
@@ -54,7 +58,11 @@ export function view(x: Tensor, shape: Shape): Tensor {
   return reshape(x, shape);
 }
 
-/** Merges the axes from `startDim` to `endDim` (both included) into one. */
+/**
+ * Merges the axes from `startDim` to `endDim` (both included) into one; a 0-d tensor becomes [1].
+ * @returns [...before, product, ...behind]; a view where the layout allows it
+ * @throws FOVEA_ARGUMENT for axes that are not there or in the wrong order
+ */
 export function flatten(x: Tensor, startDim = 0, endDim = -1): Tensor {
   const { shape } = slotOf(x, 'flatten', 'x');
   const start = dimArg('flatten', startDim, shape.length, 'startDim');
@@ -63,14 +71,21 @@ export function flatten(x: Tensor, startDim = 0, endDim = -1): Tensor {
   return reshape(x, [...shape.slice(0, start), sizeOf(shape.slice(start, end + 1)), ...shape.slice(end + 1)]);
 }
 
-/** Cuts one axis into several; one of `sizes` may be -1. */
+/**
+ * Cuts one axis into several; one of `sizes` may be -1.
+ * @returns [...before, ...sizes, ...behind]
+ * @throws FOVEA_SHAPE if the sizes do not multiply to that of the axis, FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function unflatten(x: Tensor, dim: number, sizes: Shape): Tensor {
   const { shape } = slotOf(x, 'unflatten', 'x');
   const d = dimArg('unflatten', dim, shape.length);
   return reshape(x, [...shape.slice(0, d), ...resolveShape('unflatten', sizes, shape[d]!), ...shape.slice(d + 1)]);
 }
 
-/** A view without axes of size 1: without all of them, or without those given (which stay if they are larger). */
+/**
+ * A view without axes of size 1: without all of them, or without those given (which stay if they are larger).
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there or repeats
+ */
 export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
   const { shape } = slotOf(x, 'squeeze', 'x');
   const dims = dim === undefined ? range(shape.length) : dimsArg('squeeze', dim, shape.length);
@@ -80,14 +95,21 @@ export function squeeze(x: Tensor, dim?: number | readonly number[]): Tensor {
   );
 }
 
-/** A view with an axis of size 1 at `dim`, which may be the rank. */
+/**
+ * A view with an axis of size 1 at `dim`, which may be the rank.
+ * @returns [...before, 1, ...behind]
+ * @throws FOVEA_ARGUMENT for a `dim` beyond the rank
+ */
 export function unsqueeze(x: Tensor, dim: number): Tensor {
   const { shape } = slotOf(x, 'unsqueeze', 'x');
   const d = dimArg('unsqueeze', dim, shape.length + 1);
   return reshape(x, [...shape.slice(0, d), 1, ...shape.slice(d)]);
 }
 
-/** A view with the axes in the order of `dims`, which names each once. */
+/**
+ * A view with the axes in the order of `dims`: axis i of the result is axis dims[i] of `x`.
+ * @throws FOVEA_ARGUMENT unless `dims` names each axis once
+ */
 export function permute(x: Tensor, dims: readonly number[]): Tensor {
   const { shape, strides } = slotOf(x, 'permute', 'x');
   const order = dimsArg('permute', dims, shape.length, 'dims');
@@ -102,7 +124,10 @@ export function permute(x: Tensor, dims: readonly number[]): Tensor {
   return record('permute', [x], out, (dy) => [permute(dy, inverse)]);
 }
 
-/** A view with two axes swapped. */
+/**
+ * A view with two axes swapped.
+ * @throws FOVEA_ARGUMENT for axes that are not there
+ */
 export function transpose(x: Tensor, dim0: number, dim1: number): Tensor {
   const { shape } = slotOf(x, 'transpose', 'x');
   const a = dimArg('transpose', dim0, shape.length, 'dim0');
@@ -114,7 +139,12 @@ export function transpose(x: Tensor, dim0: number, dim1: number): Tensor {
   return permute(x, order);
 }
 
-/** The transposed matrix, as a view; tensors of rank 0 and 1 are their own. */
+/**
+ * The transposed matrix, as a view; tensors of rank 0 and 1 are their own.
+ * @param x [m, n]
+ * @returns [n, m]
+ * @throws FOVEA_SHAPE for more than two axes
+ */
 export function t(x: Tensor): Tensor {
   const { shape } = slotOf(x, 't', 'x');
   if (shape.length > 2)
@@ -122,7 +152,10 @@ export function t(x: Tensor): Tensor {
   return shape.length < 2 ? x : transpose(x, 0, 1);
 }
 
-/** A view with axis `source` moved to `destination`. */
+/**
+ * A view with axis `source` moved to `destination`; the others keep their order.
+ * @throws FOVEA_ARGUMENT for axes that are not there
+ */
 export function movedim(x: Tensor, source: number, destination: number): Tensor {
   const { shape } = slotOf(x, 'movedim', 'x');
   const from = dimArg('movedim', source, shape.length, 'source');
@@ -133,8 +166,10 @@ export function movedim(x: Tensor, source: number, destination: number): Tensor 
 }
 
 /**
- * A view of every `step`-th element along `dim`, from `start` up to but without `end`. Negative positions count from the
- * end, and positions outside are moved to the nearest inside, as in Python.
+ * A view of every `step`-th element along `dim`, from `start` up to but without `end`. Negative positions count from
+ * the end, and positions outside are moved to the nearest inside, as in Python.
+ * @returns `x` with ceil((end - start) / step) elements along `dim`
+ * @throws FOVEA_SHAPE for a 0-d tensor, FOVEA_ARGUMENT for a `dim` that is not there or a `step` below 1
  */
 export function slice(x: Tensor, dim: number, start = 0, end: number = Number.MAX_SAFE_INTEGER, step = 1): Tensor {
   const { shape, strides } = slotOf(x, 'slice', 'x');
@@ -153,7 +188,10 @@ export function slice(x: Tensor, dim: number, start = 0, end: number = Number.MA
   return record('slice', [x], viewOf(x, after, steps, offset), (dy) => [embed(dy, shape, d, from, step)]);
 }
 
-/** Zeros of `shape` with `x` where `slice` took it from: the gradient of slice. */
+/**
+ * Zeros of `shape` with `x` where `slice` took it from: the gradient of slice.
+ * @returns a tensor of `shape`
+ */
 export function embed(x: Tensor, shape: Shape, dim: number, start: number, step: number): Tensor {
   const out = allocate(shape, x.slot!.dtype);
   kernels.fill_({ x: out }, { value: 0 });
@@ -169,7 +207,11 @@ export function embed(x: Tensor, shape: Shape, dim: number, start: number, step:
   return record('sliceBackward', [x], out, (dy) => [slice(dy, dim, start, start + (n - 1) * step + 1, step)]);
 }
 
-/** A view of `length` elements along `dim`, from `start` on. Unlike `slice` it refuses what lies outside. */
+/**
+ * A view of `length` elements along `dim`, from `start` on. Unlike `slice` it refuses what lies outside.
+ * @returns `x` with `length` elements along `dim`
+ * @throws FOVEA_INDEX if [start, start + length) lies outside, FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function narrow(x: Tensor, dim: number, start: number, length: number): Tensor {
   const { shape } = slotOf(x, 'narrow', 'x');
   const d = dimArg('narrow', dim, shape.length);
@@ -184,7 +226,11 @@ export function narrow(x: Tensor, dim: number, start: number, length: number): T
   return slice(x, d, from, from + length);
 }
 
-/** The view at one index of `dim`, which goes away. */
+/**
+ * The view at one index of `dim`; a negative index counts from the end.
+ * @returns `x` without the axis `dim`
+ * @throws FOVEA_INDEX if the index lies outside, FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function select(x: Tensor, dim: number, index: number): Tensor {
   const { shape } = slotOf(x, 'select', 'x');
   const d = dimArg('select', dim, shape.length);
@@ -198,7 +244,11 @@ export function select(x: Tensor, dim: number, index: number): Tensor {
   );
 }
 
-/** The views at every index of `dim`. */
+/**
+ * The views at every index of `dim`.
+ * @returns as many as the axis is long, each `x` without it
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function unbind(x: Tensor, dim = 0): Tensor[] {
   const { shape } = slotOf(x, 'unbind', 'x');
   const d = dimArg('unbind', dim, shape.length);
@@ -207,7 +257,10 @@ export function unbind(x: Tensor, dim = 0): Tensor[] {
   return parts.map((part) => reshape(part, rest));
 }
 
-/** Views along `dim`: of `size` elements each (the last may be smaller), or of the sizes given, which must add up. */
+/**
+ * Views along `dim`: of `size` elements each (the last may be smaller), or of the sizes given.
+ * @throws FOVEA_SHAPE if the sizes do not add up to that of the axis, FOVEA_ARGUMENT for a size below 1 or no `dim`
+ */
 export function split(x: Tensor, size: number | readonly number[], dim = 0): Tensor[] {
   const { shape } = slotOf(x, 'split', 'x');
   const d = dimArg('split', dim, shape.length);
@@ -277,7 +330,10 @@ function evenly(n: number, size: number): number[] {
   return sizes;
 }
 
-/** At most `chunks` views of equal size along `dim`; the last may be smaller. */
+/**
+ * At most `chunks` views of equal size along `dim`; the last may be smaller.
+ * @throws FOVEA_ARGUMENT for fewer than one chunk or a `dim` that is not there
+ */
 export function chunk(x: Tensor, chunks: number, dim = 0): Tensor[] {
   const { shape } = slotOf(x, 'chunk', 'x');
   const d = dimArg('chunk', dim, shape.length);
@@ -285,7 +341,12 @@ export function chunk(x: Tensor, chunks: number, dim = 0): Tensor[] {
   return split(x, Math.max(1, Math.ceil((shape[d] ?? 0) / chunks)), d);
 }
 
-/** The diagonal view of a square or rectangular matrix. */
+/**
+ * The diagonal view of a square or rectangular matrix.
+ * @param x [m, n]
+ * @returns [min(m, n)]
+ * @throws FOVEA_SHAPE for what is no matrix
+ */
 export function diagonal(x: Tensor): Tensor {
   const { shape, strides } = slotOf(x, 'diagonal', 'x');
   if (shape.length !== 2) throw shapeError('diagonal', `expected a matrix, received [${shape.join(',')}]`);

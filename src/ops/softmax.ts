@@ -57,11 +57,23 @@ function along(
   return d === input.rank - 1 ? op({ x: input }).y : movedim(op({ x: movedim(input, d, -1) }).y, -1, d);
 }
 
-/** e^x / sum e^x along `dim`, without overflow. */
+/**
+ * e^x / sum e^x along `dim`, without overflow.
+ *
+ * @param x any shape; integers and bool become float32
+ * @returns the shape of `x`, floats; a row that is all -Infinity gives NaN, as in PyTorch
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there, FOVEA_DTYPE for a `dtype` that is no float
+ */
 export function softmax(x: Tensor, dim: number, options?: SoftmaxOptions): Tensor {
   return along(softmaxOp, 'softmax', x, dim, options);
 }
-/** x - log sum e^x along `dim`, without overflow. */
+/**
+ * x - log sum e^x along `dim`, without overflow.
+ *
+ * @param x any shape; integers and bool become float32
+ * @returns the shape of `x`, floats
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there, FOVEA_DTYPE for a `dtype` that is no float
+ */
 export function logSoftmax(x: Tensor, dim: number, options?: SoftmaxOptions): Tensor {
   return along(logSoftmaxOp, 'logSoftmax', x, dim, options);
 }

@@ -27,12 +27,24 @@ export interface SortOptions {
   /** Largest first. */
   descending?: boolean;
 }
-/** The elements in order along `dim`, and where they were (int64). Equal elements keep their order. */
+/**
+ * The elements in order along `dim`, and where they were. Equal elements keep their order; NaN counts as the largest.
+ *
+ * @param x any shape and dtype
+ * @returns values of the dtype of `x` and int64 indices, both of its shape
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function sort(x: Tensor, dim = -1, options?: SortOptions): ValuesAndIndices {
   const { descending = false } = optionsArg('sort', options, ['descending']);
   return ordered('sort', x, dim, (v) => kernels.sort({ x: v }, { descending }));
 }
-/** The indices (int64) that sort `x` along `dim`. */
+/**
+ * The indices that sort `x` along `dim`; equal elements keep their order, and NaN counts as the largest.
+ *
+ * @param x any shape and dtype
+ * @returns int64 of the shape of `x`
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there
+ */
 export function argsort(x: Tensor, dim = -1, options?: SortOptions): Tensor {
   const { descending = false } = optionsArg('argsort', options, ['descending']);
   slotOf(x, 'argsort', 'x');
@@ -43,7 +55,14 @@ export interface TopkOptions {
   /** The k largest (default) or, with false, the k smallest. */
   largest?: boolean;
 }
-/** The k largest elements along `dim` in order, and where they were (int64). */
+/**
+ * The k largest elements along `dim` in order, and where they were; NaN counts as the largest.
+ *
+ * @param x any shape and dtype
+ * @param k at most the size of axis `dim`, which has size k in the result
+ * @returns values of the dtype of `x` and int64 indices
+ * @throws FOVEA_ARGUMENT for a `dim` that is not there or a `k` beyond its size
+ */
 export function topk(x: Tensor, k: number, dim = -1, options?: TopkOptions): ValuesAndIndices {
   const { largest = true } = optionsArg('topk', options, ['largest']);
   const { shape } = slotOf(x, 'topk', 'x');

@@ -120,6 +120,11 @@ export function functionArg(op: string, argument: string, value: unknown): void 
   if (typeof value !== 'function') throw argumentError(op, argument, 'a function', value);
 }
 
+/** Whether a string is meant as a device: 'cpu', or one of those that `devices()` names, with or without a number. */
+export function isDeviceName(value: unknown): boolean {
+  return typeof value === 'string' && /^(cpu|cuda)(:\d+)?$/.test(value);
+}
+
 /** The only device of this build; others are refused by name. */
 export function deviceArg(op: string, device: unknown): void {
   if (device === undefined || device === 'cpu') return;

@@ -3,7 +3,7 @@
 /** Sizes, outermost first. */
 export type Shape = readonly number[];
 
-/** The number of elements. */
+/** The number of elements: the product of the sizes, 1 for []. */
 export function sizeOf(shape: Shape): number {
   let size = 1;
   for (let i = 0; i < shape.length; i++) size *= shape[i]!;

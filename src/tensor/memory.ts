@@ -22,10 +22,15 @@ export interface DeviceMemory {
 export interface MemoryReport extends DeviceMemory {
   /** Native handles in use, a count. */
   tensors: number;
+  /** The same for each device. */
   devices: { cpu: DeviceMemory };
 }
 
-/** How much memory tensors take. Dropped tensors count until the garbage collector has noticed; see `tidy`. */
+/**
+ * How much memory tensors take. Dropped tensors count until the garbage collector has noticed; see `tidy`.
+ *
+ * @returns bytes, and a count of tensors
+ */
 export function memory(): MemoryReport {
   const m = native.memory();
   const cpu: DeviceMemory = {
@@ -51,6 +56,9 @@ export function emptyCache(): void {
 /**
  * Caps the memory of the process's tensors. Where an op would exceed it, garbage is collected and caches are emptied
  * first; then it throws FOVEA_OUT_OF_MEMORY.
+ *
+ * @param bytes a positive number
+ * @throws FOVEA_ARGUMENT for anything else
  */
 export function setMemoryLimit(bytes: number): void {
   if (typeof bytes !== 'number' || !(bytes > 0))
@@ -58,7 +66,7 @@ export function setMemoryLimit(bytes: number): void {
   native.setLimit(bytes);
 }
 
-/** Resolves when everything queued so far has run. */
+/** Resolves when everything queued so far has run, also if an op of it failed: reads report that. */
 export function synchronize(): Promise<void> {
   return native.synchronize();
 }
@@ -69,8 +77,11 @@ export function synchronizeSync(): void {
 
 /** A device, and why it cannot be used if it cannot. */
 export interface DeviceInfo {
+  /** As tensors and options name it. */
   name: string;
+  /** Whether tensors can be made there. */
   available: boolean;
+  /** Why not. */
   reason?: string;
 }
 /** The devices that this build knows, and why those that cannot be used cannot. */
@@ -88,12 +99,20 @@ export function info(): NativeInfo {
 
 /** A tensor on its way to another thread of the process: structured-cloneable, for one or more `adopt` calls. */
 export interface SharedTensor {
+  /** Names the storage within the process. */
   readonly token: readonly number[];
+  /** Of the tensor that was shared. */
   readonly dtype: Dtype;
+  /** Of the tensor that was shared. */
   readonly shape: readonly number[];
 }
 
-/** Copies `x` to storage of the whole process; resolves to what `adopt` takes in any of its threads. */
+/**
+ * Copies `x` to storage of the whole process.
+ *
+ * @returns what `adopt` takes in any of its threads, until `releaseShared`
+ * @throws rejects with FOVEA_DISPOSED for a disposed tensor, or with the error of the op that failed, if one did
+ */
 export async function share(x: Tensor): Promise<SharedTensor> {
   const slot = slotOf(x, 'share', 'x');
   const { dtype, shape } = slot;
@@ -110,7 +129,12 @@ Tensor.prototype.share = function (this: Tensor): Promise<SharedTensor> {
   return share(this);
 };
 
-/** The tensor that `share` sent, on the same storage. Writes in place are seen by all who adopted it. */
+/**
+ * The tensor that `share` sent, on the same storage. Writes in place are seen by all who adopted it.
+ *
+ * @returns a tensor of the shape and dtype that were shared, outside of any graph
+ * @throws FOVEA_ARGUMENT for what `share` did not give, FOVEA_DISPOSED after `releaseShared` or in another process
+ */
 export function adopt(shared: SharedTensor): Tensor {
   const code = dtypeNames.indexOf(shared?.dtype);
   if (code < 0 || !Array.isArray(shared.token))
@@ -120,7 +144,11 @@ export function adopt(shared: SharedTensor): Tensor {
   return new Tensor(slot);
 }
 
-/** Lets go of the process-wide copy; tensors that were adopted keep it alive. */
+/**
+ * Lets go of the process-wide copy; tensors that were adopted keep it alive. Twice is fine.
+ *
+ * @throws FOVEA_ARGUMENT for what `share` did not give
+ */
 export function releaseShared(shared: SharedTensor): void {
   if (!Array.isArray(shared?.token)) throw argumentError('releaseShared', 'shared', 'what share() resolved to', shared);
   native.releaseShared(shared.token as number[]);

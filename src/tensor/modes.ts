@@ -21,9 +21,11 @@ export class Scope {
   }
 }
 
+/** What is in force while a function runs. */
 export interface Mode {
   /** Whether ops on tensors that require gradients are recorded. */
   readonly recording: boolean;
+  /** What owns the tensors that are made; null outside of every `tidy`. */
   readonly scope: Scope | null;
   /** Whether an op without a kernel throws instead of running its reference. */
   readonly strict: boolean;
@@ -123,6 +125,7 @@ async function settle(
  *
  * @param fn a synchronous or asynchronous function
  * @returns what `fn` returns
+ * @throws FOVEA_ARGUMENT for what is no function, FOVEA_UNSUPPORTED from such an op, and what else `fn` throws
  */
 export function strict<T>(fn: () => T): T {
   functionArg('strict', 'fn', fn);

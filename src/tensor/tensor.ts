@@ -28,18 +28,43 @@ const brand = Symbol.for('fovea.tensor');
  * garbage collector, whichever comes first.
  */
 export class Tensor implements Disposable {
-  /** The owner of the native handle; null after dispose(). Internal. */
+  /**
+   * The owner of the native handle; null after dispose().
+   *
+   * @internal
+   */
   slot: Slot | null;
   /** d loss / d this, after a `backward()`; only leaves that require gradients have one. */
   grad: Tensor | null = null;
-  /** Whether this requires gradients. Internal: set it through `requiresGrad`. */
+  /**
+   * Whether this requires gradients; users set `requiresGrad`.
+   *
+   * @internal
+   */
   tracked = false;
-  /** The node of the op that made this, and which of its outputs this is. Internal. */
+  /**
+   * The node of the op that made this.
+   *
+   * @internal
+   */
   node: GradNode | null = null;
+  /**
+   * Which of the node's outputs this is.
+   *
+   * @internal
+   */
   output = 0;
-  /** Exempt from the end of `tidy`. Internal: set by `keep`. */
+  /**
+   * Exempt from the end of `tidy`; `keep` sets it.
+   *
+   * @internal
+   */
   kept = false;
-  /** Hooks on the gradient of a leaf. Internal. */
+  /**
+   * Hooks on the gradient of a leaf.
+   *
+   * @internal
+   */
   hooks: GradHook[] | null = null;
 
   constructor(slot: Slot) {
@@ -72,9 +97,11 @@ export class Tensor implements Disposable {
   numel(): number {
     return this.size;
   }
+  /** The type of the elements. */
   get dtype(): Dtype {
     return dtypeNames[live(this).dtype]!;
   }
+  /** Where the values lie. */
   get device(): 'cpu' {
     live(this);
     return 'cpu';
@@ -102,6 +129,7 @@ export class Tensor implements Disposable {
   /**
    * Sets whether ops on this leaf are recorded.
    *
+   * @returns this tensor
    * @throws FOVEA_DTYPE for integers and bool; FOVEA_AUTOGRAD for `false` on the result of a recorded op
    */
   requiresGrad_(value = true): this {
@@ -119,7 +147,11 @@ export class Tensor implements Disposable {
     this.tracked = value;
     return this;
   }
-  /** The same values (and the same memory) outside of the graph. */
+  /**
+   * The same values (and the same memory) outside of the graph.
+   *
+   * @returns a tensor of this shape and dtype, to be disposed by itself
+   */
   detach(): Tensor {
     return alias(this);
   }
@@ -147,7 +179,11 @@ export class Tensor implements Disposable {
     if (converted !== this) converted.dispose();
     return hostArray(slot.dtype, await bytes);
   }
-  /** Like `data()`, but blocks until the values are there. */
+  /**
+   * Like `data()`, but blocks until the values are there.
+   *
+   * @throws FOVEA_DISPOSED; the error of the op that failed, if one did
+   */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
   dataSync<A extends HostArray = Float32Array>(options?: { as?: undefined }): A;
   dataSync<D extends Dtype>(options: { as: D }): HostArrays[D];
@@ -161,26 +197,39 @@ export class Tensor implements Disposable {
   /**
    * The only element: a number, a boolean for bool, a bigint for an int64 that no number holds exactly.
    *
-   * @throws FOVEA_SHAPE unless there is exactly one element
+   * @throws FOVEA_SHAPE unless there is exactly one element; rejects with the error of the op that failed, if one did
    */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
   async item<N extends number | bigint | boolean = number>(): Promise<N> {
     checkSingle(this);
     return (await first(this)) as N;
   }
-  /** Like `item()`, but blocks until the value is there. */
+  /**
+   * Like `item()`, but blocks until the value is there.
+   *
+   * @throws FOVEA_SHAPE unless there is exactly one element; the error of the op that failed, if one did
+   */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- as above
   itemSync<N extends number | bigint | boolean = number>(): N {
     checkSingle(this);
     const code = live(this).dtype;
     return scalarOf(code, (isHalf(code) ? this.dataSync({ as: 'float32' }) : this.dataSync<HostArray>())[0]!) as N;
   }
-  /** The values in nested arrays; a 0-d tensor gives its element. int64 gives numbers where they are exact. */
+  /**
+   * The values in nested arrays, as deep as the rank; a 0-d tensor gives its element. 16-bit floats give numbers, bool
+   * booleans, int64 numbers where they are exact and else bigints.
+   *
+   * @throws FOVEA_DISPOSED; rejects with the error of the op that failed, if one did
+   */
   async toArray(): Promise<Nested> {
     const { dtype, shape } = live(this);
     return nest(dtype, shape, isHalf(dtype) ? await this.data({ as: 'float32' }) : await this.data<HostArray>());
   }
-  /** Like `toArray()`, but blocks until the values are there. */
+  /**
+   * Like `toArray()`, but blocks until the values are there.
+   *
+   * @throws FOVEA_DISPOSED; the error of the op that failed, if one did
+   */
   toArraySync(): Nested {
     const { dtype, shape } = live(this);
     return nest(dtype, shape, isHalf(dtype) ? this.dataSync({ as: 'float32' }) : this.dataSync<HostArray>());
@@ -193,9 +242,11 @@ export class Tensor implements Disposable {
     this.slot = null;
     this.node = null;
   }
+  /** What `using` calls: `dispose()`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
+  /** Shape, dtype and place in the graph, without the values, which may not be there yet. */
   toString(): string {
     if (this.slot === null) return 'Tensor (disposed)';
     const grad = this.node ? `, gradNode ${this.node.name}` : this.tracked ? ', requiresGrad' : '';
@@ -234,14 +285,18 @@ function notLive(value: unknown, op: string, argument: string): FoveaError {
   return argumentError(op, argument, 'a Tensor', value);
 }
 
-/** The slot of an argument of an op. */
+/**
+ * The slot of an argument of an op.
+ *
+ * @throws FOVEA_ARGUMENT for what is no tensor of this copy of fovea, FOVEA_DISPOSED for a disposed one
+ */
 export function slotOf(value: Tensor, op: string, argument: string): Slot {
   const slot = (value as Tensor | null | undefined)?.slot;
   if (slot instanceof Slot) return slot;
   throw notLive(value, op, argument);
 }
 
-/** The slot of a tensor that was checked to be one. */
+/** The slot of a tensor that was checked to be one. @throws FOVEA_DISPOSED for a disposed one */
 export function live(t: Tensor): Slot {
   if (t.slot !== null) return t.slot;
   throw notLive(t, 'tensor', 'this tensor');
@@ -254,7 +309,12 @@ export function alias(t: Tensor): Tensor {
   return new Tensor(slot);
 }
 
-/** A window on the storage of `base`, `offset` elements behind its first; keeps that storage alive by itself. */
+/**
+ * A window on the storage of `base`, `offset` elements behind its first; keeps that storage alive by itself.
+ *
+ * @param strides in elements, one for each size of `shape`
+ * @returns a tensor of `shape`, outside of the graph
+ */
 export function viewOf(base: Tensor, shape: Shape, strides: Shape, offset = 0): Tensor {
   const from = live(base);
   const slot = new Slot(from.dtype);
@@ -271,7 +331,7 @@ export function viewOf(base: Tensor, shape: Shape, strides: Shape, offset = 0): 
   return new Tensor(slot);
 }
 
-/** A tensor of undefined contents. */
+/** A tensor of undefined contents. @param dtype its code @throws FOVEA_OUT_OF_MEMORY beyond the memory limit */
 export function allocate(shape: Shape, dtype: number): Tensor {
   const slot = new Slot(dtype);
   for (let i = 0; i < shape.length; i++) scratch[i] = shape[i]!;
@@ -279,7 +339,7 @@ export function allocate(shape: Shape, dtype: number): Tensor {
   return new Tensor(slot);
 }
 
-/** A tensor with a copy of host data, whose bytes must be those of the shape. */
+/** A tensor with a copy of host data, whose bytes must be those of the shape. @param dtype its code */
 export function upload(data: ArrayBufferView, shape: Shape, dtype: number): Tensor {
   const slot = new Slot(dtype);
   for (let i = 0; i < shape.length; i++) scratch[i] = shape[i]!;

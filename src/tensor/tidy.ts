@@ -10,6 +10,7 @@ import { isTensor, type Tensor } from './tensor.js';
  *
  * @param fn a synchronous or asynchronous function; with the latter the scope lasts until its promise settles
  * @returns what `fn` returns
+ * @throws FOVEA_ARGUMENT for what is no function, and what `fn` throws
  */
 export function tidy<T>(fn: () => T): T {
   functionArg('tidy', 'fn', fn);
@@ -22,6 +23,7 @@ export function tidy<T>(fn: () => T): T {
  * to the garbage collector.
  *
  * @returns `tensor`
+ * @throws FOVEA_ARGUMENT for what is no tensor
  */
 export function keep<T extends Tensor>(tensor: T): T {
   if (!isTensor(tensor)) throw argumentError('keep', 'tensor', 'a Tensor', tensor);

@@ -133,12 +133,75 @@ function trainStep(
   });
 }
 
-/** Reads a loss, which frees it, and refuses one that is not finite. */
-async function readLoss(loss: Tensor, step: number): Promise<number> {
-  const value = await loss.item();
-  loss.dispose();
-  if (Number.isFinite(value)) return value;
-  throw new FoveaError('FOVEA_NAN', `train: the loss of step ${step} is ${value}; lower the learning rate`);
+type Plan = Required<Omit<TrainOptions, 'signal' | 'onProgress'>> & Pick<TrainOptions, 'signal' | 'onProgress'>;
+
+/** Checks options and tokens, and fills in defaults. */
+function planOf(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Plan {
+  const options = optionsArg('train', given, optionNames);
+  const plan = {
+    batchSize: 16,
+    contextLength: model.config.nPositions,
+    lr: 1e-3,
+    warmupSteps: Math.ceil(countArg('train', 'steps', options.steps, 1) / 20),
+    weightDecay: 0.1,
+    maxGradNorm: 1,
+    seed: 0,
+    ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
+    steps: options.steps,
+  };
+  countArg('train', 'batchSize', plan.batchSize, 1);
+  countArg('train', 'contextLength', plan.contextLength, 2);
+  checkTokens('train', tokens, plan.contextLength, model);
+  return plan;
+}
+
+/** A step that was queued, and whose loss has not been read. */
+interface QueuedStep {
+  step: number;
+  loss: Tensor;
+  lr: number;
+}
+
+/** Reads losses one step late, so that a step computes while the one before it is read. */
+class LossReader {
+  readonly #plan: Plan;
+  readonly #start = performance.now();
+  #queued: QueuedStep | undefined;
+
+  constructor(plan: Plan) {
+    this.#plan = plan;
+  }
+
+  /** Takes a step, and reads the one before. */
+  async push(next: QueuedStep): Promise<void> {
+    const before = this.#queued;
+    this.#queued = next;
+    if (before) await this.#read(before);
+  }
+
+  /** Reads the last step, and gives its loss. */
+  async finish(): Promise<number> {
+    const last = this.#queued!;
+    this.#queued = undefined;
+    return this.#read(last);
+  }
+
+  /** Frees a loss that was not read. */
+  dispose(): void {
+    this.#queued?.loss.dispose();
+  }
+
+  async #read({ step, loss, lr }: QueuedStep): Promise<number> {
+    const value = await loss.item();
+    loss.dispose();
+    if (!Number.isFinite(value))
+      throw new FoveaError('FOVEA_NAN', `train: the loss of step ${step} is ${value}; lower the learning rate`);
+    const { steps, batchSize, contextLength, onProgress } = this.#plan;
+    const seconds = (performance.now() - this.#start) / 1000;
+    const tokensPerSecond = (step * batchSize * contextLength) / seconds;
+    onProgress?.({ step, steps, loss: value, lr, tokensPerSecond, secondsLeft: (seconds / step) * (steps - step) });
+    return value;
+  }
 }
 
 /**
@@ -151,53 +214,24 @@ async function readLoss(loss: Tensor, step: number): Promise<number> {
  *   weights are those of the last whole step
  */
 export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Promise<number> {
-  const options = optionsArg('train', given, optionNames);
-  const steps = countArg('train', 'steps', options.steps, 1);
-  const {
-    batchSize = 16,
-    contextLength = model.config.nPositions,
-    lr = 1e-3,
-    weightDecay = 0.1,
-    maxGradNorm = 1,
-  } = options;
-  const { warmupSteps = Math.ceil(steps / 20), seed = 0, signal, onProgress } = options;
-  countArg('train', 'batchSize', batchSize, 1);
-  countArg('train', 'contextLength', contextLength, 2);
-  checkTokens('train', tokens, contextLength, model);
-  const optimizer = makeOptimizer(model, lr, weightDecay);
-  const scheduler = warmupCosine(optimizer, { warmupSteps, totalSteps: steps, minLrRatio: 0.1 });
-  const windows = randomStarts(tokens, contextLength, batchSize, seed);
-  const start = performance.now();
-  const report = (step: number, loss: number, rate: number): void => {
-    const seconds = (performance.now() - start) / 1000;
-    const tokensPerSecond = (step * batchSize * contextLength) / seconds;
-    onProgress?.({ step, steps, loss, lr: rate, tokensPerSecond, secondsLeft: (seconds / step) * (steps - step) });
-  };
-
-  let queued: { loss: Tensor; rate: number } | undefined;
-  let last = Number.NaN;
-  const settle = async (step: number): Promise<void> => {
-    if (!queued) return;
-    const { loss, rate } = queued;
-    queued = undefined;
-    last = await readLoss(loss, step);
-    report(step, last, rate);
-  };
+  const plan = planOf(model, tokens, given);
+  const { steps, batchSize, contextLength, maxGradNorm, signal } = plan;
+  const optimizer = makeOptimizer(model, plan.lr, plan.weightDecay);
+  const scheduler = warmupCosine(optimizer, { warmupSteps: plan.warmupSteps, totalSteps: steps, minLrRatio: 0.1 });
+  const windows = randomStarts(tokens, contextLength, batchSize, plan.seed);
+  const losses = new LossReader(plan);
   model.train();
   try {
     for (let step = 1; step <= steps; step++) {
       throwIfAborted(signal, 'train');
       const { value: starts } = await windows.next();
-      const rate = scheduler.getLastLr()[0]!;
+      const lr = scheduler.getLastLr()[0]!;
       const loss = trainStep(model, optimizer, scheduler, () => windowsAt(tokens, starts, contextLength), maxGradNorm);
-      // The step just queued computes while the one before is read.
-      await settle(step - 1);
-      queued = { loss, rate };
+      await losses.push({ step, loss, lr });
     }
-    await settle(steps);
-    return last;
+    return await losses.finish();
   } finally {
-    queued?.loss.dispose();
+    losses.dispose();
     optimizer.dispose();
     model.zeroGrad();
     model.eval();

@@ -2,7 +2,6 @@
 import {
   customFunction,
   enableGrad,
-  FoveaError,
   functional as F,
   grad,
   isGradEnabled,
@@ -16,32 +15,22 @@ import {
   tidy,
 } from 'fovea';
 import { describe, expect, it } from 'vitest';
-
-const numbers = (t: Tensor): number[] => Array.from(t.dataSync({ as: 'float64' }));
-const codeOf = (run: () => unknown): string => {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof FoveaError) return error.code;
-    throw error;
-  }
-  return 'none';
-};
+import { codeOf, list } from '../helpers.js';
 
 describe('backward', () => {
   it('adds to .grad of every leaf', () => {
     const x = tensor([1, 2, 3], { requiresGrad: true });
     x.mul(x).sum().backward();
-    expect(numbers(x.grad!)).toEqual([2, 4, 6]);
+    expect(list(x.grad!)).toEqual([2, 4, 6]);
     x.mul(2).sum().backward();
-    expect(numbers(x.grad!)).toEqual([4, 6, 8]);
+    expect(list(x.grad!)).toEqual([4, 6, 8]);
   });
 
   it('adds up where a tensor is used more than once', () => {
     const x = tensor([2], { requiresGrad: true });
     const y = x.mul(x);
     y.mul(y).add(y).sum().backward(); // x^4 + x^2
-    expect(numbers(x.grad!)).toEqual([4 * 8 + 4]);
+    expect(list(x.grad!)).toEqual([4 * 8 + 4]);
   });
 
   it('frees what it saved as it goes', async () => {
@@ -65,7 +54,7 @@ describe('backward', () => {
     const y = x.square().sum();
     y.backward(undefined, { retainGraph: true });
     y.backward();
-    expect(numbers(x.grad!)).toEqual([12]);
+    expect(list(x.grad!)).toEqual([12]);
     expect(codeOf(() => y.backward())).toBe('FOVEA_AUTOGRAD');
   });
 
@@ -74,7 +63,7 @@ describe('backward', () => {
     const y = x.mul(3);
     expect(codeOf(() => y.backward())).toBe('FOVEA_AUTOGRAD');
     y.backward(tensor([1, 10]));
-    expect(numbers(x.grad!)).toEqual([3, 30]);
+    expect(list(x.grad!)).toEqual([3, 30]);
   });
 
   it('refuses what was never recorded', () => {
@@ -90,16 +79,16 @@ describe('backward', () => {
     x.dispose();
     product.dispose();
     y.backward();
-    expect(numbers(w.grad!)).toEqual([3, 3]);
+    expect(list(w.grad!)).toEqual([3, 3]);
   });
 
   it('sums over what was broadcast', () => {
     const b = tensor([1, 2, 3], { requiresGrad: true });
     const c = tensor([[1], [2]], { requiresGrad: true });
     b.add(c).sum().backward();
-    expect(numbers(b.grad!)).toEqual([2, 2, 2]);
+    expect(list(b.grad!)).toEqual([2, 2, 2]);
     expect(c.grad!.shape).toEqual([2, 1]);
-    expect(numbers(c.grad!)).toEqual([3, 3]);
+    expect(list(c.grad!)).toEqual([3, 3]);
   });
 });
 
@@ -117,7 +106,7 @@ describe('in place', () => {
     const w = tensor([1], { requiresGrad: true });
     expect(codeOf(() => w.add_(1))).toBe('FOVEA_AUTOGRAD');
     noGrad(() => w.add_(1));
-    expect(numbers(w)).toEqual([2]);
+    expect(list(w)).toEqual([2]);
   });
 
   it('refuses a target whose elements repeat, and copies overlapping operands', () => {
@@ -133,7 +122,7 @@ describe('in place', () => {
       [3, 4],
     ]);
     a.add_(a.transpose(0, 1));
-    expect(numbers(a)).toEqual([2, 5, 5, 8]);
+    expect(list(a)).toEqual([2, 5, 5, 8]);
   });
 });
 
@@ -182,7 +171,7 @@ describe('modes', () => {
       return { deep: [b.mul(2)] };
     });
     expect(memory().tensors).toBe(before + 1);
-    expect(numbers(kept.deep[0]!)).toEqual([4, 4, 4, 4]);
+    expect(list(kept.deep[0]!)).toEqual([4, 4, 4, 4]);
     kept.deep[0]!.dispose();
   });
 
@@ -204,7 +193,7 @@ describe('grad', () => {
   it('returns gradients and leaves .grad alone', () => {
     const x = tensor([2], { requiresGrad: true });
     const [g] = grad([x.pow(3).sum()], [x]);
-    expect(numbers(g!)).toEqual([12]);
+    expect(list(g!)).toEqual([12]);
     expect(x.grad).toBeNull();
   });
 
@@ -213,7 +202,7 @@ describe('grad', () => {
     const [first] = grad([x.pow(4).sum()], [x], { createGraph: true });
     const [second] = grad([first!.sum()], [x], { createGraph: true });
     const [third] = grad([second!.sum()], [x]);
-    expect([first!, second!, third!].map((t) => numbers(t)[0])).toEqual([32, 48, 48]);
+    expect([first!, second!, third!].map((t) => list(t)[0])).toEqual([32, 48, 48]);
   });
 
   it.each(['gelu', 'silu', 'tanh', 'softmax', 'layerNorm', 'attention', 'crossEntropy'])(
@@ -236,12 +225,12 @@ describe('grad', () => {
       const eps = 1e-5;
       const at = 5;
       const shifted = (d: number): number => {
-        const data = numbers(x);
+        const data = list(x);
         data[at]! += d;
         return penalty(tensor(data, { shape: x.shape, dtype: 'float64', requiresGrad: true })).itemSync();
       };
       const numeric = (shifted(eps) - shifted(-eps)) / (2 * eps);
-      expect(Math.abs(numbers(second!)[at]! - numeric)).toBeLessThan(1e-5 + 1e-3 * Math.abs(numeric));
+      expect(Math.abs(list(second!)[at]! - numeric)).toBeLessThan(1e-5 + 1e-3 * Math.abs(numeric));
     },
   );
 
@@ -259,20 +248,20 @@ describe('hooks and custom functions', () => {
     const y = x.mul(2);
     const seen: number[][] = [];
     const remove = y.registerHook((g) => {
-      seen.push(numbers(g));
+      seen.push(list(g));
       return g.mul(10);
     });
-    x.registerHook((g) => void seen.push(numbers(g)));
+    x.registerHook((g) => void seen.push(list(g)));
     y.sum().backward(undefined, { retainGraph: true });
     expect(seen).toEqual([
       [1, 1],
       [20, 20],
     ]);
-    expect(numbers(x.grad!)).toEqual([20, 20]);
+    expect(list(x.grad!)).toEqual([20, 20]);
     remove();
     x.grad = null;
     y.sum().backward();
-    expect(numbers(x.grad!)).toEqual([2, 2]);
+    expect(list(x.grad!)).toEqual([2, 2]);
   });
 
   it('runs a forward and a backward of the user', () => {
@@ -287,6 +276,6 @@ describe('hooks and custom functions', () => {
     });
     const x = tensor([2, -1], { requiresGrad: true });
     cube(x).sum().backward();
-    expect(numbers(x.grad!)).toEqual([12, 3]);
+    expect(list(x.grad!)).toEqual([12, 3]);
   });
 });

@@ -1,8 +1,8 @@
 // Gradients through writes: what backward needs is the value before the write.
-import { type FoveaError, memory, noGrad, tensor, type Tensor, tidy } from 'fovea';
+import { memory, noGrad, tensor, type Tensor, tidy } from 'fovea';
 import { describe, expect, it } from 'vitest';
+import { codeOf, list } from '../helpers.js';
 
-const numbers = (t: Tensor): number[] => Array.from(t.dataSync({ as: 'float64' }));
 const leaf = (values: number[]): Tensor => tensor(values, { requiresGrad: true });
 
 describe('a write', () => {
@@ -11,14 +11,14 @@ describe('a write', () => {
     const b = leaf([5, 7]);
     const y = x.clone();
     y.mul_(b).add_(x).sum().backward();
-    expect(numbers(x.grad!)).toEqual([6, 8]);
-    expect(numbers(b.grad!)).toEqual([2, 3]);
+    expect(list(x.grad!)).toEqual([6, 8]);
+    expect(list(b.grad!)).toEqual([2, 3]);
   });
   it('counts a tensor that is both twice', () => {
     const x = leaf([2, -3]);
     const y = x.mul(1);
     y.mul_(y).sum().backward();
-    expect(numbers(x.grad!)).toEqual([4, -6]);
+    expect(list(x.grad!)).toEqual([4, -6]);
   });
   it('can follow another', () => {
     const x = leaf([0.5, 2]);
@@ -28,14 +28,14 @@ describe('a write', () => {
       .div_(tensor([2, 2]))
       .mul_(x);
     y.sum().backward();
-    expect(numbers(y)).toEqual([0.375, 4]);
-    expect(numbers(x.grad!)).toEqual([1.5, 2]);
+    expect(list(y)).toEqual([0.375, 4]);
+    expect(list(x.grad!)).toEqual([1.5, 2]);
   });
   it('stops gradients where it puts a constant', () => {
     const x = leaf([1, 2]);
     const y = x.mul(4).maskedFill_(tensor([true, false]), 9);
     y.square().sum().backward();
-    expect(numbers(x.grad!)).toEqual([0, 64]);
+    expect(list(x.grad!)).toEqual([0, 64]);
   });
   it('leaves nothing behind', () => {
     const x = leaf([1, 2]);
@@ -52,19 +52,11 @@ describe('a write', () => {
 });
 
 describe('what a write refuses', () => {
-  const codeOf = (run: () => unknown): string => {
-    try {
-      run();
-    } catch (error) {
-      return (error as FoveaError).code;
-    }
-    return 'nothing';
-  };
   it('is a leaf that requires gradients, except under noGrad', () => {
     const x = leaf([1]);
     expect(codeOf(() => x.mul_(2))).toBe('FOVEA_AUTOGRAD');
     noGrad(() => x.mul_(2));
-    expect(numbers(x)).toEqual([2]);
+    expect(list(x)).toEqual([2]);
   });
   it('is a graph that views share, or that a constant would cut', () => {
     const y = leaf([1, 2]).mul(1);

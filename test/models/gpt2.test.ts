@@ -363,7 +363,9 @@ describe('defaults of generation', () => {
   });
 
   test('come from config.json where there is no such file', async () => {
-    const old = await load(variant('old', { temperature: 0.7, top_k: 50, do_sample: false, max_length: 20, top_p: null }));
+    const old = await load(
+      variant('old', { temperature: 0.7, top_k: 50, do_sample: false, max_length: 20, top_p: null }),
+    );
     expect(old.generationConfig).toEqual({ temperature: 0.7, topK: 50, doSample: false });
   });
 

@@ -1,8 +1,8 @@
 // Writing through windows: the elements of the window change, and nothing beside them.
 import { functional as F, full, tensor, type Tensor, zeros } from 'fovea';
 import { describe, expect, it } from 'vitest';
+import { list } from '../helpers.js';
 
-const list = (t: Tensor): number[] => Array.from(t.dataSync({ as: 'float64' }));
 const windows: [string, (base: Tensor) => Tensor][] = [
   ['rows', (x) => x.narrow(0, 2, 3)],
   ['columns', (x) => x.narrow(1, 1, 4)],

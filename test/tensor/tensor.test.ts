@@ -3,7 +3,6 @@ import {
   arange,
   empty,
   eye,
-  FoveaError,
   full,
   functional as F,
   info,
@@ -20,17 +19,7 @@ import {
   zeros,
 } from 'fovea';
 import { describe, expect, it } from 'vitest';
-
-const list = (t: Tensor): number[] => Array.from(t.dataSync({ as: 'float64' }));
-const codeOf = (run: () => unknown): string => {
-  try {
-    run();
-  } catch (error) {
-    if (error instanceof FoveaError) return error.code;
-    throw error;
-  }
-  return 'none';
-};
+import { codeOf, list } from '../helpers.js';
 
 describe('host data', () => {
   it('takes nested arrays, typed arrays and numbers, and copies at the call', () => {

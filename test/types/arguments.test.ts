@@ -1,6 +1,6 @@
 // Whatever a layer, an optimizer, a file or a model is given, it works or says why in a FoveaError: no TypeError from
 // within. The functions of tensors have such a test beside the op table.
-import { FoveaError, io, load, nn, optim, randn, strict, tensor, tidy, train } from 'fovea';
+import { functional as F, FoveaError, io, load, nn, optim, randn, strict, tensor, tidy, train } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { expect, it } from 'vitest';
 
@@ -32,6 +32,11 @@ const calls: Record<string, (value: never) => unknown> = {
   'Linear.loadStateDict, a tensor': (v) => new nn.Linear(2, 2).loadStateDict({ weight: v, bias: v }),
   'Linear.registerForwardHook': (v) => new nn.Linear(2, 2).registerForwardHook(v),
   'Linear.to': (v) => new nn.Linear(2, 2).to(v),
+  'Linear.registerBuffer': (v) => new nn.Linear(2, 2).registerBuffer('more', v),
+  'init.kaimingUniform_': (v) => nn.init.kaimingUniform_(randn([2, 2]), v),
+  'init.truncNormal_': (v) => nn.init.truncNormal_(randn([2, 2]), v),
+  'data, as': (v) => inputIds.data({ as: v }),
+  'to, target': (v) => inputIds.to(v),
   'TransformerEncoderLayer()': (v) => new nn.TransformerEncoderLayer(v),
   'MultiheadAttention.forward': (v) => new nn.MultiheadAttention(2, 1).forward(v, v, v),
   clipGradNorm_: (v) => nn.utils.clipGradNorm_(v, 1),
@@ -75,6 +80,21 @@ it('misspelt options are no silent defaults', () => {
   expect(() => model.forward(misspelt({ inputIds, attentionMaks: inputIds }))).toThrow(/attentionMaks/);
   expect(() => new nn.Linear(2, 2).loadStateDict({}, misspelt({ strct: false }))).toThrow(/strct/);
   expect(() => io.loadFile('x', misspelt({ nmap: false }))).toThrow(/nmap/);
+  expect(() => inputIds.dataSync(misspelt({ ass: 'int32' }))).toThrow(/dataSync: .*"ass"/);
+  expect(() => inputIds.to(misspelt({ dtyp: 'int32' }))).toThrow(/dtyp/);
+  expect(() => nn.init.xavierNormal_(randn([2, 2]), misspelt({ gian: 2 }))).toThrow(/xavierNormal_: .*gian/);
+  expect(() => nn.init.normal_(randn([2]), 0, 1, misspelt({ seed: 2 }))).toThrow(/normal_: .*seed/);
+  expect(() => new nn.Linear(2, 2).registerBuffer('b', inputIds, misspelt({ persist: true }))).toThrow(/persist/);
+});
+
+it('errors name the argument as the caller knows it', () => {
+  expect(() => randn([2]).uniform_('a' as never)).toThrow(/uniform_: expected a number for low/);
+  expect(() => randn([2]).normal_(0, 'b' as never)).toThrow(/normal_: expected a number for std/);
+  expect(() => inputIds.dataSync({ as: 'foo' as never })).toThrow(/dataSync: expected one of float32.* for as/);
+  expect(() => F.to(inputIds, 'foo' as never)).toThrow(/to: expected a dtype, a device/);
+  expect(() => new nn.Linear(2, 2).to('foo' as never)).toThrow(/Module.to: expected a floating-point dtype or 'cpu'/);
+  expect(() => new nn.Linear(2, 2).to('int32')).toThrow(/Module.to: .*received int32/);
+  expect(() => new nn.Linear(2, 2).to('cuda:0' as never)).toThrow(/Module.to: device "cuda:0" is not available/);
 });
 
 it('tokens beyond the vocabulary are refused before they reach the weights', async () => {

@@ -5,6 +5,7 @@ import type { JsonObject } from '../../io/strict-json.js';
 import { ConfigReader } from '../config-reader.js';
 import { generationKeys } from '../generation-config.js';
 
+/** The sizes and constants of a GPT-2, named as in Hugging Face's config.json but in camelCase. */
 export interface GPT2Options {
   /** Tokens (default 50257). */
   vocabSize: number;
