@@ -13,9 +13,11 @@ import { errorCodes, FoveaError, type FoveaErrorCode } from './errors.js';
 export interface NativeMemory {
   /** Handles in use, a count. */
   liveTensors: number;
+  /** In tensors that are alive. */
   liveBytes: number;
   /** Held by the allocator: live blocks and cached ones. */
   reservedBytes: number;
+  /** The most that was live at once. */
   peakBytes: number;
   /** Of mapped files. */
   mappedBytes: number;
@@ -23,17 +25,22 @@ export interface NativeMemory {
   sweeps: number;
   /** Handles whose owner had been collected, a count. */
   swept: number;
+  /** The cap. */
   limitBytes: number;
 }
 
 /** What the binary is and where it runs. */
 export interface NativeInfo {
+  /** Of the package that it was built from. */
   version: string;
   /** The instruction set in use, and those that this binary has and this processor can run. */
   isa: string;
   isas: string[];
+  /** Threads that run kernels. */
   threads: number;
+  /** What the processor says it has. */
   cpuFeatures: string[];
+  /** Of memory and tables: names with numbers. */
   limits: Record<string, number>;
 }
 

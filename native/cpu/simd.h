@@ -1,9 +1,10 @@
 // Vector types through the compiler's vector extensions: the same kernel source for every instruction set. Included by
-// per-instruction-set files only; everything lives in an anonymous namespace inside fovea::FOVEA_ISA (see core/inline.h).
+// per-instruction-set files only; everything lives in an anonymous namespace inside fovea::FOVEA_ISA (see
+// core/inline.h).
 //
 //   Vec<float>, Vec<double>, Vec<int32_t>, ...   one register of the instruction set; kLanes<T> elements
 //   load, store                                  any alignment
-//   masks                                        Vec of integers of the same width, all bits set or none (as `a < b` gives)
+//   masks                                        Vec of integers of the same width, all bits set or none (by `a < b`)
 #pragma once
 #include <cstdint>
 

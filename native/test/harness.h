@@ -194,11 +194,11 @@ std::vector<Table> supported(std::initializer_list<Table> tables);
 #else
 #define FOVEA_TEST_NEONBF16(F, family)
 #endif
-#define FOVEA_TEST_ISAS(F, family)                                                         \
-  FOVEA_TEST_BASELINE(F, family)                                                           \
-  FOVEA_TEST_AVX2(F, family)                                                               \
-  FOVEA_TEST_AVX512(F, family) FOVEA_TEST_AVX512BF16(F, family) FOVEA_TEST_NEON(F, family) \
-      FOVEA_TEST_NEONBF16(F, family)
+#define FOVEA_TEST_ISAS(F, family) \
+  FOVEA_TEST_BASELINE(F, family)   \
+  FOVEA_TEST_AVX2(F, family)       \
+  FOVEA_TEST_AVX512(F, family)     \
+  FOVEA_TEST_AVX512BF16(F, family) FOVEA_TEST_NEON(F, family) FOVEA_TEST_NEONBF16(F, family)
 #define FOVEA_TEST_DECLARE(isa, family)          \
   namespace fovea::isa_##isa {                   \
     extern const KernelEntry family##_kernels[]; \

@@ -9,8 +9,11 @@ import type { Slot } from '../tensor/slot.js';
 
 /** Where the gradient of an input goes: to an output of the node that made it, or into `.grad` of a leaf. */
 export interface Edge {
+  /** Null for a leaf. */
   readonly node: Node | null;
+  /** Which output of the node. */
   readonly output: number;
+  /** Null for a node. */
   readonly leaf: Tensor | null;
 }
 /** A gradient, or undefined where it is zero or not wanted. */
@@ -18,8 +21,10 @@ export type Gradient = Tensor | undefined;
 
 /** A value that backward needs. The slot is counted, so that it lives until the node has run, and no longer. */
 export interface Saved {
+  /** The op's name for it. */
   readonly name: string;
   readonly slot: Slot;
+  /** The storage's count of writes when it was saved. */
   readonly version: number;
   /** Which input of the op it is, or -1 - k for output k. */
   readonly place: number;
@@ -29,9 +34,11 @@ let sequence = 0;
 
 /** One recorded op. */
 export abstract class Node implements GradNode {
+  /** The op's name. */
   readonly name: string;
   /** Inputs are always made before outputs, so this order is topological. */
   readonly sequence: number = sequence++;
+  /** By input; null where no gradient is wanted. */
   readonly edges: readonly (Edge | null)[];
   /** Values kept for backward; null once they were freed. */
   saved: readonly Saved[] | null;
@@ -105,7 +112,7 @@ export function save(name: string, t: Tensor, place: number): Saved {
   return { name, slot, version: slot.version === null ? 0 : slot.version.count, place };
 }
 
-/** Where the gradient of `t` goes. */
+/** Where the gradient of `t` goes. @returns null if it requires none */
 export function edgeOf(t: Tensor | undefined): Edge | null {
   if (t === undefined || !t.tracked) return null;
   return t.node === null ? { node: null, output: 0, leaf: t } : { node: t.node as Node, output: t.output, leaf: null };
@@ -136,10 +143,12 @@ class FunctionNode extends Node {
 }
 
 /**
- * Records `outs` as functions of the inputs, if any of them requires gradients. The gradient is given in terms of ops,
- * so that it can itself be differentiated. It must hold no tensors: what it needs goes into `saves` and comes back as
- * its second argument. Saved tensors that are not inputs count as constants, and undefined ones leave a hole. The
- * gradient of an output that nothing depends on is undefined.
+ * Records `outs` as functions of the inputs, if any of them requires gradients.
+ *
+ * @param gradient in terms of ops, so that it can itself be differentiated. It must hold no tensors: what it needs goes
+ *   into `saves` and comes back as its second argument. The gradient of an output that nothing depends on is undefined
+ * @param saves tensors that are not inputs count as constants, and undefined ones leave a hole
+ * @returns `outs`
  */
 export function recordMany<T extends readonly Tensor[]>(
   name: string,
@@ -159,7 +168,7 @@ export function recordMany<T extends readonly Tensor[]>(
   return outs;
 }
 
-/** Records one output: see `recordMany`. */
+/** Records one output: see `recordMany`. @returns `out` */
 export function record(
   name: string,
   inputs: readonly (Tensor | undefined)[],

@@ -3,6 +3,7 @@ import type { WriteStream } from 'node:tty';
 
 const plainIntervalMs = 5000;
 
+/** A line of progress on a stream: rewritten in place on a terminal, else printed anew every few seconds. */
 export class ProgressLine {
   readonly #output: NodeJS.WriteStream;
   #lastPlain = Number.NEGATIVE_INFINITY;

@@ -6,7 +6,15 @@ import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { throwIfAborted } from '../io/files.js';
 import { Generator, tensor } from '../ops/index.js';
-import { argumentError, countArg, numberArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
+import {
+  argumentError,
+  countArg,
+  numberArg,
+  optionsArg,
+  probabilityArg,
+  shapeError,
+  withoutUndefined,
+} from '../tensor/check.js';
 import { category } from '../tensor/dtype.js';
 import { sameShape } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
@@ -47,6 +55,7 @@ export interface GenerateOptions {
   generator?: Generator;
   /** Keep keys and values of earlier tokens (default: the config's). */
   useCache?: boolean;
+  /** Ends the generation: it then rejects with FOVEA_ABORTED. */
   signal?: AbortSignal;
 }
 
@@ -107,11 +116,6 @@ function checkPrompt({ inputIds, attentionMask }: GenerateOptions, maxNewTokens:
 function stopArg(stop: GenerateOptions['stop'] = []): readonly (readonly number[])[] {
   if (Array.isArray(stop) && stop.every((sequence) => Array.isArray(sequence) && sequence.length > 0)) return stop;
   throw argumentError('generate', 'stop', 'a list of sequences of tokens that are not empty', stop);
-}
-
-/** An option that is there but undefined is one that was left out. */
-function withoutUndefined<T extends object>(options: T): Partial<T> {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>;
 }
 
 function planOf(model: LanguageModel, given: GenerateOptions): Plan {

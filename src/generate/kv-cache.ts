@@ -12,18 +12,23 @@ import { keep } from '../tensor/tidy.js';
 
 /** What a cache must hold. */
 export interface KvCacheOptions {
+  /** Blocks of the model. */
   layers: number;
+  /** Sequences. */
   batch: number;
+  /** Of keys and values. */
   heads: number;
   /** Positions. */
   capacity: number;
   /** Width of a head. */
   headDim: number;
+  /** Of keys and values. */
   dtype: Dtype;
 }
 
 /** Preallocated keys and values, [batch, heads, capacity, headDim] for each layer. */
 export class KvCache {
+  /** Positions that fit. */
   readonly capacity: number;
   readonly #layers: { k: Tensor; v: Tensor }[];
   #length = 0;
@@ -75,6 +80,7 @@ export class KvCache {
     }
   }
 
+  /** What `using` calls: `dispose()`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -16,6 +16,7 @@ export interface CausalLMInput {
   pastKeyValues?: KvCache | undefined;
   /** Compute the logits of the last positions only; 0 means all (default). */
   logitsToKeep?: number | undefined;
+  /** Return what every block gives. */
   outputHiddenStates?: boolean | undefined;
   /** Return probabilities, which needs memory in proportion to n · m. */
   outputAttentions?: boolean | undefined;
@@ -35,6 +36,7 @@ export interface CausalLMOutput {
 
 /** What generation must know of a model's config. */
 export interface CausalLMConfig {
+  /** Tokens. */
   readonly vocabSize: number;
   /** Whether generation keeps keys and values. */
   readonly useCache: boolean;
@@ -63,9 +65,11 @@ export interface GenerationConfig {
 
 /** A model that {@link generate} can run. */
 export interface LanguageModel {
+  /** Its sizes and tokens. */
   readonly config: CausalLMConfig;
   /** Defaults of its own; `load` takes them from the checkpoint. */
   readonly generationConfig?: GenerationConfig;
+  /** Logits for each position; see the model. */
   forward(input: CausalLMInput): CausalLMOutput;
   /** An empty cache for `capacity` positions of `batch` sequences. */
   makeCache(batch: number, capacity: number): KvCache;

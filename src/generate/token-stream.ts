@@ -3,6 +3,7 @@ import { FoveaError } from '../errors.js';
 
 /** One token of one sequence. */
 export interface GeneratedToken {
+  /** Its number. */
   token: number;
   /** Which sequence of the batch. */
   row: number;
@@ -19,6 +20,7 @@ export interface Usage {
   promptTokens: number;
   /** New tokens of all sequences, the ending ones included. */
   completionTokens: number;
+  /** Both. */
   totalTokens: number;
   /** By sequence. */
   finishReasons: FinishReason[];
@@ -43,6 +45,7 @@ export class TokenStream implements AsyncIterableIterator<GeneratedToken, undefi
     throw new FoveaError('FOVEA_ARGUMENT', 'usage: known only after the last token; iterate the stream to its end');
   }
 
+  /** The next token, once it is computed; rejects with what ended the generation, if it failed. */
   async next(): Promise<IteratorResult<GeneratedToken, undefined>> {
     const result = await this.#source.next();
     if (!result.done) return result;
@@ -51,6 +54,7 @@ export class TokenStream implements AsyncIterableIterator<GeneratedToken, undefi
     return { done: true, value: undefined };
   }
 
+  /** Ends the generation and frees its memory. */
   async return(): Promise<IteratorResult<GeneratedToken, undefined>> {
     // The value is not read: a stream that is left early has no usage.
     await this.#source.return({ promptTokens: 0, completionTokens: 0, totalTokens: 0, finishReasons: [] });

@@ -37,9 +37,11 @@ const lengthBytes = 8;
 export interface SafetensorsEntry {
   /** The format's own name, such as `F32`. */
   dtype: string;
+  /** Outermost first. */
   shape: number[];
   /** Bytes from the start of the file. */
   offset: number;
+  /** Bytes of all its elements. */
   byteLength: number;
 }
 

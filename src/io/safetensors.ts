@@ -46,7 +46,9 @@ export interface ReadOptions {
 
 /** A safetensors file, open for reading. Its tensors outlive it. */
 export class SafetensorsFile {
+  /** As it was opened. */
   readonly path: string;
+  /** The strings that the file holds beside its tensors. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly #entries: ReadonlyMap<string, SafetensorsEntry>;
   readonly #mmap: boolean;
@@ -86,6 +88,7 @@ export class SafetensorsFile {
     return [...this.#entries.keys()];
   }
 
+  /** Whether the file holds a tensor of that name. */
   has(name: string): boolean {
     return this.#entries.has(name);
   }
@@ -135,12 +138,18 @@ export class SafetensorsFile {
     this.#map = undefined;
   }
 
+  /** What `using` calls: `close()`. */
   [Symbol.dispose](): void {
     this.close();
   }
 }
 
-/** All tensors of a file by name. */
+/**
+ * All tensors of a file by name, each with the shape and dtype that the file says.
+ *
+ * @returns a record with a null prototype; tensors of a mapped file keep it mapped
+ * @throws FOVEA_IO if it cannot be read, FOVEA_FILE_FORMAT if it is malformed
+ */
 export function loadFile(path: string, options: ReadOptions = {}): Record<string, Tensor> {
   const file = SafetensorsFile.open(path, options);
   try {
@@ -156,6 +165,7 @@ export function loadFile(path: string, options: ReadOptions = {}): Record<string
 export interface SaveOptions {
   /** Strings kept beside the tensors; `format: 'pt'` is what Hugging Face's readers ask for. */
   metadata?: Readonly<Record<string, string>>;
+  /** Cancels between tensors: nothing is left at the path but what was there. */
   signal?: AbortSignal;
 }
 

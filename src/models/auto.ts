@@ -34,10 +34,13 @@ const modelTypes: ReadonlyMap<string, ModelType> = new Map<string, ModelType>([
 export interface LoadOptions {
   /** Convert the weights (default: as they are stored). */
   dtype?: Dtype;
+  /** Where the weights go; default: 'cpu', the only one. */
   device?: 'cpu';
   /** Keep weights in the mapped files until something writes to them (default true); false copies them. */
   mmap?: boolean;
+  /** Cancels between tensors: loading then rejects with FOVEA_ABORTED. */
   signal?: AbortSignal;
+  /** Called after each tensor. */
   onProgress?: (progress: LoadProgress) => void;
 }
 

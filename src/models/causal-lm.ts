@@ -19,6 +19,7 @@ import { generationConfigToJson } from './generation-config.js';
 
 /** Base class of models that predict the next token. */
 export abstract class CausalLM extends Module implements LanguageModel {
+  /** Sizes and tokens. */
   abstract readonly config: CausalLMConfig;
   /** Defaults of `generate`; `load` takes them from the checkpoint, and they may be replaced. */
   generationConfig: GenerationConfig = {};
@@ -32,6 +33,7 @@ export abstract class CausalLM extends Module implements LanguageModel {
   /** The model's key for a key of a checkpoint, or undefined for one that holds no parameter. */
   abstract checkpointKey(key: string): string | undefined;
 
+  /** Logits for each position of `inputIds`, and what else the input asks for. */
   abstract override forward(input: CausalLMInput): CausalLMOutput;
 
   /** Continues the prompts; see the function `generate`. */

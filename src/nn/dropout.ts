@@ -6,6 +6,7 @@ import { Module } from './module.js';
 
 /** Dropout with probability `p` while `training`. */
 export class Dropout extends Module {
+  /** The probability of an element to become 0. */
   readonly p: number;
 
   constructor(p = 0.5) {

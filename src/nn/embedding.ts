@@ -13,14 +13,19 @@ import { parameter } from './parameter.js';
 export interface EmbeddingOptions {
   /** A row that starts as zeros and gets no gradient. */
   paddingIdx?: number;
+  /** Of the parameters; default float32. */
   dtype?: Dtype;
 }
 
 /** Lookup table. Key: `weight` [numEmbeddings, embeddingDim]. */
 export class Embedding extends Module {
+  /** Rows. */
   readonly numEmbeddings: number;
+  /** Width of a row. */
   readonly embeddingDim: number;
+  /** The row without gradient. */
   readonly paddingIdx: number | undefined;
+  /** [numEmbeddings, embeddingDim] */
   weight: Tensor;
 
   /** Initialised as in PyTorch: standard normal. */

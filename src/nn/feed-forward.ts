@@ -13,15 +13,21 @@ export interface FeedForwardOptions {
   activation?: string | Activation;
   /** After the activation, in training (default 0). */
   dropout?: number;
+  /** Whether both layers have biases; default true. */
   bias?: boolean;
+  /** Of the parameters; default float32. */
   dtype?: Dtype;
 }
 
 /** Keys: `linear1.*` [dimFeedforward, dModel], `linear2.*` [dModel, dimFeedforward]. */
 export class FeedForward extends Module {
+  /** Between the layers. */
   readonly activation: Activation;
+  /** dModel to dimFeedforward. */
   linear1: Linear;
+  /** After the activation. */
   dropout: Dropout;
+  /** dimFeedforward to dModel. */
   linear2: Linear;
 
   constructor(dModel: number, dimFeedforward: number, options: FeedForwardOptions = {}) {

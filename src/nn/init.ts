@@ -15,6 +15,7 @@ import { tidy } from '../tensor/tidy.js';
 
 /** Where the random numbers come from; the default generator if there is none. */
 export interface RandomOptions {
+  /** Default: the one that `manualSeed` seeds. */
   generator?: Generator;
 }
 
@@ -27,6 +28,7 @@ let skipping = false;
  * Makes a module whose parameters hold undefined values, for weights that are about to be loaded.
  *
  * @param make builds the module; initialisers do nothing while it runs
+ * @returns what `make` returns
  */
 export function skipInit<T>(make: () => T): T {
   const before = skipping;
@@ -49,27 +51,45 @@ function random(op: string, options: RandomOptions): RandomOptions {
   return generator ? { generator } : {};
 }
 
-/** Fills with uniform numbers from [a, b). */
+/**
+ * Fills with uniform numbers from [a, b).
+ *
+ * @param tensor any shape, floats
+ * @returns `tensor`
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for an unknown option
+ */
 export function uniform_(tensor: Tensor, a = 0, b = 1, options: RandomOptions = {}): Tensor {
   return inPlace(tensor, () => void tensor.uniform_(a, b, random('uniform_', options)));
 }
 
-/** Fills with normally distributed numbers. */
+/**
+ * Fills with normally distributed numbers of the given mean and standard deviation.
+ *
+ * @param tensor any shape, floats
+ * @returns `tensor`
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for an unknown option
+ */
 export function normal_(tensor: Tensor, mean = 0, std = 1, options: RandomOptions = {}): Tensor {
   return inPlace(tensor, () => void tensor.normal_(mean, std, random('normal_', options)));
 }
 
-/** Fills with one value. */
+/**
+ * Fills with one value.
+ *
+ * @param tensor any shape and dtype
+ * @returns `tensor`
+ * @throws FOVEA_ARGUMENT for what is no number
+ */
 export function constant_(tensor: Tensor, value: number): Tensor {
   return inPlace(tensor, () => void tensor.fill_(value));
 }
 
-/** Fills with zeros. */
+/** Fills with zeros. @returns `tensor` */
 export function zeros_(tensor: Tensor): Tensor {
   return constant_(tensor, 0);
 }
 
-/** Fills with ones. */
+/** Fills with ones. @returns `tensor` */
 export function ones_(tensor: Tensor): Tensor {
   return constant_(tensor, 1);
 }
@@ -86,7 +106,12 @@ function fans(op: string, { shape }: Tensor): { fanIn: number; fanOut: number } 
   return { fanIn: inputs * field, fanOut: out * field };
 }
 
-/** The factor that keeps the variance of activations through a nonlinearity; `param` is leakyRelu's negative slope. */
+/**
+ * The factor that keeps the variance of activations through a nonlinearity (He et al. 2015).
+ *
+ * @param param the negative slope of leakyRelu
+ * @throws FOVEA_ARGUMENT for an unknown nonlinearity
+ */
 export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
   switch (nonlinearity) {
     case 'linear':
@@ -110,7 +135,14 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
   }
 }
 
-/** Glorot's uniform initialiser. */
+/**
+ * Glorot's uniform initialiser.
+ *
+ * @param tensor a weight [out, in, ...], floats
+ * @param options `gain` (default 1), `generator`
+ * @returns `tensor`
+ * @throws FOVEA_SHAPE for fewer than two axes, FOVEA_DTYPE for integers and bool
+ */
 export function xavierUniform_(tensor: Tensor, options: RandomOptions & { gain?: number } = {}): Tensor {
   const { fanIn, fanOut } = fans('xavierUniform_', tensor);
   const { gain = 1, ...rest } = optionsArg('xavierUniform_', options, ['gain', 'generator']);
@@ -118,7 +150,14 @@ export function xavierUniform_(tensor: Tensor, options: RandomOptions & { gain?:
   return uniform_(tensor, -bound, bound, rest);
 }
 
-/** Glorot's normal initialiser. */
+/**
+ * Glorot's normal initialiser.
+ *
+ * @param tensor a weight [out, in, ...], floats
+ * @param options `gain` (default 1), `generator`
+ * @returns `tensor`
+ * @throws FOVEA_SHAPE for fewer than two axes, FOVEA_DTYPE for integers and bool
+ */
 export function xavierNormal_(tensor: Tensor, options: RandomOptions & { gain?: number } = {}): Tensor {
   const { fanIn, fanOut } = fans('xavierNormal_', tensor);
   const { gain = 1, ...rest } = optionsArg('xavierNormal_', options, ['gain', 'generator']);
@@ -142,14 +181,26 @@ function kaimingStd(op: string, tensor: Tensor, options: KaimingOptions): { std:
   return { std: calculateGain(nonlinearity, a) / Math.sqrt(fans(op, tensor)[mode]), rest };
 }
 
-/** He's uniform initialiser. */
+/**
+ * He's uniform initialiser.
+ *
+ * @param tensor a weight [out, in, ...], floats
+ * @returns `tensor`
+ * @throws FOVEA_SHAPE for fewer than two axes, FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for unknown options
+ */
 export function kaimingUniform_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
   const { std, rest } = kaimingStd('kaimingUniform_', tensor, options);
   const bound = Math.sqrt(3) * std;
   return uniform_(tensor, -bound, bound, rest);
 }
 
-/** He's normal initialiser. */
+/**
+ * He's normal initialiser.
+ *
+ * @param tensor a weight [out, in, ...], floats
+ * @returns `tensor`
+ * @throws FOVEA_SHAPE for fewer than two axes, FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for unknown options
+ */
 export function kaimingNormal_(tensor: Tensor, options: KaimingOptions = {}): Tensor {
   const { std, rest } = kaimingStd('kaimingNormal_', tensor, options);
   return normal_(tensor, 0, std, rest);
@@ -171,7 +222,12 @@ const erfinvTail = [
   2.83297682,
 ];
 
-/** The inverse of erf on (-1, 1), to about 1e-6 relative. */
+/**
+ * The inverse of erf on (-1, 1), to about 1e-6 relative (Giles 2010).
+ *
+ * @param x any shape, floats
+ * @returns the shape of `x`
+ */
 export function erfinv(x: Tensor): Tensor {
   const w = x.neg().log1p().add(x.log1p()).neg();
   const middle = polynomial(w.sub(2.5), erfinvMiddle);
@@ -181,7 +237,9 @@ export function erfinv(x: Tensor): Tensor {
 
 /** Options of {@link truncNormal_}. */
 export interface TruncNormalOptions extends RandomOptions {
+  /** Of the distribution before it is cut; default 0. */
   mean?: number;
+  /** Standard deviation before it is cut; default 1. */
   std?: number;
   /** Smallest value (default -2). */
   a?: number;
@@ -192,7 +250,13 @@ export interface TruncNormalOptions extends RandomOptions {
 // The largest float32 below 1, since erfinv(1) is infinite.
 const almostOne = 1 - 2 ** -24;
 
-/** Fills from a normal distribution cut off at [a, b], by inverting its distribution function. */
+/**
+ * Fills from a normal distribution cut off at [a, b], by inverting its distribution function.
+ *
+ * @param tensor any shape, floats
+ * @returns `tensor`
+ * @throws FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for unknown options
+ */
 export function truncNormal_(tensor: Tensor, options: TruncNormalOptions = {}): Tensor {
   const known = ['mean', 'std', 'a', 'b', 'generator'] as const;
   const { mean = 0, std = 1, a = -2, b = 2, ...rest } = optionsArg('truncNormal_', options, known);

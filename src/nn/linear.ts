@@ -11,14 +11,19 @@ import { parameter } from './parameter.js';
 export interface LinearOptions {
   /** Whether there is a bias (default true). */
   bias?: boolean;
+  /** Of the parameters; default float32. */
   dtype?: Dtype;
 }
 
 /** Affine map of the last dimension. Keys: `weight` [outFeatures, inFeatures], `bias` [outFeatures]. */
 export class Linear extends Module {
+  /** Width of the input. */
   readonly inFeatures: number;
+  /** Width of the output. */
   readonly outFeatures: number;
+  /** [outFeatures, inFeatures] */
   weight: Tensor;
+  /** [outFeatures] */
   bias: Tensor | undefined;
 
   /** Initialised as in PyTorch: weight and bias uniform within ±1/sqrt(inFeatures). */

@@ -350,6 +350,7 @@ export class Module {
     for (const tensor of new Set(this.#slots().map((slot) => slot.tensor))) tensor.dispose();
   }
 
+  /** What `using` calls: `dispose()`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -31,6 +31,7 @@ export interface MultiheadAttentionOptions {
   vdim?: number;
   /** Whether inputs are [batch, length, width]; false (PyTorch's default) means [length, batch, width]. */
   batchFirst?: boolean;
+  /** Of the parameters; default float32. */
   dtype?: Dtype;
 }
 
@@ -53,15 +54,25 @@ export interface MultiheadAttentionForwardOptions {
  * `v_proj_weight` where keys or values have another width), `in_proj_bias` [3E], `out_proj.weight`, `out_proj.bias`.
  */
 export class MultiheadAttention extends Module {
+  /** Width E of queries and output. */
   readonly embedDim: number;
+  /** Heads, each E / numHeads wide. */
   readonly numHeads: number;
+  /** Of the probabilities, in training. */
   readonly dropout: number;
+  /** Whether inputs are [batch, length, width]. */
   readonly batchFirst: boolean;
+  /** [3E, E], where keys and values are E wide. */
   inProjWeight: Tensor | undefined;
+  /** [E, E], where they are not. */
   qProjWeight: Tensor | undefined;
+  /** [E, kdim] */
   kProjWeight: Tensor | undefined;
+  /** [E, vdim] */
   vProjWeight: Tensor | undefined;
+  /** [3E] */
   inProjBias: Tensor | undefined;
+  /** E to E. */
   outProj: Linear;
 
   constructor(embedDim: number, numHeads: number, options: MultiheadAttentionOptions = {}) {

@@ -17,6 +17,7 @@ export interface RMSNormOptions {
   eps?: number;
   /** Whether there is a weight (default true). */
   elementwiseAffine?: boolean;
+  /** Of the parameters; default float32. */
   dtype?: Dtype;
 }
 
@@ -34,9 +35,13 @@ function normalizedShapeArg(op: string, shape: number | readonly number[]): read
 
 /** Layer normalisation. Keys: `weight`, `bias`, both of `normalizedShape`. */
 export class LayerNorm extends Module {
+  /** Sizes of the last axes, which are normalised. */
   readonly normalizedShape: readonly number[];
+  /** Added to the variance. */
   readonly eps: number;
+  /** normalizedShape */
   weight: Tensor | undefined;
+  /** normalizedShape */
   bias: Tensor | undefined;
 
   constructor(normalizedShape: number | readonly number[], options: LayerNormOptions = {}) {
@@ -62,8 +67,11 @@ export class LayerNorm extends Module {
 
 /** Root-mean-square normalisation. Key: `weight` of `normalizedShape`. */
 export class RMSNorm extends Module {
+  /** Sizes of the last axes, which are normalised. */
   readonly normalizedShape: readonly number[];
+  /** Added to the mean square; undefined: the step at 1 of the input's dtype. */
   readonly eps: number | undefined;
+  /** normalizedShape */
   weight: Tensor | undefined;
 
   constructor(normalizedShape: number | readonly number[], options: RMSNormOptions = {}) {

@@ -16,7 +16,7 @@ export function parameter(tensor: Tensor, options: { requiresGrad?: boolean } = 
   return tensor;
 }
 
-/** Whether `value` was made by {@link parameter}. */
+/** @returns whether `value` was made by {@link parameter} */
 export function isParameter(value: unknown): value is Tensor {
   return typeof value === 'object' && value !== null && parameters.has(value as Tensor);
 }

@@ -28,12 +28,15 @@ export interface TransformerEncoderLayerOptions {
   dropout?: number;
   /** A name or a function (default relu). */
   activation?: string | Activation;
+  /** Added to the variance in the norms. */
   layerNormEps?: number;
   /** Whether inputs are [batch, length, width]; false (PyTorch's default) means [length, batch, width]. */
   batchFirst?: boolean;
   /** Whether norms come before the sublayers instead of after their sums (default false). */
   normFirst?: boolean;
+  /** Whether layers and norms have biases; default true. */
   bias?: boolean;
+  /** Of the parameters; default float32. */
   dtype?: Dtype;
 }
 
@@ -43,6 +46,7 @@ export interface TransformerEncoderLayerForwardOptions {
   srcMask?: Tensor;
   /** [B, L]: bool, or numbers to add to the scores. */
   srcKeyPaddingMask?: Tensor;
+  /** Whether a position sees those up to itself only, beside the masks. */
   isCausal?: boolean;
 }
 
@@ -61,7 +65,9 @@ const optionNames = [
 
 /** Keys: `self_attn.*`, `linear1.*`, `linear2.*`, `norm1.*`, `norm2.*`. */
 export class TransformerEncoderLayer extends Module {
+  /** Whether norms come before the sublayers. */
   readonly normFirst: boolean;
+  /** Of the feed-forward network. */
   readonly activation: Activation;
   selfAttn: MultiheadAttention;
   linear1: Linear;

@@ -25,13 +25,20 @@ export const causalCodes = { none: 0, topLeft: 1, bottomRight: 2 } as const;
 
 /** What scores are made of. */
 export interface ScoreInputs {
+  /** [b, h, n, d] */
   q: Tensor;
+  /** [b, g, m, d] */
   k: Tensor;
+  /** Added; broadcasts to [b, h, n, m]. */
   bias?: Tensor | undefined;
+  /** bool, broadcasts to [b, h, n, m]: true where a key may be seen. */
   mask?: Tensor | undefined;
 }
+/** How scores are made. */
 export interface ScoreAttrs {
+  /** Factor of the products; default 1. */
   scale?: number | undefined;
+  /** One of {@link causalCodes}. */
   causal?: number | undefined;
 }
 
@@ -42,7 +49,11 @@ function repeatHeads(x: Tensor, times: number): Tensor {
   return reshape(expand(unsqueeze(x, 2), [b, g, times, m, d]), [b, g * times, m, d]);
 }
 
-/** The scores [b, h, n, m], -inf where a key is hidden, and their probabilities. */
+/**
+ * The scores and their probabilities, before dropout.
+ *
+ * @returns scores [b, h, n, m], -inf where a key is hidden, and p of that shape, zero in rows that see no key
+ */
 export function attentionProbabilities(
   { q, k, bias, mask }: ScoreInputs,
   { scale = 1, causal = causalCodes.none }: ScoreAttrs,
@@ -62,7 +73,11 @@ export function attentionProbabilities(
   return { scores, p: where(blind, 0, softmax(where(blind, 0, scores), -1)) };
 }
 
-/** The fused kernel's outputs: o [b, h, n, e], lse [b, h, n]. */
+/**
+ * What the fused kernel computes.
+ *
+ * @returns o [b, h, n, e] in the dtype of the inputs, and lse [b, h, n] in float32 (float64 for float64)
+ */
 export function attentionReference(
   { v, ...inputs }: ScoreInputs & { v: Tensor },
   attrs: ScoreAttrs & { dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined },

@@ -10,7 +10,7 @@ import { permute, reshape } from './shape.js';
  * A view with axes of size 1 repeated to the sizes of `shape` (stride 0, no copy), and new axes in front.
  *
  * @param shape sizes; -1 keeps the axis as it is
- * @returns a view of that shape, which in-place ops refuse
+ * @returns a view of that shape; ops in place refuse one whose elements repeat
  * @throws FOVEA_SHAPE if an axis is neither 1 nor of the size asked for, FOVEA_ARGUMENT for what is no list of sizes
  */
 export function expand(x: Tensor, shape: Shape): Tensor {

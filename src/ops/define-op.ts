@@ -24,6 +24,7 @@ type GradientOf<K extends KernelName, S extends PropertyKey> = (
 
 /** The meaning of a kernel. */
 export interface OpSpec<K extends KernelName, S extends keyof (Required<In<K>> & Out<K>) = never> {
+  /** The kernel's name. */
   kernel: K;
   /** The same in simpler ops, where there are any: what tests compare with, and what runs on a device without the kernel. */
   // oxlint-disable-next-line typescript/no-generated-empty-object-type -- kernels without outputs have none
@@ -47,6 +48,7 @@ export interface OpSpec<K extends KernelName, S extends keyof (Required<In<K>> &
 /** An op that can be called; its spec is there for tests. */
 export interface DefinedOp<K extends KernelName> {
   (x: In<K>, attrs?: Attrs<K>): Out<K>;
+  /** What the op was made of. */
   readonly spec: AnySpec;
 }
 

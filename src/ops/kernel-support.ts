@@ -11,7 +11,7 @@ interface Described {
   devices?: string[];
 }
 let described: readonly Described[] | null = null;
-/** The ops of the binary, in the order of their numbers. */
+/** The ops of the binary, in the order of their numbers. @returns names, signatures and devices */
 export function describedOps(): readonly Described[] {
   return (described ??= JSON.parse(native.describe()) as Described[]);
 }

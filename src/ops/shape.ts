@@ -74,7 +74,8 @@ export function flatten(x: Tensor, startDim = 0, endDim = -1): Tensor {
 /**
  * Cuts one axis into several; one of `sizes` may be -1.
  * @returns [...before, ...sizes, ...behind]
- * @throws FOVEA_SHAPE if the sizes do not multiply to that of the axis, FOVEA_ARGUMENT for a `dim` that is not there
+ * @throws FOVEA_SHAPE if the sizes do not multiply to that of the axis, FOVEA_ARGUMENT for a -1 that no size fits or no
+ *   such `dim`
  */
 export function unflatten(x: Tensor, dim: number, sizes: Shape): Tensor {
   const { shape } = slotOf(x, 'unflatten', 'x');

@@ -23,6 +23,7 @@ export class LambdaLR {
     for (const [i, group] of this.#optimizer.paramGroups.entries()) group.lr = this.#baseLrs[i]! * factor;
   }
 
+  /** Sets the rates of the next step; called once after every step of the optimizer. */
   step(): void {
     this.lastEpoch++;
     this.#apply();
@@ -33,10 +34,12 @@ export class LambdaLR {
     return this.#optimizer.paramGroups.map(({ lr }) => lr);
   }
 
+  /** What `loadStateDict` takes to go on from here. */
   stateDict(): { lastEpoch: number } {
     return { lastEpoch: this.lastEpoch };
   }
 
+  /** Goes on from a state; FOVEA_ARGUMENT for what is none. */
   loadStateDict({ lastEpoch }: { lastEpoch: number }): void {
     this.lastEpoch = countArg('LambdaLR', 'lastEpoch', lastEpoch);
     this.#apply();
@@ -54,8 +57,11 @@ export interface WarmupCosineOptions {
 }
 
 /**
- * Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983):
- * factor(n) = (n + 1) / warmupSteps, then min + (1 - min) · (1 + cos(π · progress)) / 2.
+ * Linear warm-up, then half a cosine down (Loshchilov & Hutter 2017, https://arxiv.org/abs/1608.03983): factor(n) = (n
+ * + 1) / warmupSteps, then min + (1 - min) · (1 + cos(π · progress)) / 2.
+ *
+ * @returns a schedule that multiplies the rates of the optimizer by the factor
+ * @throws FOVEA_ARGUMENT for steps that are no counts, or a warm-up longer than the whole
  */
 export function warmupCosine(optimizer: Optimizer<{ lr: number }>, options: WarmupCosineOptions): LambdaLR {
   const {

@@ -19,7 +19,9 @@ export type ParamState = Record<string, Tensor | number>;
 
 /** An optimizer's state; parameters are numbered in the order of the groups, as in PyTorch. */
 export interface OptimizerStateDict<O extends object> {
+  /** By number of the parameter. */
   state: Record<number, ParamState>;
+  /** The options of each group and the numbers of its parameters. */
   paramGroups: (O & { params: number[] })[];
 }
 
@@ -31,7 +33,9 @@ export function rateArg(op: string, name: string, value: unknown): number {
 
 /** Base class. `lr` can be changed between steps, in `paramGroups` or by a scheduler. */
 export abstract class Optimizer<O extends { lr: number }> {
+  /** Parameters with the options that hold for them. */
   readonly paramGroups: ParamGroup<O>[];
+  /** By parameter, from its first step on. */
   readonly state: Map<Tensor, ParamState> = new Map();
 
   protected constructor(name: string, params: Params<O>, defaults: O) {
@@ -131,6 +135,7 @@ export abstract class Optimizer<O extends { lr: number }> {
     this.state.clear();
   }
 
+  /** What `using` calls: `dispose()`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -76,12 +76,12 @@ export function isFloat(code: number): boolean {
   return code < Code.int32;
 }
 
-/** 2 for floats, 1 for integers, 0 for bool: what promotion compares first. */
+/** @returns 2 for floats, 1 for integers, 0 for bool: what promotion compares first */
 export function category(code: number): number {
   return code < Code.int32 ? 2 : code === Code.bool ? 0 : 1;
 }
 
-/** What statistics and sums of a dtype are kept in: float64 for float64, else float32. */
+/** What statistics and sums of a dtype are kept in: float64 for float64, else float32. @returns a code */
 export function accumulatorOf(code: number): number {
   return code === Code.float64 ? Code.float64 : Code.float32;
 }
@@ -89,6 +89,8 @@ export function accumulatorOf(code: number): number {
 /**
  * The smallest dtype that both fit in, as PyTorch's `promote_types` says; where that would be int16, which fovea does
  * not have, int32.
+ *
+ * @returns a code
  */
 export function promoteTypes(a: number, b: number): number {
   if (a === b) return a;
@@ -117,7 +119,7 @@ const hostArrays: readonly HostArrayConstructor[] = [
   Uint8Array,
 ];
 
-/** The typed array of a dtype over bytes that were read. */
+/** The typed array of a dtype over bytes that were read. @returns a view of `bytes`, without a copy */
 export function hostArray(code: number, bytes: ArrayBuffer): HostArray {
   return new hostArrays[code]!(bytes);
 }

@@ -10,7 +10,7 @@ export function sizeOf(shape: Shape): number {
   return size;
 }
 
-/** Row-major strides. */
+/** Row-major strides. @returns elements between neighbours along each axis */
 export function denseStrides(shape: Shape): number[] {
   const strides = new Array<number>(shape.length);
   for (let i = shape.length - 1, step = 1; i >= 0; i--) {
@@ -38,7 +38,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
   return true;
 }
 
-/** The shape that NumPy's rule broadcasts both to, or null where they do not fit. */
+/** The shape that NumPy's rule broadcasts both to. @returns sizes, or null where they do not fit */
 export function broadcastShapes(a: Shape, b: Shape): number[] | null {
   const rank = Math.max(a.length, b.length);
   const shape = new Array<number>(rank);
@@ -52,8 +52,11 @@ export function broadcastShapes(a: Shape, b: Shape): number[] | null {
 }
 
 /**
- * Strides that show the elements under another shape of the same size without copying, or null where none do: runs of
- * axes that lie behind each other in memory may be cut anew, others not.
+ * Strides that show the elements under another shape of the same size without copying: runs of axes that lie behind
+ * each other in memory may be cut anew, others not.
+ *
+ * @param strides in elements, of `shape`
+ * @returns the strides of `wanted`, or null where none do
  */
 export function stridesUnder(shape: Shape, strides: Shape, wanted: Shape): number[] | null {
   if (sizeOf(shape) === 0) return denseStrides(wanted);

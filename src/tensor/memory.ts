@@ -84,7 +84,7 @@ export interface DeviceInfo {
   /** Why not. */
   reason?: string;
 }
-/** The devices that this build knows, and why those that cannot be used cannot. */
+/** The devices that this build knows, and why those that cannot be used cannot. @returns one entry for each device */
 export function devices(): DeviceInfo[] {
   return [
     { name: 'cpu', available: true },
@@ -92,7 +92,7 @@ export function devices(): DeviceInfo[] {
   ];
 }
 
-/** Version, instruction set, threads and limits of the native half. */
+/** What the native half is and runs on. @returns its version, instruction set, threads and limits */
 export function info(): NativeInfo {
   return native.info();
 }

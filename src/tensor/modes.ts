@@ -12,9 +12,11 @@ import type { Tensor } from './tensor.js';
 
 /** Tensors made while a function runs under `tidy`. */
 export class Scope {
+  /** What the end of the scope frees. */
   made: Tensor[] = [];
   /** Work that outlives its scope must not fill a list that nobody will empty: it goes to the scope around. */
   closed = false;
+  /** The scope around, which takes over what is returned. */
   readonly outer: Scope | null;
   constructor(outer: Scope | null) {
     this.outer = outer;
@@ -74,7 +76,11 @@ export function isThenable(value: unknown): value is PromiseLike<unknown> {
 
 /**
  * Runs `fn` under the active mode with `change` applied, until it returns or, if it returns a promise, until that
- * settles. `finish` is called then, with the result or without one if it threw; what it returns takes its place.
+ * settles.
+ *
+ * @param finish called then, with the result, or without one if `fn` threw
+ * @returns what `fn` returns; for a promise, one that settles after `finish`
+ * @throws what `fn` and `finish` throw
  */
 export function runUnder<T>(change: Partial<Mode>, fn: () => T, finish?: (result: unknown, threw: boolean) => void): T {
   const before = current;

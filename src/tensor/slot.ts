@@ -4,6 +4,7 @@ import type { Shape } from './layout.js';
 
 /** Counts writes in place to a storage, which all its views share. */
 export class Version {
+  /** Writes so far. */
   count = 0;
   /** Live slots on this storage. */
   owners = 1;
@@ -15,7 +16,9 @@ export class Version {
  * handle, at the next sweep.
  */
 export class Slot {
+  /** The native handle. */
   id = 0;
+  /** Tensors and nodes of the tape that hold it. */
   users = 1;
   /** Code of the dtype. */
   readonly dtype: number;
@@ -47,6 +50,7 @@ export class Slot {
   touch(): void {
     this.sharedVersion().count++;
   }
+  /** Lets go for one user; the last frees the handle. */
   release(): void {
     if (--this.users > 0 || this.id === 0) return;
     native.free(this.id);

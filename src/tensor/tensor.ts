@@ -302,7 +302,7 @@ export function live(t: Tensor): Slot {
   throw notLive(t, 'tensor', 'this tensor');
 }
 
-/** Another tensor for the same handle, outside of the graph. */
+/** Another tensor for the same handle, outside of the graph. @throws FOVEA_DISPOSED for a disposed one */
 export function alias(t: Tensor): Tensor {
   const slot = live(t);
   slot.users++;
@@ -347,7 +347,7 @@ export function upload(data: ArrayBufferView, shape: Shape, dtype: number): Tens
   return new Tensor(slot);
 }
 
-/** A hook of a leaf, and how to remove it. */
+/** Adds a hook. @returns a function that removes it @throws FOVEA_ARGUMENT for what is no function */
 export function addHook(hooks: GradHook[], hook: GradHook): () => void {
   functionArg('registerHook', 'hook', hook);
   hooks.push(hook);

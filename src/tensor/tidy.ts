@@ -58,6 +58,7 @@ export class TensorScope implements Disposable {
   dispose(): void {
     close(this.#scope, undefined);
   }
+  /** What `using` calls: `dispose()`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

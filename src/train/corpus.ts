@@ -7,7 +7,9 @@ import { ByteTokenizer } from '../text/byte-tokenizer.js';
 
 /** Tokens to train on and tokens to measure with. */
 export interface Corpus {
+  /** Tokens to learn from. */
   train: Uint16Array;
+  /** Tokens to measure by. */
   validation: Uint16Array;
   /** Files read. */
   files: number;

@@ -12,7 +12,7 @@ import { clipGradNorm_ } from '../nn/utils.js';
 import { Generator, randint, tensor } from '../ops/index.js';
 import { AdamW } from '../optim/adam.js';
 import { type LambdaLR, warmupCosine } from '../optim/lr-scheduler.js';
-import { argumentError, countArg, optionsArg } from '../tensor/check.js';
+import { argumentError, countArg, optionsArg, withoutUndefined } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 
@@ -20,17 +20,21 @@ import { tidy } from '../tensor/tidy.js';
 export interface TrainProgress {
   /** Steps done, from 1. */
   step: number;
+  /** Steps in all. */
   steps: number;
   /** Mean cross entropy of the step's batch, in nats per token. */
   loss: number;
   /** The rate of the step. */
   lr: number;
+  /** Mean so far. */
   tokensPerSecond: number;
+  /** Seconds, at that pace. */
   secondsLeft: number;
 }
 
 /** Options of {@link trainCausalLM}. */
 export interface TrainOptions {
+  /** Updates of the weights. */
   steps: number;
   /** Windows per step (default 16). */
   batchSize?: number;
@@ -46,7 +50,9 @@ export interface TrainOptions {
   maxGradNorm?: number;
   /** Chooses the windows (default 0). */
   seed?: number;
+  /** Cancels between steps: training then rejects with FOVEA_ABORTED. */
   signal?: AbortSignal;
+  /** Called after each step. */
   onProgress?: (progress: TrainProgress) => void;
 }
 
@@ -146,7 +152,7 @@ function planOf(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Plan
     weightDecay: 0.1,
     maxGradNorm: 1,
     seed: 0,
-    ...Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)),
+    ...withoutUndefined(options),
     steps: options.steps,
   };
   countArg('train', 'batchSize', plan.batchSize, 1);
@@ -242,13 +248,21 @@ export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given:
 export interface EvaluateOptions {
   /** Windows, evenly spread over the tokens (default 64). */
   windows?: number;
-  /** Default 16. */
+  /** Windows at once (default 16). */
   batchSize?: number;
+  /** Tokens of a window; default: the longest that the model takes. */
   contextLength?: number;
+  /** Cancels between batches. */
   signal?: AbortSignal;
 }
 
-/** Mean cross entropy of a model on `tokens`, in bits per token; for byte tokens, in bits per byte. */
+/**
+ * Mean cross entropy of a model on `tokens`, in bits per token; for byte tokens, in bits per byte.
+ *
+ * @param tokens at least one window of `contextLength` (default: the model's longest)
+ * @throws rejects with FOVEA_ARGUMENT for too few tokens or an unknown option, FOVEA_INDEX for a token beyond the
+ *   vocabulary, FOVEA_ABORTED once the signal is aborted
+ */
 export async function bitsPerToken(
   model: CausalLM,
   tokens: Uint16Array,

@@ -1,6 +1,7 @@
 // The functions proper: one struct per op, called on vectors of float, double, int32_t or int64_t; those that derive
 // from OnScalars are called on single values instead, since no instruction set has them for vectors (integer division,
-// fmod), but on vectors of float if they have kVectorsOfFloat. Integers wrap around. A constructor takes the op's attributes.
+// fmod), but on vectors of float if they have kVectorsOfFloat. Integers wrap around. A constructor takes the op's
+// attributes.
 #pragma once
 #include "cpu/math.h"
 #include "ops/elementwise/attrs.h"

@@ -1,5 +1,5 @@
-// Gradients of the functions in functions.h: dy times the derivative at x, or expressed through the result y where that is
-// shorter.
+// Gradients of the functions in functions.h: dy times the derivative at x, or expressed through the result y where that
+// is shorter.
 #pragma once
 #include "ops/elementwise/functions.h"
 

@@ -41,9 +41,11 @@ export interface GPT2Options {
   tieWordEmbeddings: boolean;
   /** Whether generation keeps keys and values (default true). */
   useCache: boolean;
+  /** Begins a text. */
   bosTokenId: number | undefined;
   /** Tokens that end a sequence; may be empty. */
   eosTokenIds: readonly number[];
+  /** Fills sequences that ended before others. */
   padTokenId: number | undefined;
 }
 

@@ -204,7 +204,9 @@ class GPT2Model extends Module {
 /** GPT-2 with its language-model head. */
 export class GPT2LMHeadModel extends CausalLM {
   override readonly config: GPT2Config;
+  /** Embeddings, blocks and the last norm. */
   transformer: GPT2Model;
+  /** Width to vocabulary. */
   lmHead: Linear;
 
   /** Freshly initialised as in the paper; `load` reads a checkpoint instead. */
