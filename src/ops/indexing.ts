@@ -5,7 +5,7 @@ import { Code, isFloat } from '../tensor/dtype.js';
 import { sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { record } from '../autograd/node.js';
-import { castTo, clone } from './cast.js';
+import { clone } from './cast.js';
 import { eq } from './compare.js';
 import { arange, filled } from './creation.js';
 import { defineOp, type DefinedOp } from './define-op.js';
@@ -227,17 +227,21 @@ export function embedding(ids: Tensor, weight: Tensor, options?: EmbeddingOption
 }
 
 /**
- * 1 at the class of each element and 0 elsewhere; nothing but zeros for a number that is no class.
+ * 1 at the class of each element and 0 elsewhere.
  *
  * @param x integers of any shape
  * @param numClasses at least 1
  * @returns int64 [...x, numClasses]
- * @throws FOVEA_DTYPE for floats and bool, FOVEA_ARGUMENT for fewer than one class
+ * @throws FOVEA_DTYPE for floats and bool, FOVEA_ARGUMENT for fewer than one class; rejects with FOVEA_INDEX where an
+ * element is no class
  */
 export function oneHot(x: Tensor, numClasses: number): Tensor {
   indexSlot('oneHot', x);
   countArg('oneHot', 'numClasses', numClasses, 1);
-  return castTo(eq(unsqueeze(x, -1), arange(numClasses, { dtype: x.dtype })), Code.int64);
+  const y = filled('oneHot', [...x.shape, numClasses], 0, Code.int64);
+  const one = filled('oneHot', [...x.shape, 1], 1, Code.int64);
+  kernels.scatter_({ y, index: unsqueeze(x.detach(), -1), src: one }, {});
+  return y;
 }
 
 /**

@@ -164,6 +164,12 @@ const oneHot: Row = {
   tolerance: exact,
   errors: [
     ...tensorErrors('oneHot', F.oneHot, 3),
+    {
+      label: 'no such class',
+      run: () => F.oneHot(tensor([3], { dtype: 'int64' }), 3).dataSync(),
+      code: 'FOVEA_INDEX',
+      mentions: /holds 3.*3/s,
+    },
     { label: 'floats', run: () => F.oneHot(tensor([0.5]), 3), code: 'FOVEA_DTYPE', mentions: /oneHot/ },
   ],
 };
