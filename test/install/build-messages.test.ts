@@ -37,7 +37,7 @@ describe.skipIf(process.platform === 'win32')('a build', () => {
     [
       'an old compiler',
       { ...tools, 'c++': oldCompiler },
-      /^fovea: .*too old for C\+\+20 \(g\+\+ 7\.5\.0\); install GCC 11/,
+      /^fovea: .*too old for C\+\+20 \(g\+\+ 7\.5\.0\); install GCC 12/,
     ],
     [
       'no CMake and no Python',
