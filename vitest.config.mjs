@@ -11,7 +11,7 @@ export default defineConfig({
     pool: 'forks',
     execArgv: ['--expose-gc'],
     maxWorkers: 2,
-    testTimeout: full ? 600_000 : 60_000,
+    testTimeout: full ? 600_000 : 180_000,
     hookTimeout: 120_000,
     // The addon's own code is what runs in production: not transformed, one copy per process.
     server: { deps: { external: [/\/dist\//] } },
