@@ -170,8 +170,9 @@ struct Softplus {
   template <class V>
   FOVEA_INLINE V operator()(V x) {
     using T = Element<V>;
-    V z = x * T(beta);
-    return z > T(threshold) ? x : softplus(z) / T(beta);
+    V z = x * T(beta), y = softplus(z);
+    if (beta != 1) y = y / T(beta);  // the second division would cost as much as all the rest
+    return z > T(threshold) ? x : y;
   }
 };
 
