@@ -37,7 +37,8 @@ struct OpCommand : Command {
   std::byte* workspace;
   std::vector<View>* many;
   uint32_t inputs, outputs;
-  bool idle;  // there is nothing to write
+  bool idle;   // there is nothing to write
+  bool mends;  // replaces all of the tensors that it writes
   std::byte* attrs() { return reinterpret_cast<std::byte*>(this + 1); }
   std::byte* views() { return attrs() + attr_room(*op); }
 };
@@ -57,9 +58,6 @@ Failure call_kernel(const Op& op, Call& call, const void* attrs) {
   }
 }
 
-// No element of a written view repeats, so as many bytes as the block has are all of them.
-bool covers_block(const View& v) { return size_t(v.size()) * bytes_of(v.dtype) == v.block->size; }
-
 // What depends on a failure fails with it; what does not, goes on. Values that replace all of a failed tensor mend it:
 // a parameter that a bad batch has reached can be loaded again.
 void execute(OpCommand& c, Views in, Views out, Parallel& parallel) {
@@ -76,7 +74,7 @@ void execute(OpCommand& c, Views in, Views out, Parallel& parallel) {
   if (!c.op->writes_inputs) return;
   for (int32_t i = 0; i < in.count; i++) {
     if (!in[i].present() || !written(i)) continue;
-    if (failure || (c.op->overwrites && covers_block(in[i]))) in[i].block->failure = failure;
+    if (failure || c.mends) in[i].block->failure = failure;
   }
 }
 
@@ -105,6 +103,18 @@ bool fits_layout(const View& v, Layout layout) {
 
 // Reading exactly the window that is written is fine where element i of the result depends on element i alone.
 bool elementwise(const ShapeRule::Tensor& tensor) { return tensor.leading && tensor.dims.empty(); }
+
+// Asked while queueing: once a block is freed, its header belongs to the JavaScript thread again. No element of a written
+// view repeats, so as many bytes as the block has are all of them.
+bool replaces_all(const Op& op, std::span<const View> inputs) {
+  if (!op.overwrites) return false;
+  for (size_t i = 0; i < inputs.size(); i++) {
+    const View& v = inputs[i];
+    bool written = v.present() && op.rule.inputs()[i % op.rule.inputs().size()].written;
+    if (written && size_t(v.size()) * bytes_of(v.dtype) != v.block->size) return false;
+  }
+  return true;
+}
 
 bool nothing_to_write(const Op& op, std::span<const View> inputs, std::span<const View> outputs) {
   for (const View& v : outputs)
@@ -239,7 +249,7 @@ void Runtime::enqueue(const Op& op, std::span<const View> inputs, std::span<cons
   c.run = op.many ? run_many : run_packed, c.discard = op.many ? discard_many : nullptr;
   c.op = &op, c.workspace = workspace ? workspace->data : nullptr, c.many = many.release();
   c.inputs = uint32_t(inputs.size()), c.outputs = uint32_t(outputs.size());
-  c.idle = nothing_to_write(op, inputs, outputs);
+  c.idle = nothing_to_write(op, inputs, outputs), c.mends = replaces_all(op, inputs);
   if (op.attrs.count && attrs) std::memcpy(c.attrs(), attrs, op.attr_bytes);
   if (!op.many) {
     std::byte* to = c.views();
