@@ -104,8 +104,8 @@ bool fits_layout(const View& v, Layout layout) {
 // Reading exactly the window that is written is fine where element i of the result depends on element i alone.
 bool elementwise(const ShapeRule::Tensor& tensor) { return tensor.leading && tensor.dims.empty(); }
 
-// Asked while queueing: once a block is freed, its header belongs to the JavaScript thread again. No element of a written
-// view repeats, so as many bytes as the block has are all of them.
+// Asked while queueing: once a block is freed, its header belongs to the JavaScript thread again. No element of a
+// written view repeats, so as many bytes as the block has are all of them.
 bool replaces_all(const Op& op, std::span<const View> inputs) {
   if (!op.overwrites) return false;
   for (size_t i = 0; i < inputs.size(); i++) {
