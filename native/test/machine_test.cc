@@ -5,6 +5,8 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <string>
 
 #include "core/machine.h"
 #include "core/mapped_file.h"
@@ -17,8 +19,9 @@ using test::code_of;
 
 #if !defined(_WIN32)
 FOVEA_TEST(mapped_files_are_private_and_regular) {
-  char path[] = "/tmp/fovea-map-XXXXXX";
-  int descriptor = mkstemp(path);
+  const std::string folder = std::filesystem::temp_directory_path().string();
+  std::string path = folder + "/fovea-map-XXXXXX";
+  int descriptor = mkstemp(path.data());
   FOVEA_CHECK(descriptor >= 0 && write(descriptor, "hello", 5) == 5, "no temporary file");
   close(descriptor);
   size_t before = MappedFile::total_bytes();
@@ -29,10 +32,10 @@ FOVEA_TEST(mapped_files_are_private_and_regular) {
     FOVEA_CHECK(char(MappedFile::open(path)->data()[0]) == 'h', "the file itself was changed");
   }
   FOVEA_CHECK(MappedFile::total_bytes() == before, "%zu", MappedFile::total_bytes());
-  std::remove(path);
+  std::remove(path.c_str());
   FOVEA_CHECK(code_of([&] { MappedFile::open(path); }) == "FOVEA_IO", "a file that is not there");
   FOVEA_CHECK(code_of([&] { MappedFile::open("/dev/null"); }) == "FOVEA_FILE_FORMAT", "a device");
-  FOVEA_CHECK(code_of([&] { MappedFile::open("/tmp"); }) == "FOVEA_FILE_FORMAT", "a folder");
+  FOVEA_CHECK(code_of([&] { MappedFile::open(folder); }) == "FOVEA_FILE_FORMAT", "a folder");
 }
 #endif
 
