@@ -2,6 +2,8 @@
 //
 //   node scripts/build.mjs [--tool cmake-js|node-gyp] [--sanitize address|thread] [--out <folder>] [--jobs <n>]
 //
+// FOVEA_CUDA=OFF leaves out the CUDA kernels, which take minutes to compile; ON fails where there is no nvcc.
+//
 // cmake-js is the usual way; node-gyp builds the same sources where CMake is missing. What is missing is said in one
 // sentence that names what to install, before any tool can fail in a hundred lines.
 import { spawnSync } from 'node:child_process';
@@ -80,7 +82,8 @@ function cmakeCommand({ out, sanitize, jobs }) {
   const tool = findTool('cmake-js', 'bin/cmake-js');
   if (!tool) stop('cmake-js is not installed; run `npm install --save-dev cmake-js`, then this again.');
   const args = [tool, 'build', '--directory', root, '--out', out, '--config', 'Release', '--parallel', String(jobs)];
-  return [...args, `--CDFOVEA_SANITIZE=${sanitize}`];
+  const cuda = process.env.FOVEA_CUDA ?? 'AUTO'; // of cmake/cuda.cmake
+  return [...args, `--CDFOVEA_SANITIZE=${sanitize}`, `--CDFOVEA_CUDA=${cuda}`];
 }
 
 /** node-gyp always writes to build/. Node's own headers are used where they lie beside it, so that nothing is fetched. */

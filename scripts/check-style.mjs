@@ -6,7 +6,7 @@ import { dirname, extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const cpp = ['.cc', '.h'];
+const cpp = ['.cc', '.cu', '.h'];
 const folders = { native: cpp, src: ['.ts'], test: ['.ts', '.mjs'], bench: ['.ts', '.mjs'], scripts: ['.mjs'] };
 const longestFile = 400;
 const longestLine = 120;

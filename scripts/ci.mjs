@@ -1,6 +1,6 @@
 // The fast tier, which .ci/run starts on a fresh checkout after `npm ci`: everything that must hold before a change lands,
 // in less than 20 minutes on two cores. The full tier is scripts/test-full.mjs.
-import { finish, need, runnableIsas, sh, step, vitest } from './steps.mjs';
+import { buildEmulator, finish, need, root, runnableIsas, sh, step, vitest, vitestOnEmulator } from './steps.mjs';
 
 /** The generic suites over the op table: what must agree between instruction sets. */
 const opSuites = ['test/ops'];
@@ -15,6 +15,17 @@ const isas = runnableIsas();
 for (const isa of isas.filter((name) => ['baseline', 'avx2', 'avx512', 'neon'].includes(name))) {
   step(`op table, ${isa}`, () => vitest(opSuites, { env: { FOVEA_ISA: isa } }));
 }
+step('CUDA kernels on the emulator', () => {
+  sh('ctest', ['--test-dir', buildEmulator('build-emulator'), '--output-on-failure']);
+});
+step('op table and models on the emulated GPU', () =>
+  vitestOnEmulator(`${root}/build-emulator`, [
+    'test/ops/forward',
+    'test/ops/gradcheck',
+    'test/device',
+    'test/models/gpt2',
+  ]),
+);
 step('address sanitizer, smoke', () => sh(process.execPath, [need('scripts/sanitize.mjs'), 'address']));
 
 finish();

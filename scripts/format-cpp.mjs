@@ -1,4 +1,4 @@
-// Formats native/**/*.{cc,h} with clang-format (.clang-format), or with --check says which files would change.
+// Formats native/**/*.{cc,cu,h} with clang-format (.clang-format), or with --check says which files would change.
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -10,7 +10,7 @@ const clangFormat = createRequire(import.meta.url)('clang-format').getNativeBina
 const check = process.argv.includes('--check');
 
 const files = readdirSync(join(root, 'native'), { recursive: true })
-  .filter((path) => /\.(cc|h)$/.test(path))
+  .filter((path) => /\.(cc|cu|h)$/.test(path))
   .map((path) => join('native', path));
 const mode = check ? ['--dry-run', '--Werror'] : ['-i'];
 const { status } = spawnSync(clangFormat, [...mode, ...files], { cwd: root, stdio: 'inherit' });

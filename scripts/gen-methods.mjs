@@ -86,6 +86,7 @@ export function methodsSource(folder) {
       types.set(name, `./${file.replace('.ts', '.js')}`);
   for (const name of ['Dtype']) types.set(name, '../tensor/dtype.js');
   for (const name of ['Shape']) types.set(name, '../tensor/layout.js');
+  for (const name of ['Device']) types.set(name, '../tensor/device.js');
 
   const body = [];
   const used = new Map();

@@ -2,7 +2,7 @@
 // closing table. A vitest step counts its tests; any other step counts as one.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -81,6 +81,26 @@ export function runnableIsas() {
   const { status, stdout } = spawnSync(process.execPath, ['-e', script], { cwd: root, encoding: 'utf8' });
   if (status !== 0) throw new Error('the addon does not load; build it first');
   return JSON.parse(stdout);
+}
+
+/**
+ * Builds the CUDA kernels for the CPU emulator, with their tests, in a folder of its own.
+ *
+ * @returns the folder
+ */
+export function buildEmulator(name, ...options) {
+  const build = join(root, name);
+  const isa = process.arch === 'arm64' ? 'neon' : 'avx2';
+  const fixed = ['-DFOVEA_EMULATOR=ON', '-DFOVEA_ADDON=OFF', '-DCMAKE_BUILD_TYPE=Release', `-DFOVEA_ONLY_ISAS=${isa}`];
+  sh('cmake', ['-S', root, '-B', build, ...fixed, ...options]);
+  sh('cmake', ['--build', build, '--parallel', String(availableParallelism())]);
+  return build;
+}
+
+/** Runs vitest with its tensors on the emulated GPU of such a build. */
+export function vitestOnEmulator(build, filters, env = {}) {
+  const plugin = join(build, 'Release/fovea_cuda.so');
+  return vitest(filters, { env: { FOVEA_TEST_DEVICE: 'cuda', FOVEA_CUDA_PLUGIN: plugin, ...env } });
 }
 
 /** Prints the table and, as the last line, `N passed, N failed`; ends the process. */

@@ -4,7 +4,19 @@
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { finish, has, need, root, runnableIsas, sh, Skip, step, vitest } from './steps.mjs';
+import {
+  buildEmulator,
+  finish,
+  has,
+  need,
+  root,
+  runnableIsas,
+  sh,
+  Skip,
+  step,
+  vitest,
+  vitestOnEmulator,
+} from './steps.mjs';
 
 const full = { FOVEA_TIER: 'full' };
 const jobs = String(availableParallelism());
@@ -98,6 +110,31 @@ step('native tests, arm64', () => {
   if (!has('aarch64-linux-gnu-g++')) throw new Skip('no aarch64-linux-gnu-g++ (`apt install g++-aarch64-linux-gnu`)');
   if (!has('qemu-aarch64')) throw new Skip('no qemu-aarch64 (`apt install qemu-user`)');
   nativeTests('native-arm64', `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake/aarch64-linux-gnu.cmake')}`);
+});
+step('CUDA kernels on the emulator', () => {
+  sh('ctest', ['--test-dir', buildEmulator('build-emulator'), '--output-on-failure']);
+});
+step('op table and models on the emulated GPU', () =>
+  vitestOnEmulator(join(root, 'build-emulator'), ['test/ops', 'test/device', 'test/models/gpt2']),
+);
+step('op table on an emulated GPU without wgmma', () =>
+  vitestOnEmulator(join(root, 'build-emulator'), ['test/ops/forward'], { FOVEA_EMULATOR_CAPABILITY: '80' }),
+);
+step('CUDA kernels on the emulator, address sanitizer', () => {
+  const build = buildEmulator('build-emulator-address', '-DFOVEA_SANITIZE=address');
+  sh('ctest', ['--test-dir', build, '--output-on-failure']);
+});
+step('planted faults in CUDA kernels', () => sh(process.execPath, [need('scripts/mutate-cuda.mjs')]));
+step('CUDA compilers', () => {
+  if (!has('nvcc')) throw new Skip('no nvcc (the CUDA toolkit)');
+  sh(process.execPath, [need('scripts/cuda-gate.mjs')]);
+});
+step('the CUDA plugin without a driver', () => {
+  if (!has('nvcc')) throw new Skip('no nvcc (the CUDA toolkit)');
+  const build = join(root, 'build', 'cuda');
+  sh('cmake', ['-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DFOVEA_CUDA=ON', '-DFOVEA_ADDON=OFF']);
+  sh('cmake', ['--build', build, '--parallel', jobs, '--target', 'fovea_cuda']);
+  return vitest(['test/device/probe'], { env: { FOVEA_CUDA_PLUGIN: join(build, 'Release/fovea_cuda.so') } });
 });
 step('node-gyp build', () => {
   if (!has('python3') || !has('make')) throw new Skip('node-gyp needs python3 and make');

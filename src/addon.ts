@@ -5,7 +5,7 @@
  * `@fovea/<platform>-<arch>`, a build from source in `build/Release`.
  */
 import { createRequire } from 'node:module';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { errorCodes, FoveaError, type FoveaErrorCode } from './errors.js';
 
@@ -27,6 +27,18 @@ export interface NativeMemory {
   swept: number;
   /** The cap. */
   limitBytes: number;
+}
+
+/** A GPU, as the plugin describes it. */
+export interface NativeGpu {
+  /** What its maker calls it. */
+  name: string;
+  /** Compute capability times ten: 90 for 9.0. */
+  capability: number;
+  /** A count. */
+  multiprocessors: number;
+  /** Bytes. */
+  memory: number;
 }
 
 /** What the binary is and where it runs. */
@@ -54,10 +66,12 @@ export interface Native {
   run(op: number, ...args: unknown[]): number;
   /** Like `run` for ops over many tensors: op number, owners, an Int32Array of handles row by row, attributes. */
   runMany(op: number, ...args: unknown[]): number;
-  /** A tensor of undefined contents; its shape in scratch. */
-  empty(owner: object | null, dtype: number, rank: number): number;
+  /** A tensor of undefined contents; its shape in scratch. Devices are numbers: 0 is the CPU, n is GPU n - 1. */
+  empty(owner: object | null, dtype: number, rank: number, device: number): number;
   /** Copies host data at the call; the shape in scratch. */
   upload(owner: object | null, data: ArrayBufferView, dtype: number, rank: number): number;
+  /** A copy on another device. */
+  transfer(owner: object | null, handle: number, device: number): number;
   /** Another view of the same storage; shape and strides in scratch, the offset in elements from the view's first. */
   view(owner: object | null, handle: number, rank: number, offset: number): number;
   /** Gives the rank and fills scratch with shape, strides, dtype, device. */
@@ -67,9 +81,9 @@ export interface Native {
   read(handle: number): Promise<ArrayBuffer>;
   /** Like `read`, waiting. */
   readNow(handle: number): ArrayBuffer;
-  synchronize(): Promise<void>;
-  synchronizeNow(): void;
-  memory(): NativeMemory;
+  synchronize(device: number): Promise<void>;
+  synchronizeNow(device: number): void;
+  memory(device: number): NativeMemory;
   resetPeak(): void;
   setLimit(bytes: number): void;
   /** Gives cached blocks back to the system. */
@@ -92,6 +106,10 @@ export interface Native {
   /** The registered ops as JSON, in the order of their numbers. */
   describe(): string;
   info(): NativeInfo;
+  /** Opens the plugin with the GPU's kernels, once per process. @throws FOVEA_DEVICE or FOVEA_BINARY where there is no GPU */
+  gpus(plugin: string): NativeGpu[];
+  /** Opens a device for this thread; the ops that have kernels there. */
+  openDevice(device: number): string[];
   /** The class from which native code makes its errors. */
   setErrorClass(errorClass: new (code: FoveaErrorCode, message: string) => Error): void;
 }
@@ -161,6 +179,21 @@ function load(): Native {
     `load: no native binary for ${process.platform}-${process.arch} could be loaded (${problems.join('; ')}); ` +
       `install ${platformPackage}, or run \`npx fovea build\` to compile it here`,
   );
+}
+
+/** Where the plugin with the CUDA kernels may be, the likeliest first. It is opened when a GPU is first asked for. */
+export function gpuPluginPaths(): string[] {
+  const named = process.env['FOVEA_CUDA_PLUGIN'];
+  if (named) return [named];
+  const paths: string[] = [];
+  const binary = process.env['FOVEA_BINARY'];
+  if (binary) paths.push(join(dirname(binary), 'fovea_cuda.so'));
+  try {
+    paths.push(require.resolve(`${platformPackage}-cuda/fovea_cuda.so`));
+  } catch {
+    // The package is optional: without it, the build from source may have the plugin.
+  }
+  return [...paths, join(moduleRoot, 'build/Release/fovea_cuda.so')];
 }
 
 /** The loaded binary. */

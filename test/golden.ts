@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Tensor } from 'fovea';
 import { loadFile } from 'fovea/io';
 import { expect } from 'vitest';
+import { device } from './helpers.js';
 
 /** What golden.json holds of a causal model. */
 export interface GoldenInfo {
@@ -28,9 +29,13 @@ export function readGolden(name: string): Golden {
   return {
     folder,
     info: JSON.parse(readFileSync(join(folder, 'golden.json'), 'utf8')) as GoldenInfo,
-    inputs: loadFile(join(folder, 'inputs.safetensors')),
-    expected: loadFile(join(folder, 'expected.safetensors')),
+    inputs: onDevice(loadFile(join(folder, 'inputs.safetensors'))),
+    expected: onDevice(loadFile(join(folder, 'expected.safetensors'))),
   };
+}
+
+function onDevice(tensors: Record<string, Tensor>): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name, x.to(device)]));
 }
 
 /** What tensors are read into. */

@@ -47,6 +47,10 @@ struct Arguments {
     if (value < 0) refuse(i, "a whole number of at least 0");
     return size_t(value);
   }
+  // The device of a number, which is opened where it is not yet; the CPU where it is left out.
+  Place& place(Runtime& runtime, size_t i) const {
+    return type(i) == napi_undefined ? runtime.cpu() : runtime.place(size(i));
+  }
   bool boolean(size_t i) const {
     bool value = false;
     if (i >= count || napi_get_value_bool(env, values[i], &value) != napi_ok) refuse(i, "a boolean");

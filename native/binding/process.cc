@@ -10,6 +10,7 @@
 
 #include "binding/arguments.h"
 #include "core/budget.h"
+#include "core/gpu_plugin.h"
 #include "core/machine.h"
 #include "cpu/isa.h"
 
@@ -71,7 +72,7 @@ std::string json_op(const Op& op) {
          R"(","many":)" + flag(op.many) + R"(,"attrs":)" +
          json_list(std::span(op.attrs.first, size_t(op.attrs.count)), attr) + R"(,"inputs":)" +
          json_list(op.rule.inputs(), input) + R"(,"outputs":)" + json_list(op.rule.outputs(), output) +
-         R"(,"devices":[)" + (op.kernels[kCpu] ? "\"cpu\"" : "") + "]}";
+         R"(,"devices":[)" + (op.kernel ? "\"cpu\"" : "") + "]}";
 }
 
 napi_value describe(Runtime&, Arguments& args) {
@@ -104,32 +105,74 @@ napi_value info(Runtime& runtime, Arguments& args) {
     object.Set("version", FOVEA_VERSION);
     object.Set("isa", isa_name());
     object.Set("isas", strings(env, isas));
-    object.Set("threads", runtime.stream.threads());
+    object.Set("threads", runtime.cpu().stream().threads());
     object.Set("cpuFeatures", strings(env, cpu_features()));
     object.Set("limits", limits);
     return object;
   });
 }
 
+// memory(device)
 napi_value memory(Runtime& runtime, Arguments& args) {
   return cold([&]() -> napi_value {
+    Place& place = args.place(runtime, 0);
     auto object = Napi::Object::New(args.env);
     object.Set("liveTensors", double(runtime.slots.live()));
-    object.Set("liveBytes", double(runtime.allocator.live_bytes()));
-    object.Set("reservedBytes", double(Budget::process().taken()));
-    object.Set("peakBytes", double(runtime.allocator.peak_bytes()));
-    object.Set("mappedBytes", double(MappedFile::total_bytes()));
+    object.Set("liveBytes", double(place.allocator().live_bytes()));
+    object.Set("reservedBytes", double(place.taken()));
+    object.Set("peakBytes", double(place.allocator().peak_bytes()));
+    object.Set("mappedBytes", place.number == 0 ? double(MappedFile::total_bytes()) : 0);
     object.Set("sweeps", double(runtime.sweeps()));
     object.Set("swept", double(runtime.swept()));
-    object.Set("limitBytes", double(Budget::process().limit()));
+    object.Set("limitBytes", double(place.limit()));
     return object;
+  });
+}
+
+// ---- GPUs
+
+// gpus(path of the plugin) -> [{ name, capability, multiprocessors, memory }]; throws FOVEA_DEVICE where there is none
+napi_value gpus(Runtime&, Arguments& args) {
+  return cold([&]() -> napi_value {
+    Napi::Env env(args.env);
+    if (args.type(0) != napi_string) args.refuse(0, "a path");
+    const GpuPlugin& plugin = gpu_plugin(Napi::String(env, args.values[0]).Utf8Value());
+    GpuStatus status;
+    int count = plugin.count(status);
+    if (count <= 0) fail(status.code, status.message);
+    auto list = Napi::Array::New(env, size_t(count));
+    for (int i = 0; i < count; i++) {
+      GpuDescription gpu;
+      status = plugin.describe(i, gpu);
+      if (!status.ok()) fail(status.code, status.message);
+      auto object = Napi::Object::New(env);
+      object.Set("name", gpu.name);
+      object.Set("capability", gpu.capability);
+      object.Set("multiprocessors", gpu.multiprocessors);
+      object.Set("memory", double(gpu.memory));
+      list.Set(uint32_t(i), object);
+    }
+    return list;
+  });
+}
+
+// openDevice(number) -> the names of the ops that have a kernel there
+napi_value open_device(Runtime& runtime, Arguments& args) {
+  return cold([&]() -> napi_value {
+    Place& place = runtime.place(args.size(0));
+    std::vector<std::string> names;
+    for (auto& op : registry().ops())
+      if (place.number == 0 ? op->kernel != nullptr : static_cast<GpuPlace&>(place).kernel(*op) != nullptr)
+        names.push_back(op->name);
+    return strings(args.env, names);
   });
 }
 
 // ---- control
 
 napi_value reset_peak(Runtime& runtime, Arguments&) {
-  runtime.allocator.reset_peak();
+  for (auto& place : runtime.places())
+    if (place) place->allocator().reset_peak();
   return nullptr;
 }
 napi_value set_limit(Runtime&, Arguments& args) {
@@ -157,6 +200,8 @@ void export_process(Exports& exports) {
   exports.add("sweep", entry<sweep>);
   exports.add("describe", entry<describe>);
   exports.add("info", entry<info>);
+  exports.add("gpus", entry<gpus>);
+  exports.add("openDevice", entry<open_device>);
   exports.add("setErrorClass", entry<set_error_class>);
 }
 

@@ -5,7 +5,7 @@
 
 namespace fovea {
 
-Promises::Promises(napi_env env, std::function<uint64_t()> done) : env_(env), done_(std::move(done)) {
+Promises::Promises(napi_env env) : env_(env) {
   napi_value name = nullptr;
   must(napi_create_string_utf8(env, "fovea", NAPI_AUTO_LENGTH, &name));
   must(napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, on_progress,
@@ -24,9 +24,16 @@ napi_value Promises::create(Pending& pending) {
   return promise;
 }
 
+Promises::InOrder& Promises::of(Stream* stream) {
+  for (OfStream& entry : streams_)
+    if (entry.stream == stream) return entry.pending;
+  return streams_.emplace_back(OfStream{stream, {}}).pending;
+}
+
 void Promises::add(std::unique_ptr<Pending> pending) {
-  if (pending_.empty()) must(napi_ref_threadsafe_function(env_, progress_));
-  pending_.push_back(std::move(pending));
+  if (outstanding_ == 0) must(napi_ref_threadsafe_function(env_, progress_));
+  outstanding_++;
+  of(pending->stream).push_back(std::move(pending));
 }
 
 // One call may stand for many commands. A status other than ok means that the environment is closing.
@@ -70,12 +77,15 @@ void Promises::settle_one(Pending& pending) {
   if (pending.buffer) must(napi_delete_reference(env_, pending.buffer));
 }
 
+// Settling runs no JavaScript, so the lists do not change under the loop.
 void Promises::settle() {
-  while (!pending_.empty() && pending_.front()->position <= done_()) {
-    std::unique_ptr<Pending> pending = std::move(pending_.front());
-    pending_.pop_front();
-    settle_one(*pending);
-    if (pending_.empty()) must(napi_unref_threadsafe_function(env_, progress_));
+  for (OfStream& entry : streams_) {
+    while (!entry.pending.empty() && entry.pending.front()->position <= entry.stream->done()) {
+      std::unique_ptr<Pending> pending = std::move(entry.pending.front());
+      entry.pending.pop_front();
+      settle_one(*pending);
+      if (--outstanding_ == 0) must(napi_unref_threadsafe_function(env_, progress_));
+    }
   }
 }
 

@@ -1,19 +1,20 @@
-// Promises that the stream settles. All of an environment complete through one thread-safe function, which keeps the
+// Promises that streams settle. All of an environment complete through one thread-safe function, which keeps the
 // event loop alive only while a promise is outstanding.
 #pragma once
 #include <node_api.h>
 
 #include <atomic>
 #include <deque>
-#include <functional>
 #include <memory>
 
 #include "core/failure.h"
 #include "core/shared_storage.h"
+#include "core/stream.h"
 
 namespace fovea {
 
 struct Pending {
+  Stream* stream = nullptr;
   uint64_t position = 0;                  // settled once the stream has passed it
   Failure failure;                        // written by the stream before it passes `position`
   napi_ref buffer = nullptr;              // the destination of a read: keeps it alive while the stream writes into it
@@ -23,18 +24,17 @@ struct Pending {
 
 class Promises {
  public:
-  // `done` tells which position the stream has passed.
-  Promises(napi_env env, std::function<uint64_t()> done);
+  explicit Promises(napi_env env);
   ~Promises() { close(); }
   Promises(const Promises&) = delete;
   Promises& operator=(const Promises&) = delete;
-  // To be called when the thread of the stream is gone.
+  // To be called when the threads of the streams are gone.
   void close();
 
   // The promise of `pending`, to be followed by add() once the command is queued.
   napi_value create(Pending& pending);
   void add(std::unique_ptr<Pending> pending);
-  // From the stream's thread: something is done.
+  // From a stream's thread: something is done.
   void signal();
   // A promise that is settled already: no command, no hop between threads.
   napi_value resolved(napi_value value);
@@ -46,11 +46,19 @@ class Promises {
   void settle_one(Pending& pending);
   napi_value value_of(Pending& pending);
 
+  // In stream order: finding the finished ones is popping the front.
+  using InOrder = std::deque<std::unique_ptr<Pending>>;
+  struct OfStream {
+    Stream* stream;
+    InOrder pending;
+  };
+  InOrder& of(Stream* stream);
+
   napi_env env_;
-  std::function<uint64_t()> done_;
   napi_threadsafe_function progress_ = nullptr;
   std::atomic<bool> signalled_{false};
-  std::deque<std::unique_ptr<Pending>> pending_;  // in stream order: finding the finished ones is popping the front
+  std::deque<OfStream> streams_;
+  size_t outstanding_ = 0;
 };
 
 }  // namespace fovea

@@ -38,19 +38,18 @@ void copy_dense(const View& from, std::byte* to) {
 }
 
 struct ReadCommand : Command {
-  View view;  // not present: only the position counts
+  View view;
   std::byte* destination;
   Pending* pending;
 };
 
-void run_read(Command& command, Parallel& parallel) {
+void run_read(Command& command, Stream& stream) {
   auto& c = static_cast<ReadCommand&>(command);
-  if (!c.view.present()) return;
   c.pending->failure = c.view.block->failure;
   if (c.pending->failure) return;
   int64_t bytes = c.view.size() * int64_t(bytes_of(c.view.dtype));
   if (!c.view.contiguous() || bytes <= int64_t(kCopyPiece)) return copy_dense(c.view, c.destination);
-  parallel.for_range(bytes, int64_t(kCopyPiece), [&](int64_t begin, int64_t end) {
+  CpuStream::of(stream).parallel().for_range(bytes, int64_t(kCopyPiece), [&](int64_t begin, int64_t end) {
     std::memcpy(c.destination + begin, c.view.data + begin, size_t(end - begin));
   });
 }
@@ -79,33 +78,47 @@ napi_value Runtime::array_buffer(size_t bytes, std::byte** data, const char* wha
 }
 
 void Runtime::queue_read(const View& view, std::byte* destination, std::unique_ptr<Pending> pending) {
-  auto& c = stream.reserve<ReadCommand>();
+  if (view.block->device != 0) return queue_download(view, destination, std::move(pending));
+  auto& c = cpu().stream().reserve<ReadCommand>();
   c.view = view, c.destination = destination, c.pending = pending.get(), c.notify = true, c.run = run_read;
-  pending->position = stream.publish();
+  pending->stream = &cpu().stream();
+  pending->position = cpu().stream().publish();
   promises.add(std::move(pending));
 }
 
 napi_value Runtime::read_now(int32_t handle) {
   View view = slots.at(handle).view;
-  stream.wait(view.block->written_at);
-  if (const Failure& failure = view.block->failure) fail(failure->code, failure->message);
+  Stream& stream = places_[view.block->device]->stream();
   std::byte* data = nullptr;
+  if (view.block->device == 0) {
+    stream.wait(view.block->written_at);
+    if (const Failure& failure = view.block->failure) fail(failure->code, failure->message);
+    napi_value buffer = array_buffer(dense_bytes(view, "read"), &data, "read");
+    copy_dense(view, data);
+    return buffer;
+  }
+  Holds holds(*this);
+  holds.add(view.block);
   napi_value buffer = array_buffer(dense_bytes(view, "read"), &data, "read");
-  copy_dense(view, data);
+  Failure failure;
+  stream.wait(queue_download(dense(view, "read", holds), data, failure));
+  if (failure) fail(failure->code, failure->message);
   return buffer;
 }
 
 napi_value Runtime::read(int32_t handle) {
   View view = slots.at(handle).view;
   size_t bytes = dense_bytes(view, "read");
-  if (bytes <= kCopyNow && view.block->written_at <= stream.done()) {
+  if (view.block->device == 0 && bytes <= kCopyNow && view.block->written_at <= cpu().stream().done()) {
     if (const Failure& failure = view.block->failure) return promises.rejected(*failure);
     return promises.resolved(read_now(handle));
   }
   Holds holds(*this);
   holds.add(view.block);
+  if (view.block->device != 0) view = dense(view, "read", holds);
   std::byte* data = nullptr;
   napi_value buffer = array_buffer(bytes, &data, "read");
+  if (bytes == 0) return promises.resolved(buffer);
   auto pending = std::make_unique<Pending>();
   napi_value promise = promises.create(*pending);
   must(napi_create_reference(env_, buffer, 1, &pending->buffer));
@@ -113,7 +126,8 @@ napi_value Runtime::read(int32_t handle) {
   return promise;
 }
 
-napi_value Runtime::synchronize() {
+napi_value Runtime::synchronize(Place& place) {
+  Stream& stream = place.stream();
   if (stream.done() == stream.queued()) {
     napi_value undefined = nullptr;
     must(napi_get_undefined(env_, &undefined));
@@ -121,21 +135,27 @@ napi_value Runtime::synchronize() {
   }
   auto pending = std::make_unique<Pending>();
   napi_value promise = promises.create(*pending);
-  queue_read(View{}, nullptr, std::move(pending));
+  auto& c = stream.reserve<Command>();
+  c.run = [](Command&, Stream&) {}, c.notify = true;
+  pending->stream = &stream;
+  pending->position = stream.publish();
+  promises.add(std::move(pending));
   return promise;
 }
 
 napi_value Runtime::share(int32_t handle) {
   View view = slots.at(handle).view;
+  if (view.block->device != 0)
+    fail("FOVEA_DEVICE", "share: the tensor is on ", place_name(view.block->device), "; move it to 'cpu' first");
   size_t bytes = dense_bytes(view, "share");
   Holds holds(*this);
   holds.add(view.block);
   auto pending = std::make_unique<Pending>();
   pending->shared = SharedStorage::make(view, bytes);
   if (!pending->shared) {
-    stream.wait(stream.queued());
+    cpu().stream().wait(cpu().stream().queued());
     collect_garbage();
-    allocator.trim();
+    cpu().allocator().trim();
     pending->shared = SharedStorage::make(view, bytes);
   }
   if (!pending->shared)

@@ -49,10 +49,8 @@ size_t dense_bytes(const View& view, const char* what) {
 // ---- life
 
 Runtime::Runtime(napi_env env)
-    : promises(env, [this] { return stream.done(); }),
-      stream([this] { promises.signal(); }, [this] { return interrupted(); }),
-      allocator([this] { return stream.done(); }),
-      env_(env) {
+    : promises(env), env_(env), hooks_{[this] { promises.signal(); }, [this] { return interrupted(); }} {
+  places_.push_back(std::make_unique<CpuPlace>(hooks_));
   napi_value buffer = nullptr, array = nullptr;
   must(napi_create_arraybuffer(env, kScratch * sizeof(double), reinterpret_cast<void**>(&scratch), &buffer));
   must(napi_create_typedarray(env, napi_float64_array, kScratch, buffer, 0, &array));
@@ -64,10 +62,26 @@ Runtime::Runtime(napi_env env)
 }
 
 Runtime::~Runtime() {
-  stream.stop();
+  stop();
   promises.close();
   // Nobody is left to hear of a failure: the environment is going.
   napi_set_instance_data(env_, nullptr, nullptr, nullptr);
+}
+
+// All are told before any is waited for, since one may be waiting for another.
+void Runtime::stop() {
+  for (auto& place : places_)
+    if (place) place->stream().request_stop();
+  for (auto& place : places_)
+    if (place) place->stream().join();
+}
+
+Place& Runtime::place(size_t number) {
+  if (number >= GpuPlace::kPageLocked)
+    fail("FOVEA_DEVICE", "cuda: there is no device ", place_name(uint8_t(number)), "; see devices()");
+  if (number >= places_.size()) places_.resize(number + 1);
+  if (!places_[number]) places_[number] = std::make_unique<GpuPlace>(uint8_t(number), hooks_);
+  return *places_[number];
 }
 
 Runtime& Runtime::of(napi_env env) {
@@ -127,8 +141,29 @@ void Runtime::free(int32_t handle) {
 
 void Runtime::release_if_unused(Block* block) {
   if (block->users > 0) return;
+  if (block->device & GpuPlace::kPageLocked) {
+    auto& gpu = static_cast<GpuPlace&>(*places_[block->device & ~GpuPlace::kPageLocked]);
+    return gpu.page_locked().release(block, 0);  // held until every stream that uses it had passed
+  }
   if (block->size_class != Block::kExternal) account(-int64_t(block->bytes));
-  allocator.release(block, stream.queued());
+  Place& place = *places_[block->device];
+  place.allocator().release(block, place.stream().queued());
+}
+
+// ---- blocks that one stream uses in another one's order
+
+void Runtime::hold_until(Stream& stream, uint64_t position, Block* block) {
+  block->users++;
+  held_.push_back({&stream, position, block});
+}
+
+void Runtime::drop_passed_holds() {
+  std::erase_if(held_, [this](const HeldBlock& held) {
+    if (held.stream->done() < held.position) return false;
+    held.block->users--;
+    release_if_unused(held.block);
+    return true;
+  });
 }
 
 // ---- memory pressure
@@ -160,10 +195,17 @@ uint32_t Runtime::sweep() {
   return freed;
 }
 
+size_t Runtime::live_bytes() const {
+  size_t bytes = 0;
+  for (auto& place : places_)
+    if (place) bytes += place->allocator().live_bytes();
+  return bytes;
+}
+
 void Runtime::sweep_under_pressure(size_t bytes) {
-  if (allocator.live_bytes() + bytes <= sweep_at_ && slots.live() < sweep_at_slots_) return;
+  if (live_bytes() + bytes <= sweep_at_ && slots.live() < sweep_at_slots_) return;
   sweep();
-  sweep_at_ = std::max(kSweepBytes, allocator.live_bytes() + allocator.live_bytes() / 4);
+  sweep_at_ = std::max(kSweepBytes, live_bytes() + live_bytes() / 4);
   sweep_at_slots_ = std::max(kSweepSlots, slots.live() * 2);
 }
 
@@ -176,8 +218,9 @@ void Runtime::collect_garbage() {
   sweep();
 }
 
-Block* Runtime::allocate(size_t bytes, const char* what, Purpose purpose) {
+Block* Runtime::allocate(size_t bytes, const char* what, Place& place, Purpose purpose) {
   bytes = std::max<size_t>(bytes, 1);
+  Allocator& allocator = place.allocator();
   auto attempt = [&] {
     Block* block = purpose == Purpose::op ? allocator.allocate(bytes) : allocator.allocate_idle(bytes);
     if (block) account(int64_t(block->bytes));
@@ -187,20 +230,25 @@ Block* Runtime::allocate(size_t bytes, const char* what, Purpose purpose) {
   if (Block* block = attempt()) return block;
   if (purpose == Purpose::op) sweep();  // an upload more likely ran ahead of the stream
   if (Block* block = attempt()) return block;
-  stream.wait(stream.queued());  // then every free block is idle and may be unmapped
+  place.stream().wait(place.stream().queued());  // then every free block is idle and may be given back
+  place.check_lost();
   if (Block* block = attempt()) return block;
   collect_garbage();
   allocator.trim();
   if (Block* block = attempt()) return block;
-  fail("FOVEA_OUT_OF_MEMORY", what, ": needs ", (bytes + 1023) >> 10, " KB, but ", allocator.live_bytes() >> 20,
-       " MB are in use here, ", Budget::process().taken() >> 20, " MB are held by the process and its limit is ",
-       Budget::process().limit() >> 20,
-       " MB; dispose tensors, use tidy(), or raise the limit (setMemoryLimit, FOVEA_MEMORY_LIMIT_MB)");
+  const char* remedy = place.number == 0 ? ", or raise the limit (setMemoryLimit, FOVEA_MEMORY_LIMIT_MB)"
+                                         : ", a smaller batch, or another device";
+  fail("FOVEA_OUT_OF_MEMORY", what, ": needs ", (bytes + 1023) >> 10, " KB on ", place.name, ", but ",
+       allocator.live_bytes() >> 20, " MB are in use here, ", place.taken() >> 20, " MB are held",
+       place.number == 0 ? " by the process" : "", " and ", place.number == 0 ? "its limit is " : "the device has ",
+       place.limit() >> 20, " MB; dispose tensors, use tidy()", remedy);
 }
 
 void Runtime::trim() {
   sweep();
-  allocator.trim();
+  drop_passed_holds();
+  for (auto& place : places_)
+    if (place) place->allocator().trim();
 }
 
 // ---- memory that others own
@@ -209,7 +257,7 @@ int32_t Runtime::adopt(napi_value owner, const View& shape, std::byte* data, siz
                        std::shared_ptr<void> keeps) {
   Holds holds(*this);
   View view = shape;
-  view.block = holds.add(allocator.adopt(data, bytes, std::move(keeps)));
+  view.block = holds.add(cpu().allocator().adopt(data, bytes, std::move(keeps)));
   view.data = data;
   return add_slot(view, owner);
 }

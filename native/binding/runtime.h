@@ -1,5 +1,5 @@
-// Everything one environment (main thread or worker) owns: stream, allocator, slots, promises. Lives in the
-// environment's instance data, never in statics, so that a worker can come and go.
+// Everything one environment (main thread or worker) owns: devices with their streams and memory, slots, promises.
+// Lives in the environment's instance data, never in statics, so that a worker can come and go.
 #pragma once
 #include <node_api.h>
 
@@ -8,13 +8,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "binding/place.h"
 #include "binding/promises.h"
 #include "binding/slots.h"
 #include "binding/status.h"
-#include "core/allocator.h"
 #include "core/mapped_file.h"
-#include "core/registry.h"
-#include "core/stream.h"
 
 namespace fovea {
 
@@ -33,16 +31,25 @@ class Runtime {
   // Queues one op. `inputs` holds op.rule.inputs().size() views per tuple, one tuple unless the op is over_many.
   void run_op(const Op& op, std::span<View> inputs, const void* attrs, std::span<const napi_value> owners,
               int32_t* handles);
-  int32_t empty(napi_value owner, View shape);
+  int32_t empty(napi_value owner, View shape, Place& place);
   int32_t upload(napi_value owner, View shape, const void* data);
   int32_t add_view(napi_value owner, const View& view) { return add_slot(view, owner); }
   void free(int32_t handle);
 
+  // A copy on another device (transfers.cc).
+  int32_t transfer(napi_value owner, int32_t handle, Place& to);
+
+  // ---- devices
+  CpuPlace& cpu() { return static_cast<CpuPlace&>(*places_[0]); }
+  // Opens the device where it is not open yet. Throws FOVEA_DEVICE.
+  Place& place(size_t number);
+  std::span<const std::unique_ptr<Place>> places() const { return places_; }  // those that were not opened are nullptr
+
   // ---- reading (reads.cc)
-  napi_value read(int32_t handle);      // a promise of an ArrayBuffer
-  napi_value read_now(int32_t handle);  // an ArrayBuffer; waits
-  napi_value synchronize();             // a promise
-  napi_value share(int32_t handle);     // a promise of a token
+  napi_value read(int32_t handle);       // a promise of an ArrayBuffer
+  napi_value read_now(int32_t handle);   // an ArrayBuffer; waits
+  napi_value synchronize(Place& place);  // a promise
+  napi_value share(int32_t handle);      // a promise of a token
   napi_value array_buffer(size_t bytes, std::byte** data, const char* what);
 
   // ---- memory that others own
@@ -63,8 +70,6 @@ class Runtime {
 
   SlotTable slots;
   Promises promises;
-  Stream stream;
-  Allocator allocator;
   double* scratch = nullptr;  // a Float64Array shared with JavaScript: shapes and handles without Node-API arrays
   static constexpr int kScratch = 64;
   static constexpr size_t kSweepBytes = 64u << 20;
@@ -75,7 +80,12 @@ class Runtime {
  private:
   friend class Holds;
   enum class Purpose { op, host_writes };
-  Block* allocate(size_t bytes, const char* what, Purpose purpose = Purpose::op);
+  Block* allocate(size_t bytes, const char* what, Place& place, Purpose purpose = Purpose::op);
+  Block* allocate_page_locked(size_t bytes, GpuPlace& gpu);
+  // Keeps the block until the stream has passed the position, where its own stream's order does not.
+  void hold_until(Stream& stream, uint64_t position, Block* block);
+  void drop_passed_holds();
+  size_t live_bytes() const;
   void sweep_under_pressure(size_t bytes);
   void account(int64_t bytes);
   void collect_garbage();
@@ -84,14 +94,33 @@ class Runtime {
   bool interrupted();
 
   struct Fitting;
+  Place& place_of(const Op& op, std::span<const View> inputs);
+  Block* workspace_for(const Op& op, Place& place, Views in, Views out, const void* attrs);
   void fit(const Op& op, std::span<View> inputs, Fitting& fitting);
   void fit_input(const Op& op, std::span<View> tuple, size_t i, Fitting& fitting);
   View dense_copy(const View& from, Layout layout, const char* what, Fitting& fitting);
+  // The view itself, or a dense copy that `holds` keeps.
+  View dense(const View& view, const char* what, Holds& holds);
   void enqueue(const Op& op, std::span<const View> inputs, std::span<const View> outputs, const void* attrs,
-               Block* workspace);
+               Block* workspace, Place& place);
   void queue_read(const View& view, std::byte* destination, std::unique_ptr<Pending> pending);
+  // From the dense view of a GPU to the host (transfers.cc). `failure` has to live until the position has passed.
+  uint64_t queue_download(const View& view, std::byte* destination, Failure& failure);
+  void queue_download(const View& view, std::byte* destination, std::unique_ptr<Pending> pending);
+  void to_gpu(const View& from, const View& to, GpuPlace& gpu);
+  void from_gpu(const View& from, const View& to, GpuPlace& gpu);
+  void stop();
+
+  struct HeldBlock {
+    Stream* stream;
+    uint64_t position;
+    Block* block;
+  };
 
   napi_env env_;
+  StreamHooks hooks_;
+  std::vector<std::unique_ptr<Place>> places_;
+  std::vector<HeldBlock> held_;
   napi_ref scratch_array_ = nullptr, error_class_ = nullptr;
   std::unordered_map<uint32_t, std::shared_ptr<MappedFile>> files_;
   uint32_t next_file_ = 1;

@@ -98,10 +98,11 @@ napi_value run_many(Runtime& runtime, Arguments& args) {
   return finish(runtime, args, op, views, at + 1);
 }
 
-// empty(owner, dtype, rank), shape in scratch
+// empty(owner, dtype, rank, device), shape in scratch
 napi_value empty(Runtime& runtime, Arguments& args) {
   napi_value owner = args.owner(0);
-  return integer(args.env, runtime.empty(owner, args.shape(runtime, 2, args.dtype(1))));
+  Place& place = args.place(runtime, 3);
+  return integer(args.env, runtime.empty(owner, args.shape(runtime, 2, args.dtype(1)), place));
 }
 
 struct HostBytes {
@@ -142,6 +143,12 @@ napi_value upload(Runtime& runtime, Arguments& args) {
   return integer(args.env, runtime.upload(owner, shape, host.data));
 }
 
+// transfer(owner, handle, device): a copy there
+napi_value transfer(Runtime& runtime, Arguments& args) {
+  napi_value owner = args.owner(0);
+  return integer(args.env, runtime.transfer(owner, args.handle(1), args.place(runtime, 2)));
+}
+
 // view(owner, handle, rank, offset), shape and strides in scratch: another window of the same block
 napi_value view(Runtime& runtime, Arguments& args) {
   napi_value owner = args.owner(0);
@@ -168,7 +175,7 @@ napi_value inspect(Runtime& runtime, Arguments& args) {
   const View& v = runtime.slots.at(args.handle(0)).view;
   for (int i = 0; i < v.rank; i++)
     runtime.scratch[i] = double(v.shape[i]), runtime.scratch[v.rank + i] = double(v.strides[i]);
-  runtime.scratch[2 * v.rank] = double(v.dtype), runtime.scratch[2 * v.rank + 1] = kCpu;
+  runtime.scratch[2 * v.rank] = double(v.dtype), runtime.scratch[2 * v.rank + 1] = v.block->device;
   return integer(args.env, v.rank);
 }
 
@@ -178,9 +185,10 @@ napi_value free_handle(Runtime& runtime, Arguments& args) {
 }
 napi_value read(Runtime& runtime, Arguments& args) { return runtime.read(args.handle(0)); }
 napi_value read_now(Runtime& runtime, Arguments& args) { return runtime.read_now(args.handle(0)); }
-napi_value synchronize(Runtime& runtime, Arguments&) { return runtime.synchronize(); }
-napi_value synchronize_now(Runtime& runtime, Arguments&) {
-  runtime.stream.wait(runtime.stream.queued());
+napi_value synchronize(Runtime& runtime, Arguments& args) { return runtime.synchronize(args.place(runtime, 0)); }
+napi_value synchronize_now(Runtime& runtime, Arguments& args) {
+  Stream& stream = args.place(runtime, 0).stream();
+  stream.wait(stream.queued());
   return nullptr;
 }
 napi_value scratch(Runtime& runtime, Arguments&) { return runtime.scratch_array(); }
@@ -192,6 +200,7 @@ void export_tensors(Exports& exports) {
   exports.add("runMany", entry<run_many>);
   exports.add("empty", entry<empty>);
   exports.add("upload", entry<upload>);
+  exports.add("transfer", entry<transfer>);
   exports.add("view", entry<view>);
   exports.add("inspect", entry<inspect>);
   exports.add("free", entry<free_handle>);

@@ -10,7 +10,8 @@
 namespace fovea {
 namespace {
 
-constexpr size_t kSmallest = 64, kSlab = 8u << 20, kHugePage = 2u << 20, kSegment = 32u << 20;
+constexpr size_t kSmallest = 64, kSlab = 8u << 20, kHugePage = 2u << 20;
+constexpr size_t kSegment = 34u << 20;    // two tensors of 16 MB, each a little longer than that
 constexpr size_t kLargest = 64u << 10;    // of the size classes; above: best fit in segments, split and merged
 constexpr size_t kRunAhead = 128u << 20;  // reserved memory up to which an upload takes fresh memory rather than wait
 // Five cache lines: tensors of 2^k bytes would otherwise all begin in the same sets of the caches.
@@ -30,6 +31,25 @@ size_t round_up(size_t bytes, size_t step) { return (bytes + step - 1) / step * 
   return round_up((size_t(1) << power) + (quarter << (power - 2)), kSmallest);
 }
 
+class ProcessMemory final : public MemorySource {
+ public:
+#if defined(FOVEA_MALLOC_BLOCKS)
+  std::byte* map(size_t bytes) override {
+    if (!Budget::process().take(bytes)) return nullptr;
+    auto* memory = static_cast<std::byte*>(std::malloc(bytes));
+    if (!memory) Budget::process().give_back(bytes);
+    return memory;
+  }
+  void unmap(std::byte* memory, size_t bytes) override {
+    std::free(memory);
+    Budget::process().give_back(bytes);
+  }
+#else
+  std::byte* map(size_t bytes) override { return map_pages(bytes); }
+  void unmap(std::byte* memory, size_t bytes) override { unmap_pages(memory, bytes); }
+#endif
+};
+
 // The fault that proves the run of the thread sanitizer (scripts/sanitize.mjs): the host writes while the stream reads.
 [[maybe_unused]] bool plant_race() {
 #if defined(__SANITIZE_THREAD__)
@@ -42,15 +62,25 @@ size_t round_up(size_t bytes, size_t step) { return (bytes + step - 1) / step * 
 
 }  // namespace
 
+MemorySource& process_memory() {
+  static ProcessMemory& memory = *new ProcessMemory;  // never destroyed: process.exit() runs destructors of statics
+  return memory;
+}
+
 Block* Allocator::new_header() {
   if (!retired_headers_.empty() && retired_headers_.front().first <= stream_done_()) {
     spare_headers_.push_back(retired_headers_.front().second);
     retired_headers_.pop_front();
   }
-  if (spare_headers_.empty()) return headers_.emplace_back(std::make_unique<Block>()).get();
-  Block* block = spare_headers_.back();
-  spare_headers_.pop_back();
-  *block = Block{};
+  Block* block = nullptr;
+  if (spare_headers_.empty()) {
+    block = headers_.emplace_back(std::make_unique<Block>()).get();
+  } else {
+    block = spare_headers_.back();
+    spare_headers_.pop_back();
+    *block = Block{};
+  }
+  block->device = device_;
   return block;
 }
 
@@ -89,17 +119,16 @@ Block* Allocator::allocate(size_t size) {
   auto& waiting = small_free_[0];
   std::erase_if(waiting, [&](Block* block) {
     if (block->freed_at > stream_done_()) return false;
-    std::free(block->data);
-    Budget::process().give_back(block->bytes);
+    source_.unmap(block->data, block->bytes);
     reserved_ -= block->bytes;
     block->data = nullptr;
     retire(block);
     return true;
   });
-  if (!Budget::process().take(size)) return nullptr;
+  std::byte* memory = source_.map(size);
+  if (!memory) return nullptr;
   Block* block = new_header();
-  block->data = static_cast<std::byte*>(std::malloc(size));
-  block->bytes = size;
+  block->data = memory, block->bytes = size;
   reserved_ += size;
   return hand_out(block, size);
 }
@@ -113,8 +142,7 @@ void Allocator::release(Block* block, uint64_t stream_position) {
 void Allocator::trim() { drop_external(); }
 Allocator::~Allocator() {
   for (auto& header : headers_)
-    if (header->size_class != Block::kExternal) std::free(header->data);
-  Budget::process().give_back(reserved_);
+    if (header->size_class != Block::kExternal && header->data) source_.unmap(header->data, header->bytes);
 }
 #else
 
@@ -136,7 +164,7 @@ void Allocator::release(Block* block, uint64_t stream_position) {
 }
 
 std::byte* Allocator::map(size_t bytes) {
-  std::byte* address = map_pages(bytes);
+  std::byte* address = source_.map(bytes);
   if (address) reserved_ += bytes, mappings_.emplace(address, bytes);
   return address;
 }
@@ -170,18 +198,30 @@ Block* Allocator::take_small(uint32_t size_class, bool idle) {
 bool Allocator::refill(uint32_t size_class) {
   size_t bytes = bytes_of_class(size_class), want = std::max(bytes, kLargest);
   if (slabs_.empty() || slabs_.back().carved + want > kSlab) {
-    std::byte* memory = map(kSlab);
-    if (!memory) return false;
-    slabs_.push_back({memory, 0});
+    if (std::byte* memory = map(kSlab)) {
+      slabs_.push_back({memory, 0});
+    } else if (large_free_.empty()) {
+      return false;
+    } else {  // what is free among the large blocks serves as well; it stays with the small ones then
+      Block* part = take_large(want, false);
+      if (!part) return false;
+      carve(part->data, part->bytes, size_class, part->freed_at);
+      return true;
+    }
   }
   Slab& slab = slabs_.back();
-  for (size_t offset = 0; offset + bytes <= want; offset += bytes) {
-    Block* block = new_header();
-    block->data = slab.address + slab.carved + offset, block->bytes = bytes, block->size_class = size_class;
-    small_free_[size_class].push_back(block);
-  }
+  carve(slab.address + slab.carved, want, size_class, 0);
   slab.carved += want;
   return true;
+}
+
+void Allocator::carve(std::byte* memory, size_t size, uint32_t size_class, uint64_t freed_at) {
+  size_t bytes = bytes_of_class(size_class);
+  for (size_t offset = 0; offset + bytes <= size; offset += bytes) {
+    Block* block = new_header();
+    block->data = memory + offset, block->bytes = bytes, block->size_class = size_class, block->freed_at = freed_at;
+    small_free_[size_class].push_back(block);
+  }
 }
 
 // ---- large blocks
@@ -250,7 +290,7 @@ void Allocator::trim() {
     if (block->before || block->after || block->freed_at > done) return false;  // only whole segments
     std::byte* address = block->data - block->lead;
     size_t bytes = mappings_.at(address);
-    unmap_pages(address, bytes);
+    source_.unmap(address, bytes);
     mappings_.erase(address);
     reserved_ -= bytes;
     block->data = nullptr;
@@ -260,7 +300,7 @@ void Allocator::trim() {
 }
 
 Allocator::~Allocator() {
-  for (auto [address, bytes] : mappings_) unmap_pages(address, bytes);
+  for (auto [address, bytes] : mappings_) source_.unmap(address, bytes);
 }
 #endif
 

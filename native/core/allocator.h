@@ -1,7 +1,8 @@
 // Caching allocator in stream order. Used by one thread only: the JavaScript thread of the environment, which is also
 // the only producer of the stream. A freed block serves the next op at once, although queued commands may still use it:
 // whoever takes it next can only touch it through a command queued later. The exceptions are the host itself writing
-// into a block (upload) and giving pages back to the system; both must first see that the stream has passed `freed_at`.
+// into a block (upload) and giving memory back to the source; both must first see that the stream has passed
+// `freed_at`.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -24,6 +25,7 @@ struct Block {
   uint32_t users = 0;       // slots that refer to it
   uint32_t lead = 0;        // bytes between the start of the mapping and `data`, first block of a segment only
   bool free = false;
+  uint8_t device = 0;                         // 0: the CPU; n: GPU n - 1
   uint64_t freed_at = 0;                      // stream position when it was last freed
   uint64_t written_at = 0;                    // stream position behind the last queued command that writes it
   Block *before = nullptr, *after = nullptr;  // neighbours in memory, large blocks only
@@ -33,22 +35,33 @@ struct Block {
   static constexpr uint32_t kLarge = 0xffff, kExternal = 0xfffe;
 };
 
+// Where an allocator has its memory from.
+class MemorySource {
+ public:
+  virtual ~MemorySource() = default;
+  virtual std::byte* map(size_t bytes) = 0;  // nullptr when it does not fit under the limit
+  virtual void unmap(std::byte* memory, size_t bytes) = 0;
+};
+// The process's own memory, under its budget.
+MemorySource& process_memory();
+
 class Allocator {
  public:
   // `stream_done` tells which position the stream has passed.
-  explicit Allocator(std::function<uint64_t()> stream_done) : stream_done_(std::move(stream_done)) {}
+  explicit Allocator(std::function<uint64_t()> stream_done, MemorySource& source = process_memory(), uint8_t device = 0)
+      : source_(source), device_(device), stream_done_(std::move(stream_done)) {}
   ~Allocator();
   Allocator(const Allocator&) = delete;
   Allocator& operator=(const Allocator&) = delete;
 
-  // nullptr when it does not fit under the process's limit; the caller then sweeps, trims and finally reports it.
+  // nullptr when the source has no more; the caller then sweeps, trims and finally reports it.
   Block* allocate(size_t size);
   // A block that no queued command can still use: the only kind that the host itself may write into.
   Block* allocate_idle(size_t size);
   // A block over memory that `keeps` holds. It is let go once the stream has passed the block's release.
   Block* adopt(std::byte* data, size_t size, std::shared_ptr<void> keeps);
   void release(Block* block, uint64_t stream_position);
-  // Gives free large blocks that the stream is done with back to the system, and lets go of external memory.
+  // Gives free large blocks that the stream is done with back to the source, and lets go of external memory.
   void trim();
 
   size_t live_bytes() const { return live_; }
@@ -72,6 +85,7 @@ class Allocator {
   std::byte* map(size_t bytes);
   Block* take_small(uint32_t size_class, bool idle);
   bool refill(uint32_t size_class);
+  void carve(std::byte* memory, size_t size, uint32_t size_class, uint64_t freed_at);
   Block* take_large(size_t size, bool idle);
   Block* map_segment(size_t bytes);
   void split(Block* block, size_t bytes);
@@ -91,6 +105,8 @@ class Allocator {
   std::vector<Block*> spare_headers_;
   size_t live_ = 0, reserved_ = 0, peak_ = 0;
   uint32_t segments_ = 0;
+  MemorySource& source_;
+  uint8_t device_;
   std::function<uint64_t()> stream_done_;
 };
 

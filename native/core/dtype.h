@@ -25,8 +25,8 @@ constexpr size_t kDtypeBytes[kDtypes] = {4, 8, 2, 2, 4, 8, 1, 1, 1};
 constexpr const char* kDtypeNames[kDtypes] = {"float32", "float64", "float16", "bfloat16", "int32",
                                               "int64",   "uint8",   "int8",    "bool"};
 
-FOVEA_INLINE size_t bytes_of(Dtype t) { return kDtypeBytes[int(t)]; }
-FOVEA_INLINE const char* name_of(Dtype t) { return kDtypeNames[int(t)]; }
+FOVEA_HOST_INLINE size_t bytes_of(Dtype t) { return kDtypeBytes[int(t)]; }
+FOVEA_HOST_INLINE const char* name_of(Dtype t) { return kDtypeNames[int(t)]; }
 
 // Sets of dtypes, for the type rule of an op.
 using DtypeSet = uint16_t;

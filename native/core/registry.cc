@@ -11,7 +11,8 @@ Op& Registry::add(Op op) {
   if (op.rule.inputs().size() > size_t(kMaxInputs) || op.rule.outputs().size() > size_t(kMaxOutputs))
     fail("FOVEA_INTERNAL", op.name, ": more than ", kMaxInputs, " inputs or ", kMaxOutputs, " outputs");
   for (auto& input : op.rule.inputs()) op.writes_inputs |= input.written;
-  op.kernels[kCpu] = find_cpu_kernel(op.name);
+  op.kernel = find_cpu_kernel(op.name);
+  op.number = ops_.size();
   return *ops_.emplace_back(std::make_unique<Op>(std::move(op)));
 }
 

@@ -11,8 +11,6 @@
 
 namespace fovea {
 
-enum Device : uint8_t { kCpu, kCuda, kDevices };
-
 // Which layouts the kernel accepts. What does not fit is copied to a dense temporary first.
 enum class Layout : uint8_t {
   strided,     // any strides
@@ -33,8 +31,9 @@ struct Op {
   bool overwrites = false;     // what is marked t! is written without being read
   bool many = false;           // inputs come as a list of tuples, each checked by the rule; outputs are shared
   Layout layout = Layout::strided;
-  Kernel kernels[kDevices] = {};  // an empty entry: TypeScript runs the op's `reference` instead
-  Workspace workspace = nullptr;
+  Kernel kernel = nullptr;        // of the CPU; a GPU's are in its plugin, by name
+  Workspace workspace = nullptr;  // of the CPU's kernel
+  size_t number = 0;              // place in the registry
 
   Op& with(Layout l) { return layout = l, *this; }
   Op& with(Workspace w) { return workspace = w, *this; }

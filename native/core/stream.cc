@@ -2,12 +2,13 @@
 
 #include "core/check.h"
 #include "core/park.h"
+#include "cpu/thread_pool.h"
 
 namespace fovea {
 namespace {
 
 constexpr size_t kAlignment = alignof(Command);
-constexpr int kPollMs = 100;  // how often a waiting producer asks whether its environment is being terminated
+constexpr int kPollMs = 100;  // how often who waits asks whether its environment is being terminated
 
 void refuse_after_fork() {
   if (after_fork())
@@ -21,12 +22,12 @@ void refuse_after_fork() {
 Stream::Stream(std::function<void()> on_progress, std::function<bool()> interrupted)
     : storage_(new std::byte[kCapacity + kAlignment]),
       on_progress_(std::move(on_progress)),
-      interrupted_(std::move(interrupted)),
-      lane_(ThreadPool::acquire()) {
+      interrupted_(std::move(interrupted)) {
   ring_ = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(storage_.get()) + kAlignment - 1) &
                                        ~uintptr_t(kAlignment - 1));
-  thread_ = std::thread([this] { consume(); });
 }
+
+// ---- the producer
 
 void* Stream::reserve_bytes(size_t bytes) {
   refuse_after_fork();
@@ -39,16 +40,16 @@ void* Stream::reserve_bytes(size_t bytes) {
     head_seen_ = done();
   }
   if (bytes > to_end) {
-    auto& padding = *new (at(tail_local_)) Command;
+    auto& padding = *new (&at(tail_local_)) Command;
     padding.bytes = uint32_t(to_end);
     tail_local_ += to_end;
   }
   reserved_ = bytes;
-  return at(tail_local_);
+  return &at(tail_local_);
 }
 
 uint64_t Stream::publish() {
-  reinterpret_cast<Command*>(at(tail_local_))->bytes = uint32_t(reserved_);
+  at(tail_local_).bytes = uint32_t(reserved_);
   tail_local_ += reserved_;
   tail_.store(tail_local_);  // seq_cst: the consumer either sees it or has announced that it sleeps
   if (sleeping_.load()) {
@@ -74,9 +75,25 @@ void Stream::wait(uint64_t position) {
   }
 }
 
+bool Stream::wait_elsewhere(uint64_t position, const Stream& asker) {
+  for (int spin = 0; spin < kSpins; spin++) {
+    if (done() >= position) return true;
+    cpu_relax();
+  }
+  peers_waiting_.fetch_add(1);  // seq_cst, against head_: pass() either sees it or is seen
+  while (head_.load() < position && !stopping() && !asker.stopping()) {
+    uint32_t ticket = peers_woken_.load();
+    if (head_.load() < position) park(peers_woken_, ticket, kPollMs);
+  }
+  peers_waiting_.fetch_sub(1);
+  return done() >= position;
+}
+
+// ---- the consumer
+
 void Stream::sleep_until_work(uint64_t head) {
   for (int spin = 0; spin < kSpins; spin++) {
-    if (tail_.load(std::memory_order_acquire) != head || stopping_.load(std::memory_order_relaxed)) return;
+    if (has_work(head) || stopping()) return;
     cpu_relax();
   }
   sleeping_.store(1);
@@ -84,38 +101,32 @@ void Stream::sleep_until_work(uint64_t head) {
   sleeping_.store(0);
 }
 
-void Stream::consume() {
-  lower_priority();
-  uint64_t head = 0;
-  while (!stopping_.load(std::memory_order_relaxed)) {
-    if (tail_.load(std::memory_order_acquire) == head) {
-      sleep_until_work(head);
-      continue;
-    }
-    auto& command = *reinterpret_cast<Command*>(at(head));
-    uint32_t bytes = command.bytes;
-    bool notify = command.notify;
-    if (command.run) command.run(command, lane_);
-    head += bytes;
-    head_.store(head);  // seq_cst, against wake_at_
-    if (head >= wake_at_.load()) {
-      woken_.fetch_add(1);
-      unpark(woken_);
-    }
-    if (notify) on_progress_();
+void Stream::pass(uint64_t head, bool notify) {
+  head_.store(head);  // seq_cst, against wake_at_ and peers_waiting_
+  if (head >= wake_at_.load()) {
+    woken_.fetch_add(1);
+    unpark(woken_);
   }
+  if (peers_waiting_.load()) {
+    peers_woken_.fetch_add(1);
+    unpark(peers_woken_);
+  }
+  if (notify) on_progress_();
 }
 
-void Stream::stop() {
-  if (!thread_.joinable()) return;
-  lane_.cancel();
+// ---- the end
+
+void Stream::request_stop() {
   stopping_.store(true);
   sleeping_.store(0);
   unpark(sleeping_);
-  if (after_fork()) return thread_.detach();
-  thread_.join();
+  peers_woken_.fetch_add(1);
+  unpark(peers_woken_);
+}
+
+void Stream::discard_rest() {
   for (uint64_t position = head_; position < tail_local_;) {
-    auto& command = *reinterpret_cast<Command*>(at(position));
+    Command& command = at(position);
     position += command.bytes;
     if (command.discard) command.discard(command);
   }

@@ -1,6 +1,7 @@
-// The CPU stream: one thread that runs commands in the order in which one producer (the JavaScript thread) queued them.
-// Commands are records of different length in a ring of bytes; a position is a byte count that only grows, and
-// `done() >= position` says that everything queued before that position has run.
+// A stream: commands that run in the order in which one producer (the JavaScript thread) queued them. Commands are
+// records of different length in a ring of bytes; a position is a byte count that only grows, and `done() >= position`
+// says that everything queued before that position has run. Here are the ring and the producer's side; who consumes is
+// the device's affair: cpu_stream.h runs commands on a thread, device_stream.h launches them on a GPU.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -8,26 +9,23 @@
 #include <functional>
 #include <memory>
 #include <new>
-#include <thread>
 #include <type_traits>
-
-#include "cpu/thread_pool.h"
 
 namespace fovea {
 
+class Stream;
+
 struct alignas(64) Command {
-  void (*run)(Command&, Parallel&) = nullptr;  // nullptr: padding up to the end of the ring. Must not throw.
-  void (*discard)(Command&) = nullptr;         // frees what a command owns when the stream stops before running it
-  uint32_t bytes = 0;                          // of the whole record, a multiple of 64
-  bool notify = false;                         // call on_progress once this command is done
+  void (*run)(Command&, Stream&) = nullptr;     // nullptr: padding up to the end of the ring. Must not throw.
+  void (*retire)(Command&, Stream&) = nullptr;  // on a GPU: once the device is through with what `run` launched
+  void (*discard)(Command&) = nullptr;          // frees what a command owns when the stream stops before running it
+  uint32_t bytes = 0;                           // of the whole record, a multiple of 64
+  bool notify = false;                          // call on_progress once this command is done
 };
 
 class Stream {
  public:
-  // on_progress is called on the stream's thread. `interrupted` is asked about ten times a second while the producer
-  // waits; when it says true, the wait is given up.
-  Stream(std::function<void()> on_progress, std::function<bool()> interrupted);
-  ~Stream() { stop(); }
+  virtual ~Stream() = default;
   Stream(const Stream&) = delete;
   Stream& operator=(const Stream&) = delete;
 
@@ -43,17 +41,34 @@ class Stream {
   uint64_t done() const { return head_.load(std::memory_order_acquire); }
   // Producer only. Throws FOVEA_CLOSING when interrupted.
   void wait(uint64_t position);
-  // Cancels the command that is running, skips what has not started, then joins. Idempotent.
-  void stop();
+  // From the thread of another stream, for a command that needs what this one computes. Since the producer queues on
+  // all of its streams in one order, streams never wait for each other in a circle. False: one of the two is stopping.
+  bool wait_elsewhere(uint64_t position, const Stream& asker);
 
-  int threads() const { return lane_.threads(); }
+  // Cancels the command that is running and skips what has not started. Idempotent; join() waits for the threads.
+  virtual void request_stop();
+  virtual void join() = 0;
+  void stop() { request_stop(), join(); }
+
   static constexpr size_t kCapacity = 1u << 20;
 
- private:
-  std::byte* at(uint64_t position) const { return ring_ + position % kCapacity; }
-  void* reserve_bytes(size_t bytes);
-  void consume();
+ protected:
+  // on_progress is called on a thread of the stream. `interrupted` is asked about ten times a second while the producer
+  // waits; when it says true, the wait is given up.
+  Stream(std::function<void()> on_progress, std::function<bool()> interrupted);
+
+  Command& at(uint64_t position) const { return *reinterpret_cast<Command*>(ring_ + position % kCapacity); }
+  // Consumer: sleeps until something lies behind `head`, or the stream is stopping.
   void sleep_until_work(uint64_t head);
+  bool has_work(uint64_t head) const { return tail_.load(std::memory_order_acquire) != head; }
+  // Consumer: says that everything before `head` has run, and wakes who waits for it.
+  void pass(uint64_t head, bool notify);
+  // When no thread of the stream runs any more.
+  void discard_rest();
+  bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
+
+ private:
+  void* reserve_bytes(size_t bytes);
 
   std::unique_ptr<std::byte[]> storage_;
   std::byte* ring_;
@@ -63,15 +78,14 @@ class Stream {
 
   alignas(64) std::atomic<uint64_t> tail_{0};
   alignas(64) std::atomic<uint64_t> head_{0};
-  alignas(64) std::atomic<uint32_t> sleeping_{0};          // the stream's thread waits for work
+  alignas(64) std::atomic<uint32_t> sleeping_{0};          // the consumer waits for work
   alignas(64) std::atomic<uint64_t> wake_at_{UINT64_MAX};  // the producer waits for this position
   std::atomic<uint32_t> woken_{0};
+  std::atomic<uint32_t> peers_waiting_{0}, peers_woken_{0};  // other streams that wait for some position
   std::atomic<bool> stopping_{false};
 
   std::function<void()> on_progress_;
   std::function<bool()> interrupted_;
-  Lane lane_;
-  std::thread thread_;
 };
 
 }  // namespace fovea

@@ -16,10 +16,10 @@
 
 #include "core/allocator.h"
 #include "core/budget.h"
+#include "core/cpu_stream.h"
 #include "core/machine.h"
 #include "core/overlap.h"
 #include "core/shared_storage.h"
-#include "core/stream.h"
 #include "cpu/thread_pool.h"
 #include "test/harness.h"
 
@@ -117,7 +117,7 @@ struct Append : Command {
 void append(Stream& stream, std::vector<int>& to, int value, size_t bytes = sizeof(Append)) {
   auto& c = stream.reserve<Append>(bytes);
   c.to = &to, c.value = value;
-  c.run = [](Command& command, Parallel&) {
+  c.run = [](Command& command, Stream&) {
     static_cast<Append&>(command).to->push_back(static_cast<Append&>(command).value);
   };
   c.discard = [](Command& command) { static_cast<Append&>(command).to->push_back(-1); };
@@ -125,7 +125,7 @@ void append(Stream& stream, std::vector<int>& to, int value, size_t bytes = size
 }
 
 FOVEA_TEST(stream_runs_in_order_past_the_end_of_its_ring) {
-  Stream stream([] {}, [] { return false; });
+  CpuStream stream([] {}, [] { return false; });
   std::vector<int> seen;
   constexpr int kCommands = 20000;  // several times what the ring holds
   for (int i = 0; i < kCommands; i++) append(stream, seen, i, sizeof(Append) + size_t(i % 13) * 100);
@@ -134,7 +134,7 @@ FOVEA_TEST(stream_runs_in_order_past_the_end_of_its_ring) {
 }
 
 FOVEA_TEST(stream_wakes_after_sleep) {
-  Stream stream([] {}, [] { return false; });
+  CpuStream stream([] {}, [] { return false; });
   std::vector<int> seen;
   for (int i = 0; i < 200; i++) {
     append(stream, seen, i);
@@ -151,8 +151,9 @@ struct Hold : Command {
 void hold(Stream& stream, std::atomic<bool>& open) {
   auto& c = stream.reserve<Hold>();
   c.open = &open;
-  c.run = [](Command& command, Parallel& parallel) {
-    while (!static_cast<Hold&>(command).open->load() && !parallel.cancelled()) std::this_thread::yield();
+  c.run = [](Command& command, Stream& stream) {
+    while (!static_cast<Hold&>(command).open->load() && !CpuStream::of(stream).parallel().cancelled())
+      std::this_thread::yield();
   };
   stream.publish();
 }
@@ -161,7 +162,7 @@ FOVEA_TEST(stream_discards_what_never_ran) {
   std::vector<int> seen;
   std::atomic<bool> open{false};
   {
-    Stream stream([] {}, [] { return false; });
+    CpuStream stream([] {}, [] { return false; });
     hold(stream, open);
     for (int i = 0; i < 10; i++) append(stream, seen, i);
   }
@@ -170,7 +171,7 @@ FOVEA_TEST(stream_discards_what_never_ran) {
 
 FOVEA_TEST(stream_gives_up_a_wait_when_interrupted) {
   std::atomic<bool> open{false};
-  Stream stream([] {}, [] { return true; });
+  CpuStream stream([] {}, [] { return true; });
   hold(stream, open);
   auto code = code_of([&] { stream.wait(stream.queued()); });
   FOVEA_CHECK(code == "FOVEA_CLOSING", "%s", code.c_str());
@@ -178,7 +179,7 @@ FOVEA_TEST(stream_gives_up_a_wait_when_interrupted) {
 
 FOVEA_TEST(stream_tells_of_progress) {
   std::atomic<int> told{0};
-  Stream stream([&] { told++; }, [] { return false; });
+  CpuStream stream([&] { told++; }, [] { return false; });
   for (int i = 0; i < 5; i++) {
     auto& c = stream.reserve<Command>();
     c.notify = true;
@@ -192,7 +193,7 @@ FOVEA_TEST(stream_tells_of_progress) {
 #if defined(__linux__) && !defined(__SANITIZE_THREAD__)
 // No thread of ours exists in the child of a fork(): an error there, rather than a wait for ever.
 FOVEA_TEST(stream_refuses_work_after_a_fork) {
-  Stream stream([] {}, [] { return false; });
+  CpuStream stream([] {}, [] { return false; });
   std::vector<int> seen;
   append(stream, seen, 1);
   stream.wait(stream.queued());

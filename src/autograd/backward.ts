@@ -133,7 +133,7 @@ function seedOf(op: string, output: Tensor, gradient: Tensor | undefined): Tenso
         'FOVEA_AUTOGRAD',
         `${op}: an output of one element is differentiated, this is [${shape.join(',')}]; reduce it with sum() or mean(), or give its gradient`,
       );
-    return late.full(shape, 1, output.dtype);
+    return late.full(shape, 1, output.dtype, output.slot!.device);
   }
   const slot = slotOf(gradient, op, 'gradient');
   if (!sameShape(slot.shape, shape))

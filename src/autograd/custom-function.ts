@@ -4,7 +4,7 @@ import { functionArg } from '../tensor/check.js';
 import type { Dtype } from '../tensor/dtype.js';
 import { late } from '../tensor/late.js';
 import { runUnder } from '../tensor/modes.js';
-import { alias, isTensor, slotOf, type Tensor } from '../tensor/tensor.js';
+import { alias, isTensor, live, slotOf, type Tensor } from '../tensor/tensor.js';
 import { attach, edgeOf, Node, save, wantsGradient, type Edge, type Gradient, type Saved } from './node.js';
 
 /** What a forward leaves for its backward. */
@@ -28,7 +28,7 @@ export interface CustomFunctionSpec<A extends readonly unknown[], R extends Tens
 
 class CustomNode extends Node {
   private readonly context: FunctionContext & { savedTensors: readonly Tensor[] };
-  private readonly outputs: readonly { shape: readonly number[]; dtype: Dtype }[];
+  private readonly outputs: readonly { shape: readonly number[]; dtype: Dtype; device: number }[];
   private readonly run: (
     context: FunctionContext,
     ...gradients: Tensor[]
@@ -43,12 +43,14 @@ class CustomNode extends Node {
   ) {
     super(name, edges, saved);
     this.context = context;
-    this.outputs = outputs.map(({ shape, dtype }) => ({ shape, dtype }));
+    this.outputs = outputs.map((t) => ({ shape: t.shape, dtype: t.dtype, device: live(t).device }));
     this.run = run;
   }
   override differentiate(incoming: readonly Gradient[], again: boolean): readonly Gradient[] {
     this.context.savedTensors = Object.values(this.values(again));
-    const gradientsOfOutputs = this.outputs.map(({ shape, dtype }, i) => incoming[i] ?? late.full(shape, 0, dtype));
+    const gradientsOfOutputs = this.outputs.map(
+      ({ shape, dtype, device }, i) => incoming[i] ?? late.full(shape, 0, dtype, device),
+    );
     const result = this.run(this.context, ...gradientsOfOutputs);
     this.context.savedTensors = [];
     const gradients = (Array.isArray(result) ? result : [result]) as readonly (Tensor | null | undefined)[];

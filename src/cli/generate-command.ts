@@ -2,6 +2,7 @@
 import { FoveaError } from '../errors.js';
 import { load } from '../models/auto.js';
 import { tensor } from '../ops/index.js';
+import type { Device } from '../tensor/device.js';
 import { ByteTokenizer } from '../text/byte-tokenizer.js';
 import { streamText } from './stream-text.js';
 
@@ -14,6 +15,7 @@ export interface GenerateCommandOptions {
   topK: number;
   topP: number;
   seed?: number;
+  device: Device;
 }
 
 /** Prints the continuation as it is made: text after a prompt, token numbers after token numbers. */
@@ -22,11 +24,11 @@ export async function generateCommand(
   options: GenerateCommandOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const { prompt, ids, seed, ...rest } = options;
+  const { prompt, ids, seed, device, ...rest } = options;
   if ((prompt === undefined) === (ids === undefined)) {
     throw new FoveaError('FOVEA_ARGUMENT', 'generate: pass either --prompt or --ids');
   }
-  using model = await load(folder, { signal });
+  using model = await load(folder, { signal, device });
   const settings = { ...rest, doSample: rest.temperature > 0, signal, ...(seed === undefined ? {} : { seed }) };
   if (ids) {
     using inputIds = tensor([ids], { dtype: 'int64' });

@@ -1,5 +1,6 @@
 /** `fovea info`. */
-import { devices, info } from '../tensor/memory.js';
+import { devices } from '../tensor/device.js';
+import { info } from '../tensor/memory.js';
 
 /** Prints what the binary is and where it runs. */
 export function printInfo(options: { json?: boolean }): void {

@@ -60,6 +60,7 @@ program
   .option('--batch <n>', 'windows per step', count, defaults.batch)
   .option('--lr <x>', 'the highest learning rate', real, defaults.lr)
   .option('--seed <n>', 'seed of the weights and of the windows', count, defaults.seed)
+  .option('--device <name>', 'where to train: cpu, cuda or cuda:<n>', defaults.device)
   .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>) =>
     runCommand(async (signal) => (await import('./train-text.js')).trainText({ ...options, paths, signal })),
   );
@@ -75,6 +76,7 @@ program
   .option('--top-k <n>', 'draw among this many likeliest tokens; 0: all', count, 0)
   .option('--top-p <x>', 'draw among the likeliest tokens that reach this probability', real, 1)
   .option('--seed <n>', 'makes the draws repeatable', count)
+  .option('--device <name>', 'where to run: cpu, cuda or cuda:<n>', 'cpu')
   .action((folder: string, options: GenerateCommandOptions) =>
     runCommand(async (signal) => (await import('./generate-command.js')).generateCommand(folder, options, signal)),
   );

@@ -1,3 +1,5 @@
+import type { Device } from '../tensor/device.js';
+
 /** Size of a model that is trained on text, and length of its training. */
 export interface TrainTextOptions {
   /** Files and folders of text. */
@@ -13,6 +15,7 @@ export interface TrainTextOptions {
   batch: number;
   lr: number;
   seed: number;
+  device: Device;
   signal?: AbortSignal | undefined;
 }
 
@@ -29,4 +32,5 @@ export const defaultTrainOptions: Readonly<Omit<TrainTextOptions, 'paths' | 'out
   batch: 8,
   lr: 3e-3,
   seed: 0,
+  device: 'cpu',
 };

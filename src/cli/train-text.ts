@@ -30,11 +30,11 @@ function makeModel({ layers, width, heads, context, seed }: TrainTextOptions): C
 
 /** Trains, saves and reports on the standard error stream. */
 export async function trainText(options: TrainTextOptions): Promise<void> {
-  const { paths, out, steps, layers, width, context, batch, lr, seed, signal } = options;
+  const { paths, out, steps, layers, width, context, batch, lr, seed, device, signal } = options;
   const corpus = await readCorpus(paths);
   const megabytes = ((corpus.train.length + corpus.validation.length) / 1e6).toFixed(2);
   say(`text: ${corpus.files} files, ${megabytes} MB, the last 5 % held out`);
-  using model = makeModel(options);
+  using model = makeModel(options).to(device);
   const size = (model.numParameters() / 1e6).toFixed(2);
   say(
     `model: GPT-2 layout, ${layers} layers, ${width} wide, ${size} million parameters, byte tokens, context ${context}`,

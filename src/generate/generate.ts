@@ -193,7 +193,7 @@ class Sequences {
     const slice = (rows: number[][], from: number): Tensor =>
       tensor(
         rows.map((row) => row.slice(from, end)),
-        { dtype: 'int64' },
+        { dtype: 'int64', device: this.#plan.model.device },
       );
     const inputIds = slice(this.rows, start);
     if (!this.#padded) return { inputIds };
@@ -315,7 +315,7 @@ export async function generate(model: LanguageModel, options: GenerateOptions): 
     sequences = made;
   });
   while (!(await tokens.next()).done);
-  return tensor(sequences!.rows, { dtype: 'int64' });
+  return tensor(sequences!.rows, { dtype: 'int64', device: options.inputIds.device });
 }
 
 /**

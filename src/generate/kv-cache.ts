@@ -6,6 +6,7 @@
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { empty } from '../ops/index.js';
+import type { Device } from '../tensor/device.js';
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { keep } from '../tensor/tidy.js';
@@ -24,6 +25,8 @@ export interface KvCacheOptions {
   headDim: number;
   /** Of keys and values. */
   dtype: Dtype;
+  /** Where they lie; default: 'cpu'. */
+  device?: Device | undefined;
 }
 
 /** Preallocated keys and values, [batch, heads, capacity, headDim] for each layer. */
@@ -33,9 +36,9 @@ export class KvCache {
   readonly #layers: { k: Tensor; v: Tensor }[];
   #length = 0;
 
-  constructor({ layers, batch, heads, capacity, headDim, dtype }: KvCacheOptions) {
+  constructor({ layers, batch, heads, capacity, headDim, dtype, device = 'cpu' }: KvCacheOptions) {
     this.capacity = capacity;
-    const make = (): Tensor => keep(empty([batch, heads, capacity, headDim], { dtype }));
+    const make = (): Tensor => keep(empty([batch, heads, capacity, headDim], { dtype, device }));
     this.#layers = Array.from({ length: layers }, () => ({ k: make(), v: make() }));
   }
 

@@ -1,4 +1,5 @@
 /** What generation and training ask of a model that predicts the next token. */
+import type { Device } from '../tensor/device.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { KvCache } from './kv-cache.js';
 
@@ -69,6 +70,8 @@ export interface LanguageModel {
   readonly config: CausalLMConfig;
   /** Defaults of its own; `load` takes them from the checkpoint. */
   readonly generationConfig?: GenerationConfig;
+  /** Where its weights are, and its inputs have to be. */
+  readonly device: Device;
   /** Logits for each position; see the model. */
   forward(input: CausalLMInput): CausalLMOutput;
   /** An empty cache for `capacity` positions of `batch` sequences. */

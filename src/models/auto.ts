@@ -5,7 +5,8 @@ import { readJsonFile, throwIfAborted } from '../io/files.js';
 import type { JsonObject } from '../io/strict-json.js';
 import { skipInit } from '../nn/init.js';
 import type { StateDict } from '../nn/module.js';
-import { argumentError, deviceArg, optionsArg } from '../tensor/check.js';
+import { argumentError, optionsArg } from '../tensor/check.js';
+import { deviceArg, deviceName, type Device } from '../tensor/device.js';
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { CausalLM } from './causal-lm.js';
@@ -34,8 +35,8 @@ const modelTypes: ReadonlyMap<string, ModelType> = new Map<string, ModelType>([
 export interface LoadOptions {
   /** Convert the weights (default: as they are stored). */
   dtype?: Dtype;
-  /** Where the weights go; default: 'cpu', the only one. */
-  device?: 'cpu';
+  /** Where the weights go; default: 'cpu'. */
+  device?: Device;
   /** Keep weights in the mapped files until something writes to them (default true); false copies them. */
   mmap?: boolean;
   /** Cancels between tensors: loading then rejects with FOVEA_ABORTED. */
@@ -86,7 +87,7 @@ function renameKeys(model: CausalLM, tensors: ReadonlyMap<string, Tensor>): Stat
 export async function load(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
   const known = ['dtype', 'device', 'mmap', 'signal', 'onProgress'] as const;
   const { dtype, device, mmap, signal, onProgress } = optionsArg('load', options, known);
-  deviceArg('load', device);
+  const target = deviceName(deviceArg('load', device));
   if (typeof folder !== 'string') throw argumentError('load', 'folder', 'the path of a checkpoint directory', folder);
   throwIfAborted(signal, 'load');
   const file = join(folder, 'config.json');
@@ -109,5 +110,5 @@ export async function load(folder: string, options: LoadOptions = {}): Promise<C
   }
   model.generationConfig = generationConfig;
   if (dtype) model.to(dtype);
-  return model.eval();
+  return model.to(target).eval();
 }

@@ -14,6 +14,7 @@ import type { TokenStream } from '../generate/token-stream.js';
 import { writeJsonFile } from '../io/files.js';
 import { saveFile } from '../io/safetensors.js';
 import { Module } from '../nn/module.js';
+import type { Device } from '../tensor/device.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { generationConfigToJson } from './generation-config.js';
 
@@ -23,6 +24,11 @@ export abstract class CausalLM extends Module implements LanguageModel {
   abstract readonly config: CausalLMConfig;
   /** Defaults of `generate`; `load` takes them from the checkpoint, and they may be replaced. */
   generationConfig: GenerationConfig = {};
+
+  /** Where the weights are, which `to` moves: inputs have to be there, too. */
+  get device(): Device {
+    return this.parameters()[0]?.device ?? 'cpu';
+  }
 
   /** The `config.json` of this model. */
   abstract configJson(): Record<string, unknown>;

@@ -7,7 +7,8 @@
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
-import { argumentError, deviceArg, functionArg, isDeviceName, optionsArg } from '../tensor/check.js';
+import { argumentError, functionArg, optionsArg } from '../tensor/check.js';
+import { deviceArg, isDeviceName, type Device } from '../tensor/device.js';
 import { Code, type Dtype, isDtype, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
@@ -293,20 +294,30 @@ export class Module {
    * @throws FOVEA_DTYPE for integers and bool, in which nothing could be trained; FOVEA_DEVICE for a device that is not
    *   there; FOVEA_ARGUMENT for what is neither
    */
-  to(target: Dtype | 'cpu'): this {
+  to(target: Dtype | Device): this {
     if (isDeviceName(target)) {
       deviceArg('Module.to', target);
-      return this;
+      return this.#convert(
+        this.#slots().map(({ tensor }) => tensor),
+        target,
+      );
     }
-    if (!isDtype(target)) throw argumentError('Module.to', 'target', "a floating-point dtype or 'cpu'", target);
+    if (!isDtype(target)) throw argumentError('Module.to', 'target', 'a floating-point dtype or a device', target);
     if (!isFloat(Code[target]))
       throw new FoveaError(
         'FOVEA_DTYPE',
         `Module.to: expected a floating-point dtype for target, received ${target}; convert single tensors with tensor.to()`,
       );
     const floating = this.#slots().filter(({ tensor }) => tensor.dtype.includes('float'));
-    const changed = [...new Set(floating.map(({ tensor }) => tensor))].filter((tensor) => tensor.dtype !== target);
-    this.#replace(noGrad(() => new Map(changed.map((tensor) => [tensor, tensor.to(target)]))));
+    return this.#convert(
+      floating.map(({ tensor }) => tensor),
+      target,
+    );
+  }
+
+  #convert(tensors: readonly Tensor[], target: Dtype | Device): this {
+    const next = noGrad(() => [...new Set(tensors)].map((tensor) => [tensor, tensor.to(target)] as const));
+    this.#replace(new Map(next.filter(([old, made]) => old !== made)));
     return this;
   }
 

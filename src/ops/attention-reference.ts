@@ -63,7 +63,7 @@ export function attentionProbabilities(
   if (bias) scores = add(scores, bias);
   if (mask) scores = where(mask, scores, -Infinity);
   if (causal !== causalCodes.none) {
-    const visible = tril(ones([n, m], { dtype: 'bool' }), causal === causalCodes.topLeft ? 0 : m - n);
+    const visible = tril(ones([n, m], { dtype: 'bool', device: q.device }), causal === causalCodes.topLeft ? 0 : m - n);
     scores = where(visible, scores, -Infinity);
   }
   // without keys there is nothing to exponentiate

@@ -127,7 +127,7 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
   };
   const result = attentionOp({ q: x, k: y, v: z, bias, mask }, attrs);
   const { lse } = result;
-  const o = dropoutP === 1 ? mul(result.o, filled(op, [], 0, code)) : result.o;
+  const o = dropoutP === 1 ? mul(result.o, filled(op, [], 0, code, x.slot!.device)) : result.o;
   if (lead.length === 2) return { output: o, lse };
   const n = x.shape[2]!;
   return { output: reshape(o, [...lead, n, z.shape[3]!]), lse: reshape(lse, [...lead, n]) };

@@ -1,6 +1,8 @@
 /** Conversions between dtypes, and copies. */
-import { argumentError, deviceArg, dtypeArg, isDeviceName, optionsArg } from '../tensor/check.js';
+import { argumentError, dtypeArg, optionsArg } from '../tensor/check.js';
+import { deviceArg, isDeviceName, type Device } from '../tensor/device.js';
 import { dtypeNames, isDtype, type Dtype } from '../tensor/dtype.js';
+import { transfer } from '../tensor/storage.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { record } from '../autograd/node.js';
 import { kernels } from './kernels.gen.js';
@@ -27,18 +29,29 @@ export function castTo(x: Tensor, code: number): Tensor {
  * @returns the shape of `x`
  * @throws FOVEA_DEVICE for a device that is not there, FOVEA_ARGUMENT for a target that is none of these
  */
-export function to(x: Tensor, target: Dtype | 'cpu' | { dtype?: Dtype; device?: 'cpu' }): Tensor {
+export function to(x: Tensor, target: Dtype | Device | { dtype?: Dtype; device?: Device }): Tensor {
   slotOf(x, 'to', 'x');
   if (typeof target === 'string') {
     if (isDtype(target)) return castTo(x, dtypeArg('to', target));
-    if (isDeviceName(target)) deviceArg('to', target);
-    if (target === 'cpu') return x;
+    if (isDeviceName(target)) return moveTo(x, deviceArg('to', target));
   }
   if (target === null || typeof target !== 'object')
     throw argumentError('to', 'target', 'a dtype, a device or { dtype, device }', target);
   const { dtype, device } = optionsArg('to', target, ['dtype', 'device']);
-  deviceArg('to', device);
-  return dtype === undefined ? x : castTo(x, dtypeArg('to', dtype));
+  const moved = device === undefined ? x : moveTo(x, deviceArg('to', device));
+  return dtype === undefined ? moved : castTo(moved, dtypeArg('to', dtype));
+}
+
+/**
+ * `x` itself if it is on that device, else a copy there. The gradient goes the way back.
+ *
+ * @param device the device's number
+ * @returns the shape and dtype of `x`
+ */
+function moveTo(x: Tensor, device: number): Tensor {
+  const from = x.slot!.device;
+  if (from === device) return x;
+  return record('to', [x], transfer(x, device), (dy) => [moveTo(dy, from)]);
 }
 
 /** `x` as float32. @returns the shape of `x`; `x` itself if it is float32 */

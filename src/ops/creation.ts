@@ -1,18 +1,11 @@
 /** New tensors: from host data, of constants, of sequences. */
 import { FoveaError } from '../errors.js';
-import {
-  argumentError,
-  countArg,
-  deviceArg,
-  dtypeOr,
-  numberArg,
-  optionsArg,
-  shapeArg,
-  shapeError,
-} from '../tensor/check.js';
+import { argumentError, countArg, dtypeOr, numberArg, optionsArg, shapeArg, shapeError } from '../tensor/check.js';
+import { CPU, deviceArg, type Device } from '../tensor/device.js';
 import { Code, dtypeNames, type Dtype } from '../tensor/dtype.js';
 import { sizeOf, type Shape } from '../tensor/layout.js';
-import { allocate, isTensor, slotOf, upload, type Nested, type Tensor } from '../tensor/tensor.js';
+import { allocate, transfer, upload } from '../tensor/storage.js';
+import { isTensor, slotOf, type Nested, type Tensor } from '../tensor/tensor.js';
 import { castTo } from './cast.js';
 import { kernels } from './kernels.gen.js';
 import { slice } from './shape.js';
@@ -21,8 +14,8 @@ import { slice } from './shape.js';
 export interface TensorOptions {
   /** Default: float32, or what the data says. */
   dtype?: Dtype;
-  /** Where the values lie; default: 'cpu', the only one. */
-  device?: 'cpu';
+  /** Where the values lie; default: 'cpu'. */
+  device?: Device;
   /** Whether ops on the result are recorded. */
   requiresGrad?: boolean;
 }
@@ -37,13 +30,27 @@ export type TensorData = Nested | readonly Nested[] | readonly TensorData[] | Ar
 const optionNames = ['dtype', 'device', 'requiresGrad'] as const;
 
 /**
- * Checks the common options and gives the dtype's code.
+ * Checks the common options.
  *
+ * @returns the dtype's code and the device's number
  * @throws FOVEA_DEVICE for a device that is not there, FOVEA_ARGUMENT for a dtype that is none
  */
-export function creationDtype(op: string, options: TensorOptions, otherwise: number = Code.float32): number {
-  deviceArg(op, options.device);
-  return dtypeOr(op, options.dtype, otherwise);
+export function placement(
+  op: string,
+  options: TensorOptions,
+  otherwise: number = Code.float32,
+): { code: number; device: number } {
+  return { device: deviceArg(op, options.device), code: dtypeOr(op, options.dtype, otherwise) };
+}
+/**
+ * A tensor of undefined contents as the options say.
+ *
+ * @returns a tensor of `shape`
+ * @throws as `placement`, and FOVEA_ARGUMENT for what is no shape
+ */
+export function allocated(op: string, shape: Shape, options: TensorOptions, otherwise?: number): Tensor {
+  const { code, device } = placement(op, options, otherwise);
+  return allocate(shapeArg(op, shape), code, device);
 }
 /**
  * Marks a new tensor as the options say.
@@ -91,10 +98,16 @@ function dtypesOf(data: ArrayBufferView): readonly number[] {
  */
 export function tensor(data: TensorData, options?: FromDataOptions): Tensor {
   const given = optionsArg('tensor', options, ['shape', ...optionNames]);
-  deviceArg('tensor', given.device);
+  const device = deviceArg('tensor', given.device);
   if (isTensor(data)) throw argumentError('tensor', 'data', 'host data', 'a Tensor', 'use clone() or detach()');
   const x = ArrayBuffer.isView(data) ? fromTypedArray(data, given) : fromNested(data, given);
-  return asAsked(x, given);
+  return asAsked(device === CPU ? x : moved(x, device), given);
+}
+
+function moved(x: Tensor, device: number): Tensor {
+  const y = transfer(x, device);
+  x.dispose();
+  return y;
 }
 
 function shapeFor(length: number, natural: Shape, wanted: Shape | undefined): Shape {
@@ -217,20 +230,26 @@ function fromNumbers(values: readonly number[], shape: Shape, code: number): Ten
  */
 export function empty(shape: Shape, options?: TensorOptions): Tensor {
   const given = optionsArg('empty', options, optionNames);
-  return asAsked(allocate(shapeArg('empty', shape), creationDtype('empty', given)), given);
+  return asAsked(allocated('empty', shape, given), given);
 }
 
 /**
  * Shared by the constants below.
  *
  * @param code the dtype's code
+ * @param device the device's number
  * @returns a tensor of `shape`
  * @throws FOVEA_ARGUMENT for what is no shape
  */
-export function filled(op: string, shape: Shape, value: number, code: number): Tensor {
-  const x = allocate(shapeArg(op, shape), code);
+export function filled(op: string, shape: Shape, value: number, code: number, device: number): Tensor {
+  const x = allocate(shapeArg(op, shape), code, device);
   kernels.fill_({ x }, { value });
   return x;
+}
+function filledAsAsked(op: string, shape: Shape, value: number, options: TensorOptions, otherwise?: number): Tensor {
+  const x = allocated(op, shape, options, otherwise);
+  kernels.fill_({ x }, { value });
+  return asAsked(x, options);
 }
 
 /**
@@ -241,7 +260,7 @@ export function filled(op: string, shape: Shape, value: number, code: number): T
  */
 export function zeros(shape: Shape, options?: TensorOptions): Tensor {
   const given = optionsArg('zeros', options, optionNames);
-  return asAsked(filled('zeros', shape, 0, creationDtype('zeros', given)), given);
+  return filledAsAsked('zeros', shape, 0, given);
 }
 /**
  * A tensor of ones, float32 unless a dtype is given.
@@ -251,7 +270,7 @@ export function zeros(shape: Shape, options?: TensorOptions): Tensor {
  */
 export function ones(shape: Shape, options?: TensorOptions): Tensor {
   const given = optionsArg('ones', options, optionNames);
-  return asAsked(filled('ones', shape, 1, creationDtype('ones', given)), given);
+  return filledAsAsked('ones', shape, 1, given);
 }
 /**
  * A tensor of one value: float32 for a number, bool for a boolean, unless a dtype is given.
@@ -261,47 +280,51 @@ export function ones(shape: Shape, options?: TensorOptions): Tensor {
  */
 export function full(shape: Shape, value: number | boolean, options?: TensorOptions): Tensor {
   const given = optionsArg('full', options, optionNames);
-  if (typeof value === 'boolean')
-    return asAsked(filled('full', shape, value ? 1 : 0, creationDtype('full', given, Code.bool)), given);
-  return asAsked(filled('full', shape, numberArg('full', 'value', value), creationDtype('full', given)), given);
+  if (typeof value === 'boolean') return filledAsAsked('full', shape, value ? 1 : 0, given, Code.bool);
+  return filledAsAsked('full', shape, numberArg('full', 'value', value), given);
 }
 
 /**
- * A tensor of undefined contents with the shape (and, unless given, the dtype) of `x`.
+ * A tensor of undefined contents with the shape (and, unless given, the dtype and device) of `x`.
  *
  * @throws FOVEA_OUT_OF_MEMORY beyond the memory limit
  */
 export function emptyLike(x: Tensor, options?: TensorOptions): Tensor {
-  return empty(slotOf(x, 'emptyLike', 'x').shape, { dtype: x.dtype, ...options });
+  return empty(slotOf(x, 'emptyLike', 'x').shape, { dtype: x.dtype, device: x.device, ...options });
 }
 /**
- * Zeros with the shape (and, unless given, the dtype) of `x`.
+ * Zeros with the shape (and, unless given, the dtype and device) of `x`.
  *
  * @throws FOVEA_OUT_OF_MEMORY beyond the memory limit
  */
 export function zerosLike(x: Tensor, options?: TensorOptions): Tensor {
-  return zeros(slotOf(x, 'zerosLike', 'x').shape, { dtype: x.dtype, ...options });
+  return zeros(slotOf(x, 'zerosLike', 'x').shape, { dtype: x.dtype, device: x.device, ...options });
 }
 /**
- * Ones with the shape (and, unless given, the dtype) of `x`.
+ * Ones with the shape (and, unless given, the dtype and device) of `x`.
  *
  * @throws FOVEA_OUT_OF_MEMORY beyond the memory limit
  */
 export function onesLike(x: Tensor, options?: TensorOptions): Tensor {
-  return ones(slotOf(x, 'onesLike', 'x').shape, { dtype: x.dtype, ...options });
+  return ones(slotOf(x, 'onesLike', 'x').shape, { dtype: x.dtype, device: x.device, ...options });
 }
 /**
- * One value with the shape (and, unless given, the dtype) of `x`.
+ * One value with the shape (and, unless given, the dtype and device) of `x`.
  *
  * @throws FOVEA_ARGUMENT for what is neither number nor boolean, FOVEA_OUT_OF_MEMORY beyond the memory limit
  */
 export function fullLike(x: Tensor, value: number | boolean, options?: TensorOptions): Tensor {
-  return full(slotOf(x, 'fullLike', 'x').shape, value, { dtype: x.dtype, ...options });
+  return full(slotOf(x, 'fullLike', 'x').shape, value, { dtype: x.dtype, device: x.device, ...options });
 }
 
-function sequence(start: number, step: number, count: number, code: number): Tensor {
+function sequence(
+  start: number,
+  step: number,
+  count: number,
+  { code, device }: { code: number; device: number },
+): Tensor {
   const isBool = code === Code.bool;
-  const x = allocate([count], isBool ? Code.int32 : code);
+  const x = allocate([count], isBool ? Code.int32 : code, device);
   kernels.arange_({ x }, { start, step });
   return isBool ? converted(x, code) : x;
 }
@@ -328,8 +351,8 @@ export function arange(start: number, end?: number | TensorOptions, step = 1, op
   if (step === 0 || (end - start) / step < 0)
     throw argumentError('arange', 'step', `a step that leads from ${start} to ${end}`, step);
   const whole = [start, end, step].every(Number.isInteger);
-  const code = creationDtype('arange', given, whole ? Code.int64 : Code.float32);
-  return asAsked(sequence(start, step, Math.ceil((end - start) / step), code), given);
+  const place = placement('arange', given, whole ? Code.int64 : Code.float32);
+  return asAsked(sequence(start, step, Math.ceil((end - start) / step), place), given);
 }
 
 /**
@@ -343,7 +366,7 @@ export function linspace(start: number, end: number, steps: number, options?: Te
   const count = countArg('linspace', 'steps', steps);
   numberArg('linspace', 'start', start);
   numberArg('linspace', 'end', end);
-  const x = sequence(start, count > 1 ? (end - start) / (count - 1) : 0, count, creationDtype('linspace', given));
+  const x = sequence(start, count > 1 ? (end - start) / (count - 1) : 0, count, placement('linspace', given));
   // start + (steps - 1) step may miss the end by a rounding error
   if (count > 1) kernels.fill_({ x: slice(x, 0, count - 1) }, { value: end });
   return asAsked(x, given);
@@ -357,9 +380,9 @@ export function linspace(start: number, end: number, steps: number, options?: Te
  */
 export function eye(n: number, m?: number, options?: TensorOptions): Tensor {
   const given = optionsArg('eye', options, optionNames);
-  const code = creationDtype('eye', given);
+  const { code, device } = placement('eye', given);
   const shape = [countArg('eye', 'n', n), countArg('eye', 'm', m ?? n)];
-  const lower = kernels.triangle({ x: filled('eye', shape, 1, code) }, { diagonal: 0, upper: false }).y;
+  const lower = kernels.triangle({ x: filled('eye', shape, 1, code, device) }, { diagonal: 0, upper: false }).y;
   return asAsked(kernels.triangle({ x: lower }, { diagonal: 0, upper: true }).y, given);
 }
 
@@ -369,8 +392,8 @@ export function eye(n: number, m?: number, options?: TensorOptions): Tensor {
  * @returns a tensor of `shape`
  * @throws FOVEA_INTERNAL for a dtype that is none
  */
-export function constant(shape: Shape, value: number, dtype: Dtype): Tensor {
+export function constant(shape: Shape, value: number, dtype: Dtype, device: number): Tensor {
   const code = dtypeNames.indexOf(dtype);
   if (code < 0) throw new FoveaError('FOVEA_INTERNAL', `constant: unknown dtype ${dtype}`);
-  return filled('full', shape, value, code);
+  return filled('full', shape, value, code, device);
 }

@@ -2,10 +2,10 @@
 import { FoveaError } from '../errors.js';
 import { propagate } from '../autograd/engine.js';
 import { attach, edgeOf, Node, record, save, type Edge, type Gradient, type Saved } from '../autograd/node.js';
+import { CPU, deviceName, gpusInUse, hasKernel } from '../tensor/device.js';
 import { activeMode } from '../tensor/modes.js';
 import { alias, live, type Tensor } from '../tensor/tensor.js';
 import { isFloat } from '../tensor/dtype.js';
-import { describedOps } from './kernel-support.js';
 import { kernels, layouts, type KernelName, type Kernels } from './kernels.gen.js';
 
 type In<K extends KernelName> = Kernels[K]['in'];
@@ -88,13 +88,18 @@ export function fallbacks(): ReadonlyMap<string, string> {
 const hidden = new Set((process.env['FOVEA_REFERENCE'] ?? '').split(',').filter(Boolean));
 const NO_ATTRS = {};
 
-function missingKernel(spec: AnySpec): string | null {
+/** Why the op cannot run by its kernels there, null where it can. */
+function missingKernel(spec: AnySpec, device: number): string | null {
   if (!spec.reference) return null;
-  for (const name of [spec.kernel, ...(spec.backwardKernels ?? [])]) {
-    const devices = describedOps().find((op) => op.name === name)?.devices;
-    if (hidden.has(name) || (devices && !devices.includes('cpu'))) return `there is no ${name} kernel for cpu`;
-  }
+  for (const name of [spec.kernel, ...(spec.backwardKernels ?? [])])
+    if (hidden.has(name) || !hasKernel(device, name)) return `there is no ${name} kernel for ${deviceName(device)}`;
   return null;
+}
+
+/** The device of the first tensor; the kernel itself refuses others elsewhere. */
+function deviceOf(x: Tensors, inputs: readonly string[]): number {
+  for (const name of inputs) if (x[name]) return x[name].slot?.device ?? CPU;
+  return CPU;
 }
 
 /**
@@ -108,10 +113,14 @@ export function defineOp<K extends KernelName, S extends keyof (Required<In<K>> 
   given: OpSpec<K, S>,
 ): DefinedOp<K> {
   const spec = given as unknown as AnySpec;
-  const missing = missingKernel(spec);
+  const missingOnCpu = missingKernel(spec, CPU);
+  const missingOnGpu: (string | null)[] = [];
+  const missingOn = (device: number): string | null =>
+    device === CPU ? missingOnCpu : (missingOnGpu[device] ??= missingKernel(spec, device));
   const kernel = kernels[spec.kernel] as unknown as (x: Tensors, attrs: AnyAttrs) => Tensors;
   const { inputs } = layouts[spec.kernel];
   const op = (x: Tensors, attrs: AnyAttrs = NO_ATTRS): Tensors => {
+    const missing = gpusInUse() ? missingOn(deviceOf(x, inputs)) : missingOnCpu;
     if (missing !== null) return fallBack(spec, missing, x, attrs);
     const out = kernel(x, attrs);
     if (spec.gradient !== null && activeMode().recording)

@@ -13,7 +13,7 @@ import { isRecording } from '../tensor/modes.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { attach, wantsGradient, type Node } from '../autograd/node.js';
 import { expand } from './broadcast.js';
-import { castTo, clone } from './cast.js';
+import { castTo, clone, to } from './cast.js';
 import { add, div, mul, sub } from './elementwise.js';
 import { clamp, maskArg, maskedFill, type ClampOptions } from './select.js';
 import { kernels } from './kernels.gen.js';
@@ -167,8 +167,9 @@ export function div_(a: Tensor, b: Tensor | number): Tensor {
 export function copy_(x: Tensor, source: Tensor): Tensor {
   const { dtype, shape } = slotOf(x, 'copy_', 'x');
   slotOf(source, 'copy_', 'source');
-  const plain = (): void => void kernels.copy_({ y: x, x: source }, {});
-  return write('copy_', x, source, plain, () => clone(expand(castTo(source, dtype), shape)));
+  const here = to(source, x.device);
+  const plain = (): void => void kernels.copy_({ y: x, x: here }, {});
+  return write('copy_', x, here, plain, () => clone(expand(castTo(here, dtype), shape)));
 }
 /**
  * Overwrites x with zeros.

@@ -56,7 +56,7 @@ export function gather(x: Tensor, dim: number, index: Tensor): Tensor {
   const y = kernels.gather({ x: aligned, index: last(index, d) }, {}).y;
   const out = d === shape.length - 1 ? y : movedim(y, -1, d);
   const gradient = (dy: Tensor, [held]: readonly Tensor[]): Tensor[] => [
-    scatterAdd(filled('gather', shape, 0, dy.slot!.dtype), d, held!, dy),
+    scatterAdd(filled('gather', shape, 0, dy.slot!.dtype, dy.slot!.device), d, held!, dy),
   ];
   return record('gather', [x], out, gradient, [index]);
 }
@@ -94,7 +94,7 @@ function scattered(op: 'scatter' | 'scatterAdd', x: Tensor, dim: number, index: 
 /** A gradient for the part of `src` that was used, with zeros for the rest. */
 function embedFront(dy: Tensor, shape: Shape): Tensor {
   if (dy.shape.every((n, i) => n === shape[i])) return dy;
-  const out = filled('scatter', shape, 0, dy.slot!.dtype);
+  const out = filled('scatter', shape, 0, dy.slot!.dtype, dy.slot!.device);
   let window = out;
   dy.shape.forEach((n, i) => (window = narrow(window, i, 0, n)));
   kernels.copy_({ y: window, x: dy }, {});
@@ -113,8 +113,9 @@ function embedFront(dy: Tensor, shape: Shape): Tensor {
  */
 export function scatter(x: Tensor, dim: number, index: Tensor, src: Tensor | number): Tensor {
   if (typeof src !== 'number') return scattered('scatter', x, dim, index, src);
-  const { dtype } = slotOf(x, 'scatter', 'x');
-  return scattered('scatter', x, dim, index, filled('scatter', slotOf(index, 'scatter', 'index').shape, src, dtype));
+  const { dtype, device } = slotOf(x, 'scatter', 'x');
+  const { shape } = slotOf(index, 'scatter', 'index');
+  return scattered('scatter', x, dim, index, filled('scatter', shape, src, dtype, device));
 }
 /**
  * Like `scatter`, but adds to what is there, also where an index repeats.
@@ -138,7 +139,7 @@ const indexSelectOp: DefinedOp<'indexSelect'> = defineOp({
   saves: ['index'],
   shapes: true,
   gradient({ index }, { y: dy }, _, { x }) {
-    const out = filled('indexSelect', x, 0, dy.slot!.dtype);
+    const out = filled('indexSelect', x, 0, dy.slot!.dtype, dy.slot!.device);
     kernels.indexAdd_({ y: out, index, src: dy }, {});
     const again = (ddy: Tensor, [held]: readonly Tensor[]): Tensor[] => [indexSelectOp({ x: ddy, index: held! }).y];
     return { x: record('indexSelectBackward', [dy], out, again, [index]) };
@@ -174,10 +175,11 @@ export function flip(x: Tensor, dims: number | readonly number[]): Tensor {
   const { shape } = slotOf(x, 'flip', 'x');
   if (shape.length === 0) return clone(x);
   let y = x;
-  for (const d of dimsArg('flip', dims, shape.length, 'dims')) y = indexSelect(y, d, backwards(shape[d]!));
+  for (const d of dimsArg('flip', dims, shape.length, 'dims')) y = indexSelect(y, d, backwards(shape[d]!, x));
   return y === x ? clone(x) : y;
 }
-const backwards = (n: number): Tensor => (n === 0 ? arange(0) : arange(n - 1, -1, -1));
+const backwards = (n: number, { device }: Tensor): Tensor =>
+  n === 0 ? arange(0, { device }) : arange(n - 1, -1, -1, { device });
 
 /** Options of `embedding`. */
 export interface EmbeddingOptions {
@@ -238,8 +240,9 @@ export function embedding(ids: Tensor, weight: Tensor, options?: EmbeddingOption
 export function oneHot(x: Tensor, numClasses: number): Tensor {
   indexSlot('oneHot', x);
   countArg('oneHot', 'numClasses', numClasses, 1);
-  const y = filled('oneHot', [...x.shape, numClasses], 0, Code.int64);
-  const one = filled('oneHot', [...x.shape, 1], 1, Code.int64);
+  const { shape, device } = x.slot!;
+  const y = filled('oneHot', [...shape, numClasses], 0, Code.int64, device);
+  const one = filled('oneHot', [...shape, 1], 1, Code.int64, device);
   kernels.scatter_({ y, index: unsqueeze(x.detach(), -1), src: one }, {});
   return y;
 }

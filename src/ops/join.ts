@@ -10,7 +10,8 @@ import {
   shapeError,
 } from '../tensor/check.js';
 import { sizeOf, type Shape } from '../tensor/layout.js';
-import { allocate, slotOf, type Tensor } from '../tensor/tensor.js';
+import { allocate } from '../tensor/storage.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { record } from '../autograd/node.js';
 import { expand } from './broadcast.js';
 import { castTo, clone } from './cast.js';
@@ -50,7 +51,7 @@ export function concat(tensors: readonly Tensor[], dim = 0): Tensor {
   const sizes = list.map((x) => x.shape[d]!);
   const shape = [...first];
   shape[d] = sizes.reduce((a, b) => a + b, 0);
-  const out = allocate(shape, code);
+  const out = allocate(shape, code, parts[0]!.slot!.device);
   let at = 0;
   parts.forEach((x, i) => {
     if (x.size > 0) {
@@ -119,7 +120,7 @@ export function pad(x: Tensor, padding: readonly number[], options?: PadOptions)
   return placed(inner, after, start, numberArg('pad', 'value', value), dtype);
 }
 function placed(x: Tensor, shape: Shape, start: readonly number[], value: number, dtype: number): Tensor {
-  const out = filled('pad', shape, value, dtype);
+  const out = filled('pad', shape, value, dtype, x.slot!.device);
   const lengths = x.shape;
   const window = (whole: Tensor): Tensor => start.reduce((w, from, d) => narrow(w, d, from, lengths[d]!), whole);
   if (sizeOf(lengths) > 0) kernels.copy_({ y: window(out), x }, {});

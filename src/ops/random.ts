@@ -9,15 +9,15 @@ import {
   numberArg,
   optionsArg,
   probabilityArg,
-  shapeArg,
   shapeError,
 } from '../tensor/check.js';
 import { Code, isFloat } from '../tensor/dtype.js';
 import { sizeOf, type Shape } from '../tensor/layout.js';
-import { allocate, slotOf, type Tensor } from '../tensor/tensor.js';
+import { allocate } from '../tensor/storage.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { castTo } from './cast.js';
 import { lt } from './compare.js';
-import { asAsked, creationDtype, filled, type TensorOptions } from './creation.js';
+import { allocated, asAsked, filled, placement, type TensorOptions } from './creation.js';
 import { defineOp, type DefinedOp } from './define-op.js';
 import { mul } from './elementwise.js';
 import { kernels } from './kernels.gen.js';
@@ -139,7 +139,7 @@ function source(op: string, generator: Generator | undefined): Generator {
  */
 export function rand(shape: Shape, options?: RandomOptions): Tensor {
   const given = optionsArg('rand', options, optionNames);
-  const x = allocate(shapeArg('rand', shape), creationDtype('rand', given));
+  const x = allocated('rand', shape, given);
   kernels.uniform_({ x }, { ...source('rand', given.generator).reserve(x.size), low: 0, high: 1 });
   return asAsked(x, given);
 }
@@ -152,7 +152,7 @@ export function rand(shape: Shape, options?: RandomOptions): Tensor {
  */
 export function randn(shape: Shape, options?: RandomOptions): Tensor {
   const given = optionsArg('randn', options, optionNames);
-  const x = allocate(shapeArg('randn', shape), creationDtype('randn', given));
+  const x = allocated('randn', shape, given);
   kernels.normal_({ x }, { ...source('randn', given.generator).reserve(x.size), mean: 0, std: 1 });
   return asAsked(x, given);
 }
@@ -167,7 +167,7 @@ export function randint(low: number, high: number, shape: Shape, options?: Rando
   integerArg('randint', 'low', low);
   if (integerArg('randint', 'high', high) <= low)
     throw argumentError('randint', 'high', `an integer above low = ${low}`, high);
-  const x = allocate(shapeArg('randint', shape), creationDtype('randint', given, Code.int64));
+  const x = allocated('randint', shape, given, Code.int64);
   kernels.randint_({ x }, { ...source('randint', given.generator).reserve(x.size), low, high });
   return asAsked(x, given);
 }
@@ -179,12 +179,13 @@ export function randint(low: number, high: number, shape: Shape, options?: Rando
  */
 export function randperm(n: number, options?: RandomOptions): Tensor {
   const given = optionsArg('randperm', options, optionNames);
-  const keys = allocate([countArg('randperm', 'n', n)], Code.float64);
+  const { code, device } = placement('randperm', given, Code.int64);
+  const keys = allocate([countArg('randperm', 'n', n)], Code.float64, device);
   kernels.uniform_({ x: keys }, { ...source('randperm', given.generator).reserve(2 * n), low: 0, high: 1 });
   const { values, indices } = kernels.sort({ x: keys }, {});
   values.dispose();
   keys.dispose();
-  return asAsked(castTo(indices, creationDtype('randperm', given, Code.int64)), given);
+  return asAsked(castTo(indices, code), given);
 }
 /**
  * 1 with the probability that `x` gives for each element, else 0. No gradient.
@@ -196,7 +197,8 @@ export function randperm(n: number, options?: RandomOptions): Tensor {
 export function bernoulli(x: Tensor, options?: { generator?: Generator }): Tensor {
   const { generator } = optionsArg('bernoulli', options, ['generator']);
   const { shape, dtype } = slotOf(x, 'bernoulli', 'x');
-  return castTo(lt(rand(shape, { generator: source('bernoulli', generator) }), x.detach()), dtype);
+  const draws = rand(shape, { generator: source('bernoulli', generator), device: x.device });
+  return castTo(lt(draws, x.detach()), dtype);
 }
 
 const dropoutOp: DefinedOp<'dropout'> = defineOp({
@@ -236,7 +238,7 @@ export function dropout(x: Tensor, options?: DropoutOptions): Tensor {
   probabilityArg('dropout', 'p', p);
   const from = source('dropout', generator);
   if (!training || p === 0) return x;
-  if (p === 1) return mul(x, filled('dropout', [], 0, x.slot!.dtype));
+  if (p === 1) return mul(x, filled('dropout', [], 0, x.slot!.dtype, x.slot!.device));
   return dropoutOp({ x }, { p, ...from.reserve(x.size) }).y;
 }
 

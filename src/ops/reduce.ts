@@ -213,7 +213,7 @@ function extreme(op: 'max' | 'min', x: Tensor, dim: number, keepdim: boolean | u
   const { shape } = slotOf(x, op, 'x');
   if (typeof dim !== 'number') throw argumentError(op, 'dim', 'one dimension', dim, `for several use a${op}()`);
   const [d = 0] = filledAxes(op, x, dim);
-  if (shape.length === 0) return { values: reshape(x, []), indices: filled(op, [], 0, Code.int64) };
+  if (shape.length === 0) return { values: reshape(x, []), indices: filled(op, [], 0, Code.int64, x.slot!.device) };
   const arg = op === 'max' ? kernels.argmax : kernels.argmin;
   const indices = reshape(
     arg({ x: movedim(x, d, -1) }, {}).y,

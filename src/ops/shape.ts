@@ -2,7 +2,8 @@
 import { FoveaError } from '../errors.js';
 import { argumentError, countArg, dimArg, dimsArg, integerArg, shapeError } from '../tensor/check.js';
 import { denseStrides, range, sizeOf, stridesUnder, type Shape } from '../tensor/layout.js';
-import { allocate, slotOf, viewOf, type Tensor } from '../tensor/tensor.js';
+import { allocate } from '../tensor/storage.js';
+import { slotOf, viewOf, type Tensor } from '../tensor/tensor.js';
 import { record, recordMany } from '../autograd/node.js';
 import { clone } from './cast.js';
 import { kernels } from './kernels.gen.js';
@@ -194,7 +195,7 @@ export function slice(x: Tensor, dim: number, start = 0, end: number = Number.MA
  * @returns a tensor of `shape`
  */
 export function embed(x: Tensor, shape: Shape, dim: number, start: number, step: number): Tensor {
-  const out = allocate(shape, x.slot!.dtype);
+  const out = allocate(shape, x.slot!.dtype, x.slot!.device);
   kernels.fill_({ x: out }, { value: 0 });
   const n = x.shape[dim]!;
   if (sizeOf(x.shape) > 0) {
@@ -279,7 +280,7 @@ export function split(x: Tensor, size: number | readonly number[], dim = 0): Ten
 
 /** Views of the given sizes. Their gradients are written side by side, without a tensor of zeros for each. */
 function parted(x: Tensor, dim: number, sizes: readonly number[]): Tensor[] {
-  const { shape, dtype, strides } = x.slot!;
+  const { shape, dtype, device, strides } = x.slot!;
   let at = 0;
   const parts = sizes.map((length) => {
     const part = shape.map((n, i) => (i === dim ? length : n));
@@ -287,7 +288,7 @@ function parted(x: Tensor, dim: number, sizes: readonly number[]): Tensor[] {
     at += length;
     return viewOf(x, part, strides, offset);
   });
-  return recordMany('split', [x], parts, (d) => [assembled(d, shape, strides, dim, sizes, dtype)]);
+  return recordMany('split', [x], parts, (d) => [assembled(d, shape, strides, dim, sizes, { dtype, device })]);
 }
 
 /** The parts side by side and zeros for those missing, laid out in memory like what they are the gradient of. */
@@ -297,12 +298,13 @@ function assembled(
   like: Shape,
   dim: number,
   sizes: readonly number[],
-  dtype: number,
+  { dtype, device }: { dtype: number; device: number },
 ): Tensor {
   const order = range(shape.length).sort((a, b) => like[b]! - like[a]!);
   const memory = allocate(
     order.map((i) => shape[i]!),
     dtype,
+    device,
   );
   const strides = new Array<number>(shape.length);
   order.forEach((axis, i) => (strides[axis] = memory.strides[i]!));
@@ -357,7 +359,7 @@ export function diagonal(x: Tensor): Tensor {
 }
 
 function embedDiagonal(x: Tensor, shape: Shape): Tensor {
-  const out = allocate(shape, x.slot!.dtype);
+  const out = allocate(shape, x.slot!.dtype, x.slot!.device);
   kernels.fill_({ x: out }, { value: 0 });
   const window = viewOf(out, x.shape, [shape[1]! + 1]);
   kernels.copy_({ y: window, x }, {});

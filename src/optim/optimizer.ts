@@ -117,11 +117,12 @@ export abstract class Optimizer<O extends { lr: number }> {
     }
     this.dispose();
     for (const [number, entry] of Object.entries(dict.state)) {
+      const tensor = all[Number(number)]!;
       const copied = Object.entries(entry).map(([name, value]) => [
         name,
-        typeof value === 'number' ? value : keep(value.clone()),
+        typeof value === 'number' ? value : keep(tidy(() => value.to(tensor.device).clone())),
       ]);
-      this.state.set(all[Number(number)]!, Object.fromEntries(copied) as ParamState);
+      this.state.set(tensor, Object.fromEntries(copied) as ParamState);
     }
     for (const [i, group] of dict.paramGroups.entries())
       Object.assign(this.paramGroups[i]!, group, { params: this.paramGroups[i]!.params });

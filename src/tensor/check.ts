@@ -147,22 +147,3 @@ export function withoutUndefined<T extends object>(options: T): Partial<T> {
 export function functionArg(op: string, argument: string, value: unknown): void {
   if (typeof value !== 'function') throw argumentError(op, argument, 'a function', value);
 }
-
-/** Whether a string is meant as a device: 'cpu', or one of those that `devices()` names, with or without a number. */
-export function isDeviceName(value: unknown): boolean {
-  return typeof value === 'string' && /^(cpu|cuda)(:\d+)?$/.test(value);
-}
-
-/**
- * The only device of this build; others are refused by name.
- *
- * @throws FOVEA_DEVICE for another device, FOVEA_ARGUMENT for what is no name
- */
-export function deviceArg(op: string, device: unknown): void {
-  if (device === undefined || device === 'cpu') return;
-  if (typeof device !== 'string') throw argumentError(op, 'device', "a device name such as 'cpu'", device);
-  throw new FoveaError(
-    'FOVEA_DEVICE',
-    `${op}: device ${JSON.stringify(device)} is not available; this build has 'cpu' only, see devices()`,
-  );
-}

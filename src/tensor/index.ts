@@ -5,9 +5,10 @@ export type { Dtype, HalfArray, HostArray, HostArrays } from './dtype.js';
 export type { Shape } from './layout.js';
 export { strict } from './modes.js';
 export { keep, TensorScope, tidy } from './tidy.js';
+export { devices } from './device.js';
+export type { Device, DeviceInfo } from './device.js';
 export {
   adopt,
-  devices,
   emptyCache,
   info,
   memory,
@@ -18,4 +19,4 @@ export {
   synchronize,
   synchronizeSync,
 } from './memory.js';
-export type { DeviceInfo, DeviceMemory, MemoryReport, SharedTensor } from './memory.js';
+export type { DeviceMemory, MemoryReport, SharedTensor } from './memory.js';

@@ -13,7 +13,7 @@ interface Late {
   /** A copy in dense memory. */
   copy(x: Tensor): Tensor;
   cast(x: Tensor, dtype: Dtype): Tensor;
-  full(shape: readonly number[], value: number, dtype: Dtype): Tensor;
+  full(shape: readonly number[], value: number, dtype: Dtype, device: number): Tensor;
 }
 
 function missing(): never {

@@ -1,6 +1,7 @@
 /** Memory, devices, and waiting for the stream. */
 import { native, type NativeInfo } from '../addon.js';
 import { argumentError } from './check.js';
+import { CPU, deviceName, devicesInUse } from './device.js';
 import { dtypeNames, type Dtype } from './dtype.js';
 import { slotOf, Tensor } from './tensor.js';
 import { Slot } from './slot.js';
@@ -22,25 +23,34 @@ export interface DeviceMemory {
 export interface MemoryReport extends DeviceMemory {
   /** Native handles in use, a count. */
   tensors: number;
-  /** The same for each device. */
-  devices: { cpu: DeviceMemory };
+  /** The same for each device in use, by its name. */
+  devices: { cpu: DeviceMemory; [name: `cuda:${number}`]: DeviceMemory };
 }
 
-/**
- * How much memory tensors take. Dropped tensors count until the garbage collector has noticed; see `tidy`.
- *
- * @returns bytes, and a count of tensors
- */
-export function memory(): MemoryReport {
-  const m = native.memory();
-  const cpu: DeviceMemory = {
+function memoryOf(device: number): DeviceMemory {
+  const m = native.memory(device);
+  return {
     live: m.liveBytes,
     cached: m.reservedBytes - m.liveBytes,
     peak: m.peakBytes,
     mapped: m.mappedBytes,
     limit: m.limitBytes,
   };
-  return { ...cpu, tensors: m.liveTensors, devices: { cpu } };
+}
+
+/**
+ * How much memory tensors take; of the CPU, and of every device in use. Dropped tensors count until the garbage collector has noticed; see `tidy`.
+ *
+ * @returns bytes, and a count of tensors
+ */
+export function memory(): MemoryReport {
+  const cpu = memoryOf(CPU);
+  const gpus = devicesInUse().filter((device) => device !== CPU);
+  return {
+    ...cpu,
+    tensors: native.memory(CPU).liveTensors,
+    devices: { cpu, ...Object.fromEntries(gpus.map((device) => [deviceName(device), memoryOf(device)])) },
+  };
 }
 
 /** Starts `memory().peak` anew. */
@@ -66,30 +76,13 @@ export function setMemoryLimit(bytes: number): void {
   native.setLimit(bytes);
 }
 
-/** Resolves when everything queued so far has run, also if an op of it failed: reads report that. */
-export function synchronize(): Promise<void> {
-  return native.synchronize();
+/** Resolves when everything queued so far has run on every device, also if an op of it failed: reads report that. */
+export async function synchronize(): Promise<void> {
+  await Promise.all(devicesInUse().map((device) => native.synchronize(device)));
 }
-/** Blocks until everything queued so far has run. */
+/** Blocks until everything queued so far has run on every device. */
 export function synchronizeSync(): void {
-  native.synchronizeNow();
-}
-
-/** A device, and why it cannot be used if it cannot. */
-export interface DeviceInfo {
-  /** As tensors and options name it. */
-  name: string;
-  /** Whether tensors can be made there. */
-  available: boolean;
-  /** Why not. */
-  reason?: string;
-}
-/** The devices that this build knows, and why those that cannot be used cannot. @returns one entry for each device */
-export function devices(): DeviceInfo[] {
-  return [
-    { name: 'cpu', available: true },
-    { name: 'cuda', available: false, reason: 'this version has no CUDA kernels' },
-  ];
+  for (const device of devicesInUse()) native.synchronizeNow(device);
 }
 
 /** What the native half is and runs on. @returns its version, instruction set, threads and limits */

@@ -1,5 +1,6 @@
 /** What owns a native handle, shared between the tensor that a user holds and the tape. */
 import { native, scratch } from '../addon.js';
+import { CPU, gpusInUse } from './device.js';
 import type { Shape } from './layout.js';
 
 /** Counts writes in place to a storage, which all its views share. */
@@ -26,6 +27,7 @@ export class Slot {
   version: Version | null = null;
   private shapeKnown: Shape | null = null;
   private stridesKnown: Shape | null = null;
+  private deviceKnown = -1;
 
   constructor(dtype: number) {
     this.dtype = dtype;
@@ -37,6 +39,12 @@ export class Slot {
   get strides(): Shape {
     if (this.stridesKnown === null) this.inspect();
     return this.stridesKnown!;
+  }
+  /** Number of the device that holds the values. */
+  get device(): number {
+    if (!gpusInUse()) return CPU;
+    if (this.deviceKnown < 0) this.inspect();
+    return this.deviceKnown;
   }
   /** Spares the inspection where the layout is known. */
   setLayout(shape: Shape, strides: Shape): void {
@@ -68,6 +76,7 @@ export class Slot {
       strides[i] = scratch[rank + i]!;
     }
     this.stridesKnown = strides;
+    this.deviceKnown = scratch[2 * rank + 1]!;
     return (this.shapeKnown = shape);
   }
 }

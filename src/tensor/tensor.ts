@@ -4,6 +4,7 @@ import { native, scratch } from '../addon.js';
 import { FoveaError } from '../errors.js';
 import { argumentError, dtypeArg, functionArg, optionsArg, show } from './check.js';
 import { dtypeNames, hostArray, isFloat, type Dtype, type HostArray, type HostArrays } from './dtype.js';
+import { CPU, deviceName, type Device } from './device.js';
 import { isDense, sizeOf, type Shape } from './layout.js';
 import { late } from './late.js';
 import { activeScope } from './modes.js';
@@ -102,9 +103,8 @@ export class Tensor implements Disposable {
     return dtypeNames[live(this).dtype]!;
   }
   /** Where the values lie. */
-  get device(): 'cpu' {
-    live(this);
-    return 'cpu';
+  get device(): Exclude<Device, 'cuda'> {
+    return deviceName(live(this).device);
   }
   /** Whether ops on this are recorded for `backward()`. */
   get requiresGrad(): boolean {
@@ -250,7 +250,8 @@ export class Tensor implements Disposable {
   toString(): string {
     if (this.slot === null) return 'Tensor (disposed)';
     const grad = this.node ? `, gradNode ${this.node.name}` : this.tracked ? ', requiresGrad' : '';
-    return `Tensor [${this.shape.join(', ')}] ${this.dtype}${grad}`;
+    const device = this.slot.device === CPU ? '' : `, ${this.device}`;
+    return `Tensor [${this.shape.join(', ')}] ${this.dtype}${device}${grad}`;
   }
 }
 Object.defineProperty(Tensor.prototype, brand, { value: native });
@@ -328,22 +329,6 @@ export function viewOf(base: Tensor, shape: Shape, strides: Shape, offset = 0): 
   slot.version = version;
   version.owners++;
   slot.setLayout(shape, strides);
-  return new Tensor(slot);
-}
-
-/** A tensor of undefined contents. @param dtype its code @throws FOVEA_OUT_OF_MEMORY beyond the memory limit */
-export function allocate(shape: Shape, dtype: number): Tensor {
-  const slot = new Slot(dtype);
-  for (let i = 0; i < shape.length; i++) scratch[i] = shape[i]!;
-  slot.id = native.empty(slot, dtype, shape.length);
-  return new Tensor(slot);
-}
-
-/** A tensor with a copy of host data, whose bytes must be those of the shape. @param dtype its code */
-export function upload(data: ArrayBufferView, shape: Shape, dtype: number): Tensor {
-  const slot = new Slot(dtype);
-  for (let i = 0; i < shape.length; i++) scratch[i] = shape[i]!;
-  slot.id = native.upload(slot, data, dtype, shape.length);
   return new Tensor(slot);
 }
 

@@ -13,6 +13,7 @@ import { Generator, randint, tensor } from '../ops/index.js';
 import { AdamW } from '../optim/adam.js';
 import { type LambdaLR, warmupCosine } from '../optim/lr-scheduler.js';
 import { argumentError, countArg, optionsArg, withoutUndefined } from '../tensor/check.js';
+import type { Device } from '../tensor/device.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 
@@ -70,12 +71,12 @@ const optionNames = [
 ] as const;
 
 /** Windows of `length` tokens as int64 [windows, length]. */
-function windowsAt(tokens: Uint16Array, starts: readonly number[], length: number): Tensor {
+function windowsAt(tokens: Uint16Array, starts: readonly number[], length: number, device: Device): Tensor {
   const ids = new BigInt64Array(starts.length * length);
   for (const [row, start] of starts.entries()) {
     for (let i = 0; i < length; i++) ids[row * length + i] = BigInt(tokens[start + i]!);
   }
-  return tensor(ids, { shape: [starts.length, length], dtype: 'int64' });
+  return tensor(ids, { shape: [starts.length, length], dtype: 'int64', device });
 }
 
 /** A token that the model lacks would fail in the middle of a step, and the step would pass the failure to the weights. */
@@ -222,6 +223,7 @@ class LossReader {
 export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Promise<number> {
   const plan = planOf(model, tokens, given);
   const { steps, batchSize, contextLength, maxGradNorm, signal } = plan;
+  const { device } = model;
   const optimizer = makeOptimizer(model, plan.lr, plan.weightDecay);
   const scheduler = warmupCosine(optimizer, { warmupSteps: plan.warmupSteps, totalSteps: steps, minLrRatio: 0.1 });
   const windows = randomStarts(tokens, contextLength, batchSize, plan.seed);
@@ -232,7 +234,8 @@ export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given:
       throwIfAborted(signal, 'train');
       const { value: starts } = await windows.next();
       const lr = scheduler.getLastLr()[0]!;
-      const loss = trainStep(model, optimizer, scheduler, () => windowsAt(tokens, starts, contextLength), maxGradNorm);
+      const batch = (): Tensor => windowsAt(tokens, starts, contextLength, device);
+      const loss = trainStep(model, optimizer, scheduler, batch, maxGradNorm);
       await losses.push({ step, loss, lr });
     }
     return await losses.finish();
@@ -288,7 +291,7 @@ export async function bitsPerToken(
       const part = starts.slice(i, i + batchSize);
       const loss = noGrad(() =>
         tidy(() => {
-          const inputIds = windowsAt(tokens, part, contextLength);
+          const inputIds = windowsAt(tokens, part, contextLength, model.device);
           return model.forward({ inputIds, labels: inputIds }).loss!;
         }),
       );

@@ -1,6 +1,7 @@
 // Gradients against central differences in float64: eps 1e-6, atol 1e-5, rtol 1e-3.
 import { functional as F, type Tensor, tensor, tidy } from 'fovea';
 import { expect } from 'vitest';
+import { device } from '../helpers.js';
 import { listOf, type Row } from './row.js';
 import { build, isFloat, type Sample, values } from './samples.js';
 
@@ -13,7 +14,7 @@ function objective(row: Row, inputs: Tensor[], sample: Sample): Tensor {
   const outputs = listOf(row.run(inputs, sample.args ?? {})).filter((t) => isFloat(t.dtype));
   const weighted = outputs.map((t, o) => {
     const weights = Array.from({ length: t.size }, (_, i) => weight(i, o));
-    return F.sum(F.mul(t, tensor(weights, { shape: t.shape, dtype: 'float64' })));
+    return F.sum(F.mul(t, tensor(weights, { shape: t.shape, dtype: 'float64', device })));
   });
   return weighted.reduce((a, b) => F.add(a, b));
 }
@@ -26,7 +27,7 @@ function numeric(row: Row, sample: Sample, at: number): Float64Array {
       const inputs = nds.map((nd, i) =>
         sample.inputs[i]!.dtype && i !== at
           ? build(sample.inputs[i]!, 'float64', seedOf(i)).tensor
-          : tensor(Array.from(nd.data), { shape: nd.shape, dtype: 'float64' }),
+          : tensor(Array.from(nd.data), { shape: nd.shape, dtype: 'float64', device }),
       );
       return objective(row, inputs, sample).itemSync() as number;
     });

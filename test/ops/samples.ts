@@ -1,5 +1,6 @@
 // Builds the inputs of a sample twice: as a tensor in the wanted layout and dtype, and as a float64 array.
 import { type Dtype, type HostArray, type Tensor, tensor } from 'fovea';
+import { device } from '../helpers.js';
 import { count, indices, Nd } from './nd.js';
 
 /**
@@ -159,7 +160,7 @@ export function build(spec: InputSpec, sampleDtype: Dtype, seed: number): Built 
 
 function lay(nd: Nd, layout: Layout, dtype: Dtype): Tensor {
   const redZone = isFloat(dtype) ? Number.NaN : dtype === 'bool' ? 1 : 101;
-  const make = (x: Nd): Tensor => tensor(Array.from(x.data), { shape: x.shape, dtype });
+  const make = (x: Nd): Tensor => tensor(Array.from(x.data), { shape: x.shape, dtype, device });
   const { shape } = nd;
   const rank = shape.length;
   switch (layout) {

@@ -176,7 +176,7 @@ class GPT2Model extends Module {
         `GPT2: ${past + n} positions, but the model has ${nPositions} (nPositions); shorten the input`,
       );
     }
-    const positions = positionIds ?? arange(past, past + n, 1, { dtype: 'int64' });
+    const positions = positionIds ?? arange(past, past + n, 1, { dtype: 'int64', device: inputIds.device });
     return this.drop.forward(this.wte.forward(inputIds).add(this.wpe.forward(positions)));
   }
 
@@ -235,7 +235,7 @@ export class GPT2LMHeadModel extends CausalLM {
   override makeCache(batch: number, capacity: number): KvCache {
     const { nLayer: layers, nHead: heads, nEmbd } = this.config;
     const dtype: Dtype = this.transformer.wte.weight.dtype;
-    return new KvCache({ layers, batch, heads, capacity, headDim: nEmbd / heads, dtype });
+    return new KvCache({ layers, batch, heads, capacity, headDim: nEmbd / heads, dtype, device: this.device });
   }
 
   override forward(input: CausalLMInput): CausalLMOutput {

@@ -1,5 +1,6 @@
 // Ops that read or write where an index tensor says, and sorting.
 import { type Dtype, functional as F, tensor, zeros } from 'fovea';
+import { device } from '../../helpers.js';
 import { dimErrors, tensorErrors } from '../errors.js';
 import { alongAxis, Nd } from '../nd.js';
 import { type Args, close, exact, type Row } from '../row.js';
@@ -176,7 +177,7 @@ const positions = (shape: readonly number[], dim: number) => {
   const n = shape.reduce((a, b) => a * b, 1);
   return tensor(
     Array.from({ length: n }, (_, i) => unravel(i, shape)[d]!),
-    { shape, dtype: 'int64' },
+    { shape, dtype: 'int64', device },
   );
 };
 

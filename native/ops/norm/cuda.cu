@@ -1,0 +1,90 @@
+// layerNorm and rmsNorm over the last axis of d elements:
+//
+//   layerNorm  x' = (x - mean) rstd, rstd = 1 / sqrt(mean (x - mean)^2 + eps)     y = weight x' + bias
+//   rmsNorm    x' = x rstd,          rstd = 1 / sqrt(mean x^2 + eps)              y = weight x'
+//
+// Their gradients are in cuda_backward.cu.
+#include "cuda/block.h"
+#include "ops/norm/attrs.h"
+#include "ops/norm/cuda_backward.h"
+
+namespace fovea::cuda {
+namespace {
+
+template <class T>
+struct Forward {
+  const T *x, *weight, *bias;  // weight and bias: nullptr where absent
+  T* y;
+  Accumulator<T>*mean, *rstd, eps;
+  int64_t rows, d;
+  Layout<1> axes;
+};
+
+template <class T, int K, bool kCentred>
+__global__ void __launch_bounds__(512, 1) norm_rows(Forward<T> p) {
+  using A = Accumulator<T>;
+  using P = Pack<T, K>;
+  const GroupRow group(p.rows);
+  const Row<T, K> row(p.x + row_offset(p.axes, group.row), p.d);
+  A mean = 0, squares = 0;
+  if (kCentred) {
+    row.each([&](int64_t, const P& x) {
+      for (int k = 0; k < K; k++) mean += widen(x.value[k]);
+    });
+    mean = reduce_group(mean, Add()) / A(p.d);
+  }
+  row.each([&](int64_t, const P& x) {
+    for (int k = 0; k < K; k++) squares += (widen(x.value[k]) - mean) * (widen(x.value[k]) - mean);
+  });
+  const A rstd = 1 / sqrt(reduce_group(squares, Add()) / A(p.d) + p.eps);
+  if (!group.live) return;
+  if (threadIdx.x == 0) {
+    if (kCentred) p.mean[group.row] = mean;
+    p.rstd[group.row] = rstd;
+  }
+  P* to = reinterpret_cast<P*>(p.y + group.row * p.d);
+  row.each([&](int64_t at, const P& x) {
+    P weight{}, bias{}, y;
+    if (p.weight) weight = reinterpret_cast<const P*>(p.weight)[at];
+    if (kCentred && p.bias) bias = reinterpret_cast<const P*>(p.bias)[at];
+    for (int k = 0; k < K; k++) {
+      A value = (widen(x.value[k]) - mean) * rstd;
+      if (p.weight) value *= widen(weight.value[k]);
+      if (kCentred) value += widen(bias.value[k]);
+      y.value[k] = narrow<T>(value);
+    }
+    to[at] = y;
+  });
+}
+
+template <bool kCentred>
+void forward(const CudaCall& call, const LayerNormAttrs& attrs) {
+  const View &x = call.in[0], &weight = call.in[1], bias = kCentred ? call.in[2] : View{}, &y = call.out[0];
+  dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    using A = Accumulator<T>;
+    const Forward<T> p{x.as<T>(),
+                       weight.present() ? weight.as<T>() : nullptr,
+                       bias.present() ? bias.as<T>() : nullptr,
+                       y.as<T>(),
+                       kCentred ? call.out[1].as<A>() : nullptr,
+                       call.out[kCentred ? 2 : 1].as<A>(),
+                       A(attrs.eps),
+                       rows_of(x),
+                       x.dim(-1),
+                       row_axes(x)};
+    dispatch_packs<T>(packs_fit(x) && packs_fit(weight) && packs_fit(bias) && packs_fit(y), [&](auto size) {
+      constexpr int K = decltype(size)::value;
+      call.launch(norm_rows<T, K, kCentred>, config_for_rows(p.rows, p.d / K), p);
+    });
+  });
+}
+
+}  // namespace
+
+FOVEA_CUDA_KERNELS(norm, FOVEA_CUDA_KERNEL("layerNorm", forward<true>, LayerNormAttrs),
+                   FOVEA_CUDA_KERNEL("rmsNorm", forward<false>, LayerNormAttrs),
+                   FOVEA_CUDA_KERNEL_WITH("layerNormBackward", norm_backward<true>, NoAttrs, norm_backward_workspace),
+                   FOVEA_CUDA_KERNEL_WITH("rmsNormBackward", norm_backward<false>, NoAttrs, norm_backward_workspace))
+
+}  // namespace fovea::cuda

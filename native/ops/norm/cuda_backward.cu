@@ -1,0 +1,298 @@
+// Backward of layerNorm and rmsNorm over the last axis of d elements, with x' = (x - mean) rstd and g = weight dy:
+//
+//   dx = rstd (g - mean(g) - x' mean(g x'));  rmsNorm has no mean(g)
+//   dweight = sum over rows of dy x';  dbias = sum over rows of dy
+//
+// Everything is read once. A group of threads takes row after row and keeps its share of dweight and dbias in
+// registers; meanwhile the next row of x and dy is on its way to shared memory, where every thread finds what it asked
+// for itself. At the end the groups of a block add up what they have, and a second kernel adds what the blocks have, in
+// order. Which row goes where depends on the shape and the device only.
+#include "ops/norm/cuda_backward.h"
+
+#include "cuda/block.h"
+#include "cuda/ptx.h"
+
+namespace fovea::cuda {
+namespace {
+
+constexpr int kMostThreads = 512;
+// Packs of a row that a thread keeps sums of. What is beyond, in rows of many thousands, is summed in the workspace.
+template <int K>
+constexpr int kKeptSums = K < 4 ? 4 : 32 / K;
+// Shared memory begins with the sums of warps, twice, so that one barrier per row is enough.
+constexpr int kMostWarps = kMostThreads / 32;
+constexpr size_t kWarpSums = 2 * kMostWarps * 2 * sizeof(double);
+
+template <class T>
+struct Problem {
+  const T *x, *weight, *dy;  // weight: nullptr where absent
+  const Accumulator<T>*mean, *rstd;
+  T* dx;
+  Accumulator<T>* partial;  // [parts][dweight, dbias][d]
+  int64_t rows, d;
+  int staged;  // packs of a row that a thread has in shared memory
+
+  __device__ int64_t clamped(int64_t row) const { return row < rows ? row : rows - 1; }
+};
+
+// What a thread needs of x and dy, from shared memory what has been staged.
+template <class T, int K>
+class Rows {
+ public:
+  using P = Pack<T, K>;
+  static constexpr bool kStages = K > 1;
+  __device__ explicit Rows(const Problem<T>& p) : p_(p), packs_(p.d / K) {}
+
+  // Asks for a row, which is there after arrive().
+  __device__ void ask(int stage, int64_t row) const {
+    if constexpr (kStages) {
+      for (int j = 0; j < p_.staged; j++) {
+        const int64_t at = place(j);
+        if (at >= packs_) break;
+        cp_async_16(shared_address(slot(stage, 0, j)), pack(p_.x, row, at), true);
+        cp_async_16(shared_address(slot(stage, 1, j)), pack(p_.dy, row, at), true);
+      }
+      cp_async_commit();
+    }
+  }
+  // All rows but the last `kUnderWay` that were asked for.
+  template <int kUnderWay>
+  __device__ void arrive() const {
+    if constexpr (kStages) cp_async_wait<kUnderWay>();
+  }
+  // body(j, at, x, dy) for the packs number `at` that this thread keeps sums of, and body(at, x, dy) for its others.
+  template <class Body>
+  __device__ void each_kept(int stage, int64_t row, Body&& body) const {
+#pragma unroll
+    for (int j = 0; j < kKeptSums<K>; j++) {
+      const int64_t at = place(j);
+      if (at >= packs_) continue;
+      const bool staged = kStages && j < p_.staged;
+      const P x = staged ? *slot(stage, 0, j) : *pack(p_.x, row, at);
+      const P dy = staged ? *slot(stage, 1, j) : *pack(p_.dy, row, at);
+      body(j, at, x, dy);
+    }
+  }
+  template <class Body>
+  __device__ void each_other(int64_t row, Body&& body) const {
+    for (int64_t at = place(kKeptSums<K>); at < packs_; at += blockDim.x)
+      body(at, *pack(p_.x, row, at), *pack(p_.dy, row, at));
+  }
+
+ private:
+  __device__ static int64_t place(int j) { return int64_t(threadIdx.x) + int64_t(j) * blockDim.x; }
+  __device__ const P* pack(const T* from, int64_t row, int64_t at) const {
+    return reinterpret_cast<const P*>(from + row * p_.d) + at;
+  }
+  __device__ P* slot(int stage, int tensor, int j) const {
+    const int threads = int(blockDim.x * blockDim.y), thread = int(threadIdx.y * blockDim.x + threadIdx.x);
+    return shared_memory_as<P>(kWarpSums) + ((stage * 2 + tensor) * p_.staged + j) * threads + thread;
+  }
+  const Problem<T>& p_;
+  int64_t packs_;
+};
+
+// The sums of a and of b over the threads that share threadIdx.y. `turn` alternates between 0 and 1.
+template <class A>
+__device__ void sum_over_group(A& a, A& b, int turn) {
+  const int threads = int(blockDim.x), width = threads < 32 ? threads : 32, warps = threads / 32;
+  for (int apart = width / 2; apart > 0; apart /= 2)
+    a += __shfl_xor_sync(~0u, a, apart), b += __shfl_xor_sync(~0u, b, apart);
+  if (threads <= 32) return;
+  A* of_warps = shared_memory_as<A>() + (turn * kMostWarps + int(threadIdx.y) * warps) * 2;
+  const int warp = int(threadIdx.x) / 32;
+  if (threadIdx.x % 32 == 0) of_warps[2 * warp] = a, of_warps[2 * warp + 1] = b;
+  named_barrier_sync(1 + int(threadIdx.y), threads);
+  a = b = 0;
+  for (int w = 0; w < warps; w++) a += of_warps[2 * w], b += of_warps[2 * w + 1];
+}
+
+// Writes the sums that the threads of a block keep, added over its groups, to `to`.
+template <int K, int kKept, class A>
+__device__ void write_sums(const A (&kept)[kKept][K], int64_t d, A* to) {
+  A* of_groups = shared_memory_as<A>();
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < kKept; j++) {
+    const int64_t at = (int64_t(threadIdx.x) + j * int64_t(blockDim.x)) * K;
+    A* mine = blockDim.y == 1 ? to : of_groups + threadIdx.y * d;
+    for (int k = 0; k < K && at < d; k++) mine[at + k] = kept[j][k];
+  }
+  if (blockDim.y == 1) return;
+  __syncthreads();
+  for (int64_t i = threadIdx.y * blockDim.x + threadIdx.x; i < d; i += blockDim.x * blockDim.y) {
+    A sum = of_groups[i];
+    for (unsigned group = 1; group < blockDim.y; group++) sum += of_groups[group * d + i];
+    to[i] = sum;
+  }
+}
+
+// forward: y = weight (x - mean) rstd + bias
+template <class T, int K, bool kCentred>
+__global__ void __launch_bounds__(kMostThreads, 1) norm_backward_rows(Problem<T> p) {
+  using A = Accumulator<T>;
+  using P = Pack<T, K>;
+  constexpr int kKept = kKeptSums<K>;
+  A dweight[kKept][K] = {}, dbias[kCentred ? kKept : 1][K] = {};
+  A* partial = p.partial + int64_t(blockIdx.x) * (kCentred ? 2 : 1) * p.d;
+  const int64_t begin = int64_t(blockIdx.x) * blockDim.y, step = int64_t(gridDim.x) * blockDim.y;
+  const Rows<T, K> rows(p);
+  int64_t next = p.clamped(begin + threadIdx.y);
+  A next_mean = kCentred ? p.mean[next] : A(0), next_rstd = p.rstd[next];
+  rows.ask(0, next);
+  int stage = 0;
+  for (int64_t first = begin; first < p.rows; first += step, stage ^= 1) {
+    const bool live = first + threadIdx.y < p.rows;
+    const int64_t row = next;
+    const A mean = next_mean, rstd = next_rstd;
+    next = p.clamped(first + step + threadIdx.y);
+    if (kCentred) next_mean = p.mean[next];
+    next_rstd = p.rstd[next];
+    rows.ask(stage ^ 1, next);
+    rows.template arrive<1>();
+    auto weight_at = [&](int64_t at) {
+      P weight;
+      if (p.weight) weight = reinterpret_cast<const P*>(p.weight)[at];
+      return weight;
+    };
+    auto weighted = [&](const P& weight, const P& dy, int k) {
+      const A gradient = widen(dy.value[k]);
+      return p.weight ? gradient * widen(weight.value[k]) : gradient;
+    };
+    A g_mean = 0, gx_mean = 0;
+    auto add = [&](int64_t at, const P& x, const P& dy) {
+      const P weight = weight_at(at);
+      for (int k = 0; k < K; k++) {
+        const A g = weighted(weight, dy, k);
+        if (kCentred) g_mean += g;
+        gx_mean += g * ((widen(x.value[k]) - mean) * rstd);
+      }
+    };
+    rows.each_kept(stage, row, [&](int, int64_t at, const P& x, const P& dy) { add(at, x, dy); });
+    rows.each_other(row, add);
+    sum_over_group(g_mean, gx_mean, stage);
+    g_mean /= A(p.d), gx_mean /= A(p.d);
+    if (!live) continue;
+    P* to = reinterpret_cast<P*>(p.dx + row * p.d);
+    // sum(k, a, b) adds a and b to what element k of the pack has for dweight and dbias.
+    auto write = [&](int64_t at, const P& x, const P& dy, auto&& sum) {
+      const P weight = weight_at(at);
+      P dx;
+      for (int k = 0; k < K; k++) {
+        const A normal = (widen(x.value[k]) - mean) * rstd;
+        dx.value[k] = narrow<T>(rstd * (weighted(weight, dy, k) - g_mean - normal * gx_mean));
+        sum(k, widen(dy.value[k]) * normal, A(widen(dy.value[k])));
+      }
+      to[at] = dx;
+    };
+    rows.each_kept(stage, row, [&](int j, int64_t at, const P& x, const P& dy) {
+      write(at, x, dy, [&](int k, A a, A b) {
+        dweight[j][k] += a;
+        if (kCentred) dbias[j][k] += b;
+      });
+    });
+    rows.each_other(row, [&](int64_t at, const P& x, const P& dy) {
+      write(at, x, dy, [&](int k, A a, A b) {
+        A* sums = partial + at * K + k;
+        sums[0] = first == begin ? a : sums[0] + a;
+        if (kCentred) sums[p.d] = first == begin ? b : sums[p.d] + b;
+      });
+    });
+  }
+  rows.template arrive<0>();  // the same shared memory is used again
+  write_sums(dweight, p.d, partial);
+  if constexpr (kCentred) write_sums(dbias, p.d, partial + p.d);
+}
+
+// ---- the sums of all blocks, 32 columns to a block
+
+constexpr int kColumns = 32, kPartsAtOnce = 16;
+
+template <class T>
+__global__ void __launch_bounds__(kColumns* kPartsAtOnce)
+    add_parts(const Accumulator<T>* partial, int64_t parts, int64_t sums, int64_t d, T* dweight, T* dbias) {
+  using A = Accumulator<T>;
+  A* sum_of = shared_memory_as<A>();
+  const int64_t column = int64_t(blockIdx.x) * kColumns + threadIdx.x;
+  A sum = 0;
+  if (column < sums * d)
+    for (int64_t part = threadIdx.y; part < parts; part += kPartsAtOnce) sum += partial[part * sums * d + column];
+  sum_of[threadIdx.y * kColumns + threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y > 0 || column >= sums * d) return;
+  for (int i = 1; i < kPartsAtOnce; i++) sum += sum_of[i * kColumns + threadIdx.x];
+  if (column < d) dweight[column] = narrow<T>(sum);
+  else dbias[column - d] = narrow<T>(sum);
+}
+
+// ---- launches
+
+struct Plan {
+  Config config;
+  bool packs;
+  int64_t rows, d, sums, parts, staged;
+};
+Plan plan_of(Views in, Views out, const DeviceLimits& device) {
+  const View &x = in[0], &dy = in[in.size() - 1];
+  const int64_t d = x.dim(-1), rows = rows_of(x), sums = out.size() - 1;
+  const bool packs = packs_fit(x) && packs_fit(in[1]) && packs_fit(dy) && packs_fit(out[0]);
+  const int64_t k = packs ? 16 / int64_t(kDtypeBytes[int(x.dtype)]) : 1, count = ceil_div(d, k),
+                kept = k < 4 ? 4 : 32 / k;
+  int64_t threads = 1;
+  while (threads < kMostThreads && threads < count && (threads < 32 || threads * kept < count)) threads *= 2;
+  // As many rows at a time as there is shared memory for; but not so many that multiprocessors have nothing to do.
+  int64_t groups = kMostThreads / threads, staged = packs ? min_of(ceil_div(count, threads), kept) : 0;
+  const int64_t room = int64_t(device.shared_bytes) - int64_t(kWarpSums), slots = 4 * 16;
+  auto fewer = [&] { return groups > 1 && groups * threads > 32; };
+  while (fewer() && (staged * slots * groups * threads > room || groups * device.multiprocessors > rows)) groups /= 2;
+  staged = min_of(staged, room / (slots * groups * threads));
+  const int64_t of_groups = groups > 1 ? groups * d * int64_t(kDtypeBytes[int(accumulator_of(x.dtype))]) : 0;
+  const int64_t shared = max_of(int64_t(kWarpSums) + staged * slots * groups * threads, of_groups);
+  const int64_t together = min_of(kMostThreads / (groups * threads), int64_t(device.shared_bytes) / shared);
+  const int64_t parts = min_of(ceil_div(rows, groups), device.multiprocessors * max_of(1, together));
+  return {{dim3(unsigned(parts)), dim3(unsigned(threads), unsigned(groups)), size_t(shared)},
+          packs,
+          rows,
+          d,
+          sums,
+          parts,
+          staged};
+}
+
+}  // namespace
+
+size_t norm_backward_workspace(Views in, Views out, const void*, const DeviceLimits& device) {
+  const Plan plan = plan_of(in, out, device);
+  return size_t(plan.parts * plan.sums * plan.d) * kDtypeBytes[int(accumulator_of(in[0].dtype))];
+}
+
+template <bool kCentred>
+void norm_backward(const CudaCall& call, const NoAttrs&) {
+  const View &x = call.in[0], &weight = call.in[1];
+  const Plan plan = plan_of(call.in, call.out, call.device);
+  dispatch_float(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    using A = Accumulator<T>;
+    const Problem<T> p{x.as<T>(),
+                       weight.present() ? weight.as<T>() : nullptr,
+                       call.in[kCentred ? 4 : 3].as<T>(),
+                       kCentred ? call.in[2].as<A>() : nullptr,
+                       call.in[kCentred ? 3 : 2].as<A>(),
+                       call.out[0].as<T>(),
+                       call.scratch<A>(),
+                       plan.rows,
+                       plan.d,
+                       int(plan.staged)};
+    dispatch_packs<T>(plan.packs, [&](auto size) {
+      call.launch(norm_backward_rows<T, decltype(size)::value, kCentred>, plan.config, p);
+    });
+    const Config config{dim3(unsigned(ceil_div(plan.sums * plan.d, kColumns))), dim3(kColumns, kPartsAtOnce),
+                        kColumns * kPartsAtOnce * sizeof(A)};
+    call.launch(add_parts<T>, config, p.partial, plan.parts, plan.sums, plan.d, call.out[1].as<T>(),
+                kCentred ? call.out[2].as<T>() : nullptr);
+  });
+}
+template void norm_backward<true>(const CudaCall&, const NoAttrs&);
+template void norm_backward<false>(const CudaCall&, const NoAttrs&);
+
+}  // namespace fovea::cuda

@@ -1,0 +1,212 @@
+// CUDA attention against the definition in float64, one score at a time.
+#pragma once
+#include <algorithm>
+
+#include "core/random.h"
+#include "ops/attention/attrs.h"
+#include "test/emulator/harness_cuda.h"
+
+namespace fovea::test {
+
+struct AttentionCase {
+  int64_t b, h, g, n, m, d, e;
+  AttentionAttrs attrs = {};
+  Dtype dtype = Dtype::f32;
+  // Axes of b, h, n, m along which bias and mask repeat; empty: not given.
+  std::vector<bool> bias = {}, mask = {};
+  // How the elements of q, k, v and dO lie: as [b, h, n, d]; as [b, n, h, d]; the latter with rows that are no
+  // multiples of 16 bytes apart.
+  enum Rows { dense, strided, misaligned } rows = dense;
+};
+
+inline Tensor attention_operand(const AttentionCase& c, std::vector<int64_t> shape, uint64_t seed) {
+  if (c.rows == AttentionCase::dense) return Tensor::random(c.dtype, shape, seed, -1.5, 1.5);
+  std::vector<int64_t> wide = shape;
+  if (c.rows == AttentionCase::misaligned) wide[3]++;
+  Tensor t = Tensor::strided(c.dtype, wide, {0, 2, 1, 3});
+  t.view.shape[3] = shape[3];
+  t.fill_random(seed, -1.5, 1.5);
+  return t;
+}
+
+struct AttentionInputs {
+  Tensor q, k, v, d_o, bias, mask;
+  explicit AttentionInputs(const AttentionCase& c)
+      : q(attention_operand(c, {c.b, c.h, c.n, c.d}, 1)),
+        k(attention_operand(c, {c.b, c.g, c.m, c.d}, 2)),
+        v(attention_operand(c, {c.b, c.g, c.m, c.e}, 3)),
+        d_o(attention_operand(c, {c.b, c.h, c.n, c.e}, 4)) {
+    if (!c.bias.empty()) bias = Tensor::expanded(c.dtype, {c.b, c.h, c.n, c.m}, c.bias), bias.fill_random(5);
+    if (!c.mask.empty()) {
+      mask = Tensor::expanded(Dtype::boolean, {c.b, c.h, c.n, c.m}, c.mask);
+      mask.fill_random(6);
+    }
+  }
+  Tensor* optional(const std::vector<bool>& given, Tensor& t) const { return given.empty() ? nullptr : &t; }
+  std::vector<Tensor*> forward(const AttentionCase& c) {
+    return {&q, &k, &v, optional(c.bias, bias), optional(c.mask, mask)};
+  }
+};
+
+struct AttentionOutputs {
+  Tensor o, lse, dq, dk, dv, dbias;
+  explicit AttentionOutputs(const AttentionCase& c)
+      : o(c.dtype, {c.b, c.h, c.n, c.e}),
+        lse(accumulator_of(c.dtype), {c.b, c.h, c.n}),
+        dq(c.dtype, {c.b, c.h, c.n, c.d}),
+        dk(c.dtype, {c.b, c.g, c.m, c.d}),
+        dv(c.dtype, {c.b, c.g, c.m, c.e}),
+        dbias(c.dtype, {c.b, c.h, c.n, c.m}) {}
+};
+
+inline void attention_forward(const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out, int capability) {
+  run_cuda("attention", c.attrs, in.forward(c), {&out.o, &out.lse}, capability);
+}
+inline void attention_backward(const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out, int capability) {
+  std::vector<Tensor*> inputs = in.forward(c);
+  for (Tensor* t : {&out.o, &out.lse, &in.d_o}) inputs.push_back(t);
+  run_cuda("attentionBackward", c.attrs, inputs, {&out.dq, &out.dk, &out.dv}, capability);
+  if (!c.bias.empty() && out.dbias.size() > 0)
+    run_cuda("attentionBiasBackward", c.attrs, inputs, {&out.dbias}, capability);
+}
+
+// The definition. With `gradients` false only o and lse.
+struct AttentionModel {
+  std::vector<double> o, lse, dq, dk, dv, dbias;
+  std::vector<double> p, factor;  // of one row
+
+  AttentionModel(const AttentionCase& c, const AttentionInputs& in)
+      : o(size_t(c.b * c.h * c.n * c.e)),
+        lse(size_t(c.b * c.h * c.n)),
+        dq(size_t(c.b * c.h * c.n * c.d)),
+        dk(size_t(c.b * c.g * c.m * c.d)),
+        dv(size_t(c.b * c.g * c.m * c.e)),
+        dbias(size_t(c.b * c.h * c.n * c.m)),
+        p(size_t(c.m)),
+        factor(size_t(c.m)) {
+    const std::vector<double> q = in.q.values(), k = in.k.values(), v = in.v.values(), d_o = in.d_o.values();
+    for (int64_t row = 0; row < c.b * c.h * c.n; row++) {
+      int64_t head = row / c.n / c.h * c.g + row / c.n % c.h / (c.h / c.g);
+      const double *qi = q.data() + row * c.d, *kh = k.data() + head * c.m * c.d, *vh = v.data() + head * c.m * c.e;
+      probabilities(c, in, row, qi, kh);
+      gradients(c, row, head, qi, kh, vh, d_o.data() + row * c.e);
+    }
+  }
+
+ private:
+  void probabilities(const AttentionCase& c, const AttentionInputs& in, int64_t row, const double* qi,
+                     const double* kh) {
+    double top = -INFINITY, total = 0;
+    for (int64_t j = 0; j < c.m; j++) {
+      int64_t i = row % c.n, at = row * c.m + j;
+      double s = 0;
+      for (int64_t l = 0; l < c.d; l++) s += qi[l] * kh[j * c.d + l];
+      s *= c.attrs.scale;
+      if (!c.bias.empty()) s += in.bias.at(at);
+      bool hidden = (!c.mask.empty() && in.mask.at(at) == 0) || (c.attrs.causal == 1 && j > i) ||
+                    (c.attrs.causal == 2 && j > i + c.m - c.n);
+      p[size_t(j)] = hidden ? -INFINITY : s;
+      top = std::max(top, p[size_t(j)]);
+      bool kept =
+          uniform_of(philox_word(uint64_t(c.attrs.seed), uint64_t(c.attrs.offset), uint64_t(at))) >= c.attrs.dropoutP;
+      factor[size_t(j)] = kept ? 1 / (1 - c.attrs.dropoutP) : 0;
+    }
+    for (double& s : p) s = top == -INFINITY ? 0 : std::exp(s - top), total += s;
+    for (double& s : p) s = total == 0 ? 0 : s / total;
+    lse[size_t(row)] = total == 0 ? -INFINITY : top + std::log(total);
+  }
+  void gradients(const AttentionCase& c, int64_t row, int64_t head, const double* qi, const double* kh,
+                 const double* vh, const double* d_o) {
+    double delta = 0;
+    double* oi = o.data() + row * c.e;
+    for (int64_t j = 0; j < c.m; j++)
+      for (int64_t l = 0; l < c.e; l++) oi[l] += p[size_t(j)] * factor[size_t(j)] * vh[j * c.e + l];
+    for (int64_t l = 0; l < c.e; l++) delta += d_o[l] * oi[l];
+    for (int64_t j = 0; j < c.m; j++) {
+      double dp = 0, pj = p[size_t(j)], f = factor[size_t(j)];
+      for (int64_t l = 0; l < c.e; l++) {
+        dp += d_o[l] * vh[j * c.e + l];
+        dv[size_t((head * c.m + j) * c.e + l)] += pj * f * d_o[l];
+      }
+      double ds = pj * (f * dp - delta);
+      dbias[size_t(row * c.m + j)] = ds;
+      for (int64_t l = 0; l < c.d; l++) {
+        dq[size_t(row * c.d + l)] += c.attrs.scale * ds * kh[j * c.d + l];
+        dk[size_t((head * c.m + j) * c.d + l)] += c.attrs.scale * ds * qi[l];
+      }
+    }
+  }
+};
+
+inline void compare_attention(const char* what, const AttentionCase& c, int capability, const Tensor& t,
+                              const std::vector<double>& expected, double tolerance) {
+  double worst = 0;
+  size_t at = 0;
+  for (size_t i = 0; i < expected.size(); i++) {
+    double value = t.at(int64_t(i));
+    if (value == expected[i]) continue;
+    double error = std::fabs(value - expected[i]) / (1 + std::fabs(expected[i]));
+    if (!(error <= worst)) worst = error, at = i;
+    if (std::isnan(error)) break;
+  }
+  FOVEA_CHECK(worst <= tolerance,
+              "%s of %s n=%lld m=%lld d=%lld e=%lld causal=%lld on %d: element %zu is %.9g, expected %.9g", what,
+              name_of(c.dtype), static_cast<long long>(c.n), static_cast<long long>(c.m), static_cast<long long>(c.d),
+              static_cast<long long>(c.e), static_cast<long long>(c.attrs.causal), capability, at, t.at(int64_t(at)),
+              expected[at]);
+}
+
+// 16-bit: probabilities are rounded before they meet v, and delta is summed over an o that was rounded.
+inline void check_attention_forward(const AttentionCase& c, int capability) {
+  AttentionInputs in(c);
+  const AttentionModel model(c, in);
+  AttentionOutputs out(c);
+  attention_forward(c, in, out, capability);
+  double eps = epsilon(c.dtype), inner = epsilon(accumulator_of(c.dtype));
+  compare_attention("o", c, capability, out.o, model.o, 2 * eps + 20 * inner);
+  compare_attention("lse", c, capability, out.lse, model.lse, 20 * inner);
+}
+inline void check_attention(const AttentionCase& c, int capability) {
+  AttentionInputs in(c);
+  const AttentionModel model(c, in);
+  AttentionOutputs out(c);
+  attention_forward(c, in, out, capability);
+  double eps = epsilon(c.dtype), inner = epsilon(accumulator_of(c.dtype));
+  compare_attention("o", c, capability, out.o, model.o, 2 * eps + 20 * inner);
+  compare_attention("lse", c, capability, out.lse, model.lse, 20 * inner);
+  attention_backward(c, in, out, capability);
+  double tolerance = 4 * eps + 100 * inner;
+  compare_attention("dq", c, capability, out.dq, model.dq, tolerance);
+  compare_attention("dk", c, capability, out.dk, model.dk, tolerance);
+  compare_attention("dv", c, capability, out.dv, model.dv, tolerance);
+  if (!c.bias.empty()) compare_attention("dbias", c, capability, out.dbias, model.dbias, tolerance);
+}
+
+// All queries but the last cannot see a key whose k (which = 0), v (1) or both are `poison`, and must not change by
+// a bit; the last one can, and must if it is NaN.
+inline void check_hidden_keys(const AttentionCase& c, double poison, int which, int capability) {
+  const int64_t hidden_from = c.n - 2, key = c.m - 1;
+  AttentionInputs in(c), changed(c);
+  AttentionOutputs before(c), after(c);
+  attention_forward(c, in, before, capability);
+  for (int64_t l = 0; l < c.d; l++) {
+    if (which != 1) changed.k.set(key * c.d + l, poison);
+    if (which != 0) changed.v.set(key * c.d + l, poison);
+  }
+  attention_forward(c, changed, after, capability);
+  for (int64_t row = 0; row < c.h * c.n; row++)
+    for (int64_t l = 0; l < c.e; l++) {
+      const int64_t at = row * c.e + l, i = row % c.n;
+      if (i <= hidden_from)
+        FOVEA_CHECK(before.o.at(at) == after.o.at(at), "%s: query %lld of %lld changed", name_of(c.dtype),
+                    static_cast<long long>(i), static_cast<long long>(c.n));
+      else if (std::isnan(poison))
+        FOVEA_CHECK(std::isnan(after.o.at(at)), "%s: query %lld ignores NaN", name_of(c.dtype),
+                    static_cast<long long>(i));
+      else if (which == 1 && std::isinf(poison))
+        FOVEA_CHECK(after.o.at(at) == poison, "%s: query %lld gives %g", name_of(c.dtype), static_cast<long long>(i),
+                    after.o.at(at));
+    }
+}
+
+}  // namespace fovea::test

@@ -1,0 +1,224 @@
+// CUDA attention and its gradients: every kernel up to sm_80 against the definition in float64, and dropout against the
+// CPU. attention_sm90_test.cc has those of sm_90.
+#include "ops/attention/workspace.h"
+#include "test/emulator/attention_model.h"
+
+FOVEA_TEST_FAMILY(attention)
+
+namespace fovea::test {
+namespace {
+
+constexpr int kCapability = 80;
+using Case = AttentionCase;
+
+void check(const Case& c) { check_attention(c, kCapability); }
+void forward(const Case& c) { check_attention_forward(c, kCapability); }
+
+}  // namespace
+
+FOVEA_TEST(attention_sizes) {
+  for (int64_t d : {1, 7, 16, 31, 64, 127}) check({1, 2, 2, 37, 41, d, d, {.scale = 0.2}});
+  for (int64_t n : {1, 7, 63, 65, 130})
+    for (int64_t m : {1, 17, 64, 130}) check({1, 1, 1, n, m, 16, 16, {.scale = 0.3}});
+  check({2, 3, 3, 29, 131, 24, 40, {.scale = 0.2}});
+  check({1, 1, 1, 20, 30, 257, 129, {.scale = 0.05}});
+  for (int64_t m : {11, 150}) check({1, 1, 1, 9, m, 0, 3, {.scale = 1}});
+}
+FOVEA_TEST(attention_empty) {
+  for (Case c : {Case{1, 2, 2, 5, 0, 4, 4}, Case{1, 2, 2, 3, 0, 4, 4}, Case{1, 2, 2, 5, 6, 4, 0}}) check(c);
+}
+// Not one query, or not one head of them: what keys and values get is 0.
+FOVEA_TEST(attention_without_queries) {
+  for (Dtype t : kFloats)
+    for (Case c : {Case{1, 2, 2, 0, 6, 64, 64}, Case{1, 0, 2, 5, 6, 64, 64}}) {
+      c.dtype = t;
+      AttentionInputs in(c);
+      AttentionOutputs out(c);
+      attention_backward(c, in, out, kCapability);
+      for (double x : out.dk.values()) FOVEA_CHECK(x == 0, "dk %g", x);
+      for (double x : out.dv.values()) FOVEA_CHECK(x == 0, "dv %g", x);
+    }
+}
+FOVEA_TEST(attention_dtypes) {
+  for (Dtype t : kFloats) {
+    check({1, 2, 1, 35, 70, 20, 12, {.scale = 0.25, .causal = 1}, t});
+    check({2, 4, 2, 3, 150, 33, 17, {.scale = 0.25, .causal = 2}, t});
+    check({1, 2, 2, 70, 140, 64, 64, {.scale = 0.125, .causal = 2}, t, {}, {}, Case::strided});
+    check({1, 2, 2, 20, 70, 64, 64, {.scale = 0.125, .causal = 2}, t, {}, {}, Case::misaligned});
+    check({1,
+           2,
+           1,
+           21,
+           33,
+           20,
+           12,
+           {.scale = 0.25, .dropoutP = 0.3, .seed = 9},
+           t,
+           {false, true, false, false},
+           {false, false, true, false}});
+  }
+}
+
+FOVEA_TEST(attention_causal) {
+  for (Dtype t : {Dtype::f32, Dtype::f16})
+    for (int64_t causal : {1, 2})
+      for (auto [n, m] :
+           {std::pair<int64_t, int64_t>{150, 150}, {3, 3}, {2, 300}, {40, 200}, {200, 40}, {4, 2}, {130, 131}})
+        check({1, 2, 1, n, m, 16, 16, {.scale = 0.3, .causal = causal}, t});
+}
+FOVEA_TEST(attention_bias_and_mask) {
+  for (int axes = 0; axes < 16; axes++) {
+    std::vector<bool> some = {(axes & 1) != 0, (axes & 2) != 0, (axes & 4) != 0, (axes & 8) != 0}, rest = some;
+    rest.flip();
+    check({2, 2, 1, 17, 35, 8, 8, {.scale = 0.3, .causal = axes % 3}, Dtype::f32, some, rest});
+    check({2, 2, 1, 2, 35, 8, 8, {.scale = 0.3}, Dtype::f16, rest, some});
+    check({2, 2, 1, 20, 70, 64, 64, {.scale = 0.1}, Dtype::bf16, rest, some});
+  }
+  const std::vector<bool> full(4, false);
+  check({1, 2, 2, 140, 150, 16, 16, {.scale = 0.3}, Dtype::f32, full, {false, true, true, false}});
+}
+FOVEA_TEST(attention_grouped_heads) {
+  for (Dtype t : {Dtype::f32, Dtype::bf16}) {
+    check({2, 6, 2, 20, 50, 16, 24, {.scale = 0.3, .causal = 2}, t});
+    check({2, 6, 1, 1, 300, 16, 24, {.scale = 0.3, .causal = 2}, t});
+    check({1, 8, 8, 30, 30, 16, 16, {.scale = 0.3}, t, {}, {}, Case::strided});
+  }
+}
+FOVEA_TEST(attention_dropout) {
+  for (Dtype t : {Dtype::f32, Dtype::f16})
+    for (int64_t n : {2, 33})
+      for (int64_t m : {31, 40, 139})
+        check({2,
+               2,
+               1,
+               n,
+               m,
+               8,
+               16,
+               {.scale = 0.3, .causal = 1, .dropoutP = 0.4, .seed = -7, .offset = int64_t(1) << 40},
+               t});
+  for (double p : {0.999, 1.0}) check({1, 1, 1, 20, 20, 8, 8, {.dropoutP = p}});
+}
+// With v = 1 every probability that is dropped shows.
+FOVEA_TEST(attention_drops_what_the_cpu_drops) {
+  for (Dtype t : {Dtype::f32, Dtype::f64, Dtype::f16})
+    for (int64_t n : {3, 70}) {
+      Case c{2, 2, 1, n, 77, 16, 16, {.scale = 0, .dropoutP = 0.37, .seed = 11, .offset = 5}, t};
+      AttentionInputs in(c);
+      in.v.fill(std::vector<double>(size_t(in.v.size()), 1));
+      AttentionOutputs cuda(c), cpu(c);
+      attention_forward(c, in, cuda, kCapability);
+      for (const Table& table : tables_of_attention()) {
+        const View views[] = {in.q.view, in.k.view, in.v.view};
+        run(table, "attention", c.attrs, {&in.q, &in.k, &in.v, nullptr, nullptr}, {&cpu.o, &cpu.lse}, 1,
+            attention_workspace({views, 3}, {}, &c.attrs, 1));
+        compare_attention("o against the CPU", c, kCapability, cuda.o, cpu.o.values(), epsilon(t) + 1e-6);
+      }
+    }
+}
+FOVEA_TEST(attention_rows_that_see_nothing) {
+  for (Dtype t : {Dtype::f32, Dtype::f16})
+    for (auto [n, d] : {std::pair<int64_t, int64_t>{3, 8}, {40, 8}, {40, 64}}) {
+      check({1, 1, 1, n, 40, d, d, {.scale = 0.3}, t, {}, {true, true, false, true}});  // whole rows are masked
+      Case by_bias{1, 1, 1, n, 40, d, d, {.scale = 0.3}, t, {true, true, false, false}};
+      AttentionInputs in(by_bias);
+      for (int64_t j = 0; j < 40; j++) in.bias.set(j, -INFINITY);  // row 0
+      AttentionOutputs out(by_bias);
+      attention_forward(by_bias, in, out, kCapability), attention_backward(by_bias, in, out, kCapability);
+      FOVEA_CHECK(out.lse.at(0) == -INFINITY, "lse %g", out.lse.at(0));
+      for (int64_t l = 0; l < d; l++)
+        FOVEA_CHECK(out.o.at(l) == 0 && out.dq.at(l) == 0, "o %g, dq %g", out.o.at(l), out.dq.at(l));
+      for (int64_t j = 0; j < 40; j++) FOVEA_CHECK(out.dbias.at(j) == 0, "dbias %g", out.dbias.at(j));
+      for (double x : out.dk.values()) FOVEA_CHECK(std::isfinite(x), "dk %g", x);
+    }
+}
+FOVEA_TEST(attention_large_scores) {
+  for (auto [t, n] : {std::pair<Dtype, int64_t>{Dtype::f32, 2}, {Dtype::f32, 20}, {Dtype::f16, 2}, {Dtype::f16, 20}}) {
+    Case c{1, 1, 1, n, 200, 8, 8, {.scale = 40, .causal = 2}, t};
+    AttentionInputs in(c);
+    const AttentionModel model(c, in);
+    AttentionOutputs out(c);
+    attention_forward(c, in, out, kCapability);
+    // An error of 1e-7 in a score of 1000 is 1e-4 in a probability.
+    compare_attention("o", c, kCapability, out.o, model.o, 2e-3 + 2 * epsilon(t));
+    compare_attention("lse", c, kCapability, out.lse, model.lse, 1e-6);
+  }
+}
+// What comes after a query must not change a bit of its result, not even if it is NaN or infinite; what comes before
+// must, if it is NaN.
+FOVEA_TEST(attention_is_causal) {
+  for (auto [t, d] : {std::pair<Dtype, int64_t>{Dtype::f32, 16}, {Dtype::bf16, 64}, {Dtype::f16, 128}})
+    for (int64_t n : {3, 150})
+      for (double poison : {0.5, double(NAN), double(INFINITY)})
+        for (int which : {0, 1, 2})
+          check_hidden_keys({1, 2, 1, n, 150, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which, kCapability);
+}
+FOVEA_TEST(attention_rejects_bad_attributes) {
+  Case c{1, 1, 1, 5, 5, 4, 4};
+  AttentionInputs in(c);
+  for (AttentionAttrs bad :
+       {AttentionAttrs{.causal = 3}, AttentionAttrs{.dropoutP = -0.1}, AttentionAttrs{.dropoutP = 1.5}}) {
+    AttentionOutputs out(c);
+    c.attrs = bad;
+    std::string code = code_of([&] { attention_forward(c, in, out, kCapability); });
+    FOVEA_CHECK(code == "FOVEA_ARGUMENT", "code %s", code.c_str());
+  }
+}
+
+// The tensor-core kernels: each width they pad to, tails of every tile, both causalities.
+FOVEA_TEST(attention_16_bit_sizes) {
+  for (Dtype t : {Dtype::bf16, Dtype::f16}) {
+    for (auto [d, e] : {std::pair<int64_t, int64_t>{8, 8}, {64, 64}, {40, 64}, {96, 80}, {128, 128}, {72, 128}})
+      check({1, 2, 1, 70, 100, d, e, {.scale = 0.1, .causal = 2}, t});
+    for (int64_t n : {9, 63, 65, 130})
+      for (int64_t m : {1, 7, 63, 65, 130}) {
+        check({1, 1, 1, n, m, 64, 64, {.scale = 0.125, .causal = 1}, t});
+        check({1, 1, 1, n, m, 128, 128, {.scale = 0.1, .causal = 2}, t});
+      }
+    check({1, 4, 2, 200, 140, 64, 64, {.scale = 0.1}, t, {}, {}, Case::strided});
+    for (int64_t d : {64, 96, 128})  // enough blocks for 128 queries each
+      for (int64_t causal : {0, 1, 2}) forward({2, 2, 1, 190, 150, d, d, {.scale = 0.1, .causal = causal}, t});
+    check({1, 1, 1, 33, 70, 64, 64, {.scale = -0.2}, t});
+    check({1, 1, 1, 33, 70, 64, 64, {.scale = 0}, t});
+  }
+}
+FOVEA_TEST(attention_16_bit_edits) {
+  const std::vector<bool> full(4, false), keys = {false, true, true, false};
+  for (Dtype t : {Dtype::bf16, Dtype::f16})
+    for (int64_t d : {64, 96, 128}) {
+      check({2, 2, 1, 70, 75, d, d, {.scale = 0.1, .causal = 2}, t, full, {}});
+      check({2, 2, 1, 70, 75, d, d, {.scale = 0.1}, t, {}, keys});
+      check({1, 2, 1, 70, 72, d, d, {.scale = 0.1, .causal = 1, .dropoutP = 0.3, .seed = 3, .offset = 7}, t});
+      check({1, 2, 1, 70, 75, d, d, {.scale = 0.1, .dropoutP = 0.3, .seed = 3, .offset = 7}, t, full, keys});
+    }
+}
+
+// A few queries: every width of a group of lanes, rows that share keys, splits of the keys, causality and edits.
+FOVEA_TEST(attention_decoding) {
+  for (Dtype t : kFloats) {
+    for (int64_t d : {8, 16, 24, 64, 80, 128, 256}) forward({1, 2, 2, 1, 70, d, d, {.scale = 0.1}, t});
+    for (int64_t n : {1, 2, 5, 8}) {
+      forward({2, 6, 2, n, 300, 64, 64, {.scale = 0.1, .causal = 2}, t});
+      forward({1, 2, 1, n, 5, 64, 64, {.scale = 0.1, .causal = 2}, t});
+      forward({1, 1, 1, n, 1100, 16, 16, {.scale = 0.3, .causal = n % 3}, t});
+    }
+    forward({1, 5, 1, 2, 530, 32, 32, {.scale = 0.3}, t, {}, {}, Case::strided});
+    forward({1,
+             2,
+             1,
+             3,
+             530,
+             16,
+             16,
+             {.scale = 0.3, .dropoutP = 0.3, .seed = 5},
+             t,
+             {true, true, false, false},
+             {true, false, true, false}});
+  }
+}
+FOVEA_TEST(attention_decoding_of_many_rows) {
+  forward({2, 4, 1, 8, 100, 64, 64, {.scale = 0.1, .causal = 2}, Dtype::bf16});
+  forward({1, 24, 1, 1, 1100, 64, 64, {.scale = 0.1}, Dtype::f16});
+}
+
+}  // namespace fovea::test

@@ -1,0 +1,22 @@
+// Runs the CUDA kernel of an op on the emulator: test/harness.h for device kernels.
+//
+//   Tensor x = Tensor::random(Dtype::f16, {3, 17}, 1), y(Dtype::f16, {3, 17});
+//   run_cuda("softmax", SoftmaxAttrs{}, {&x}, {&y});
+//   FOVEA_CHECK(code_of([&] { run_cuda("gather", GatherAttrs{}, {&x, &bad}, {&y}); }) == "FOVEA_INDEX", "accepted");
+#pragma once
+#include "test/harness.h"
+
+namespace fovea::test {
+
+// nullptr stands for an optional input that is not given. `capability`: 80, 86, 90, ...; 0 is what
+// FOVEA_EMULATOR_CAPABILITY says, 90 by default. Throws the Error of a launcher that refuses and that of a fault that
+// the kernel raised, as "<op>: <message>". Checks red zones of all tensors and of the workspace.
+void run_cuda_kernel(const char* name, const void* attrs, const std::vector<Tensor*>& in,
+                     const std::vector<Tensor*>& out, int capability);
+template <class Attrs>
+void run_cuda(const char* name, const Attrs& attrs, const std::vector<Tensor*>& in, const std::vector<Tensor*>& out,
+              int capability = 0) {
+  run_cuda_kernel(name, &attrs, in, out, capability);
+}
+
+}  // namespace fovea::test

@@ -1,0 +1,109 @@
+// Compiles every CUDA source for each architecture and looks at what the compiler says and made:
+//
+//   node scripts/cuda-gate.mjs [file...]
+//
+// no warning C75xx (a wgmma that was serialised), no register of GEMM or attention spilled to memory, and the tensor
+// cores' instructions in the files that are written for them. Needs nvcc, no GPU.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const flags = [
+  '-std=c++20',
+  '-O3',
+  '--expt-relaxed-constexpr',
+  '-I',
+  'native',
+  '-DFOVEA_VERSION="gate"',
+  '-Xptxas',
+  '-v',
+];
+
+/** What must not spill, and what must use the tensor cores, by the path of the file. */
+const mustNotSpill = /ops\/(matmul|attention)\//;
+const mustContain = [
+  [/_sm80\w*\.cu$/, 'mma.sync'],
+  [/_sm90\.cu$/, 'wgmma.mma_async'],
+];
+
+const architecturesOf = (file) => (file.endsWith('_sm90.cu') ? ['90a'] : ['80', '90']);
+
+function sources() {
+  const { stdout } = spawnSync(process.execPath, ['scripts/sources.mjs', 'files', 'cuda'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  return stdout.trim().split('\n');
+}
+
+/** The readable names of the kernels that a report of ptxas mentions. */
+function demangled(text) {
+  const { status, stdout } = spawnSync('c++filt', [], { input: text, encoding: 'utf8' });
+  return status === 0 ? stdout : text;
+}
+
+/** [kernel, bytes spilled] of every kernel in the report. */
+function spillsOf(report) {
+  const found = [];
+  let kernel = '';
+  for (const line of report.split('\n')) {
+    kernel = /Compiling entry function '(.*)' for/.exec(line)?.[1] ?? kernel;
+    const spill = /(\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line);
+    if (spill && kernel) found.push([kernel, Number(spill[1]) + Number(spill[2])]);
+  }
+  return found;
+}
+
+/** Compiles one file for one architecture; what is wrong with it, one line each, and how many kernels it has. */
+function check(file, architecture) {
+  const folder = mkdtempSync(join(tmpdir(), 'fovea-gate-'));
+  try {
+    const gencode = `arch=compute_${architecture},code=sm_${architecture}`;
+    const args = [
+      ...flags,
+      '-gencode',
+      gencode,
+      '--keep',
+      '--keep-dir',
+      folder,
+      '-c',
+      file,
+      '-o',
+      join(folder, 'out.o'),
+    ];
+    const { status, stderr, error } = spawnSync('nvcc', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
+    if (error) return { kernels: 0, problems: [`nvcc could not be started: ${error.message}`] };
+    if (status !== 0) return { kernels: 0, problems: [`nvcc ended with ${status}:\n${stderr.slice(-2000)}`] };
+    const report = demangled(stderr);
+    const problems = report.split('\n').filter((line) => /\bC75\d\d\b/.test(line));
+    const spills = spillsOf(report);
+    if (mustNotSpill.test(file))
+      problems.push(...spills.filter(([, bytes]) => bytes > 0).map(([name, bytes]) => `${name} spills ${bytes} bytes`));
+    const ptx = readdirSync(folder).filter((name) => name.endsWith('.ptx'));
+    const text = ptx.map((name) => readFileSync(join(folder, name), 'utf8')).join('\n');
+    for (const [pattern, instruction] of mustContain)
+      if (pattern.test(file) && !text.includes(instruction)) problems.push(`no ${instruction} in its PTX`);
+    return { kernels: spills.length, problems };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const files = process.argv.length > 2 ? process.argv.slice(2) : sources();
+let failed = 0;
+for (const file of files)
+  for (const architecture of architecturesOf(file)) {
+    const start = performance.now();
+    const { kernels, problems } = check(file, architecture);
+    const seconds = ((performance.now() - start) / 1000).toFixed(0);
+    console.log(
+      `${problems.length ? 'FAIL' : 'ok  '} sm_${architecture.padEnd(3)} ${file.replace('native/', '')}: ${kernels} kernels, ${seconds} s`,
+    );
+    for (const problem of problems) console.log(`     ${problem}`);
+    if (problems.length > 0) failed++;
+  }
+console.log(failed ? `${failed} failed` : 'every CUDA source passes');
+process.exit(failed ? 1 : 0);

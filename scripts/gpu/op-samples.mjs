@@ -1,0 +1,278 @@
+// The samples of ops.mjs: small inputs that reach every kind of kernel, odd sizes and views besides. `make` gives inputs on
+// the CPU, `run` takes them where they are to be used and gives a list of tensors.
+import { arange, functional as F, grad, ones, optim, rand, randint, randn, tensor } from 'fovea';
+
+/** How far results may lie from the CPU's, ‖a − b‖ / ‖b‖: both round, in their own order. */
+const tolerances = { float64: 1e-12, float32: 2e-5, float16: 2e-3, bfloat16: 1.5e-2, int32: 0, int64: 0 };
+const floats = ['float32', 'float64', 'float16', 'bfloat16'];
+const halves = ['float16', 'bfloat16'];
+
+const normal = (shape, dtype) => randn(shape, { dtype: dtype === 'float64' ? dtype : 'float32' }).to(dtype);
+
+function sample(label, dtype, make, run, tolerance = tolerances[dtype]) {
+  return { label: `${label}, ${dtype}`, make, run: (x, device) => [run(x, device)].flat(), tolerance };
+}
+
+/** The outputs of `run` and their gradients by all inputs; what comes in is computed on the CPU, the same for both. */
+function withGradients(run) {
+  return (inputs, device) => {
+    const leaves = inputs.map((x) => x.detach().requiresGrad_());
+    const y = run(leaves, device);
+    const waves = F.sin(arange(y.size, { dtype: 'float32' })).reshape([...y.shape]);
+    return [y, ...grad(y, leaves, { gradOutputs: waves.to(y.dtype).to(device) })];
+  };
+}
+
+function product(m, k, n, dtype, { batch = [], transposeA = false, transposeB = false } = {}) {
+  const label = `${[...batch, m].join('x')} x ${k} x ${n}${transposeA ? ', a transposed' : ''}${transposeB ? ', b transposed' : ''}`;
+  const make = () => {
+    if (dtype.startsWith('int')) return [randint(-9, 9, [m, k], { dtype }), randint(-9, 9, [k, n], { dtype })];
+    return [
+      normal(transposeA ? [...batch, k, m] : [...batch, m, k], dtype),
+      normal(transposeB ? [n, k] : [...batch, k, n], dtype),
+    ];
+  };
+  const run = ([a, b]) => F.matmul(transposeA ? a.transpose(-2, -1) : a, transposeB ? b.transpose(-2, -1) : b);
+  return sample(label, dtype, make, run);
+}
+const matmul = [
+  ...['float32', 'float64', 'int32', 'int64'].flatMap((dtype) => [
+    product(33, 65, 129, dtype),
+    product(256, 128, 192, dtype),
+  ]),
+  ...halves.flatMap((dtype) => [
+    product(512, 512, 512, dtype),
+    product(512, 512, 512, dtype, { transposeB: true }),
+    product(512, 512, 512, dtype, { transposeA: true }),
+    product(200, 136, 264, dtype, { transposeA: true, transposeB: true }),
+    product(33, 65, 129, dtype),
+    product(300, 72, 520, dtype, { batch: [3] }),
+  ]),
+  ...floats.flatMap((dtype) => [
+    product(1, 1000, 777, dtype, { transposeB: true }),
+    product(1, 1024, 520, dtype),
+    product(5, 264, 300, dtype, { transposeB: true }),
+  ]),
+  ...['float32', 'bfloat16'].map((dtype) =>
+    sample(
+      'linear with bias, and its gradients',
+      dtype,
+      () => [normal([2, 96, 128], dtype), normal([256, 128], dtype), normal([256], dtype)],
+      withGradients(([x, w, b]) => F.linear(x, w, b)),
+    ),
+  ),
+];
+
+function attends(label, dtype, [b, h, g, n, m, d], options = {}, extra = () => []) {
+  const make = () => [
+    normal([b, h, n, d], dtype),
+    normal([b, g, m, d], dtype),
+    normal([b, g, m, d], dtype),
+    ...extra(),
+  ];
+  const run = (x, device) => {
+    const [q, k, v, other] = x;
+    const { masked, biased, ...rest } = options;
+    const more = { ...(masked ? { mask: F.gt(other, 0) } : {}), ...(biased ? { bias: other } : {}) };
+    if (masked) return withGradients((qkv) => F.attention(...qkv, { ...rest, ...more }))([q, k, v], device);
+    const leaves = biased ? [q, k, v, other] : [q, k, v];
+    return withGradients((y) => F.attention(y[0], y[1], y[2], { ...rest, ...(biased ? { bias: y[3] } : {}) }))(
+      leaves,
+      device,
+    );
+  };
+  return sample(`${label} ${[b, h, g, n, m, d].join('x')}`, dtype, make, run, 2 * tolerances[dtype]);
+}
+function decodes(label, dtype, [b, h, g, m, d]) {
+  const make = () => [normal([b, h, 1, d], dtype), normal([b, g, m, d], dtype), normal([b, g, m, d], dtype)];
+  return sample(`${label} ${[b, h, g, m, d].join('x')}`, dtype, make, (qkv) =>
+    F.attention(...qkv, { causal: 'bottomRight' }),
+  );
+}
+const attention = [
+  ...halves.flatMap((dtype) => [
+    attends('full', dtype, [1, 2, 2, 256, 256, 64]),
+    attends('causal', dtype, [1, 2, 2, 256, 256, 64], { causal: 'topLeft' }),
+    attends('full', dtype, [1, 2, 1, 200, 330, 128]),
+    attends('causal', dtype, [2, 4, 2, 130, 330, 128], { causal: 'bottomRight' }),
+    attends('width', dtype, [1, 2, 2, 100, 100, 80]),
+    attends('mask', dtype, [1, 2, 2, 70, 90, 64], { masked: true }, () => [randn([1, 2, 70, 90])]),
+    attends('bias', dtype, [1, 2, 2, 70, 90, 64], { biased: true }, () => [normal([1, 2, 70, 90], dtype)]),
+    attends('dropout', dtype, [1, 2, 2, 128, 128, 64], { dropoutP: 0.2 }),
+    decodes('one query', dtype, [2, 4, 4, 1000, 64]),
+    decodes('one query', dtype, [2, 8, 2, 2000, 128]),
+  ]),
+  ...['float32', 'float64'].flatMap((dtype) => [
+    attends('causal', dtype, [1, 2, 1, 70, 90, 40], { causal: 'bottomRight' }),
+    attends('dropout', dtype, [1, 2, 2, 64, 64, 64], { dropoutP: 0.2 }),
+    decodes('one query', dtype, [2, 4, 2, 500, 64]),
+  ]),
+];
+
+const rows = (run, ...shapes) =>
+  floats.flatMap((dtype) =>
+    shapes.map((shape) =>
+      sample(
+        `${run.name} ${shape.join('x')}`,
+        dtype,
+        () => [normal(shape, dtype), normal([shape.at(-1)], dtype), normal([shape.at(-1)], dtype)],
+        withGradients(run),
+      ),
+    ),
+  );
+const norm = [
+  ...rows(
+    function layerNorm([x, w, b]) {
+      return F.layerNorm(x, [x.shape.at(-1)], w, b);
+    },
+    [70, 768],
+    [9, 1001],
+  ),
+  ...rows(
+    function rmsNorm([x, w, b]) {
+      return F.add(F.rmsNorm(x, [x.shape.at(-1)], w), b);
+    },
+    [70, 768],
+    [9, 1001],
+  ),
+];
+const softmax = [
+  ...rows(
+    function softmax([x, w, b]) {
+      return F.softmax(F.add(F.mul(x, w), b), -1);
+    },
+    [33, 515],
+    [4, 9000],
+  ),
+  ...rows(
+    function logSoftmax([x, w, b]) {
+      return F.logSoftmax(F.add(F.mul(x, w), b), -1);
+    },
+    [33, 515],
+  ),
+];
+const loss = floats.map((dtype) =>
+  sample(
+    'crossEntropy 40x5003',
+    dtype,
+    () => [normal([40, 5003], dtype), randint(0, 5003, [40], { dtype: 'int64' })],
+    ([x, t], device) => withGradients(([logits]) => F.crossEntropy(logits, t, { reduction: 'none' }))([x], device),
+  ),
+);
+
+const points = (op, dtype, run) =>
+  sample(op, dtype, () => [rand([7, 1003]).add(0.5).to(dtype), rand([1003]).add(0.5).to(dtype)], run);
+const elementwise = ['float32', 'bfloat16'].flatMap((dtype) => [
+  points(
+    'gelu, silu, exp',
+    dtype,
+    withGradients(([x, y]) => F.add(F.add(F.gelu(x), F.silu(y)), F.exp(x))),
+  ),
+  points(
+    'add, mul, div broadcast',
+    dtype,
+    withGradients(([x, y]) => F.div(F.mul(F.add(x, y), x), y)),
+  ),
+  points('transposed copy', dtype, ([x]) => x.transpose(0, 1).contiguous()),
+  points('where, clamp, cast', dtype, ([x, y]) => [
+    F.where(F.gt(x, y), x, y),
+    F.clamp(x, { min: 0.7, max: 1.2 }),
+    x.to('float16').to('int32'),
+  ]),
+]);
+const reduce = ['float32', 'bfloat16'].flatMap((dtype) => [
+  points('sum, mean, amax', dtype, ([x]) => [F.sum(x), F.sum(x, 0), F.mean(x, 1), F.amax(x, 1), F.std(x, 1)]),
+  points('argmax, cumsum', dtype, ([x]) => [F.argmax(x, 1), F.cumsum(x, 1), F.logsumexp(x, -1)]),
+]);
+const indexing = ['float32', 'bfloat16'].map((dtype) =>
+  sample(
+    'embedding, gather, scatterAdd, concat',
+    dtype,
+    () => [normal([300, 65], dtype), randint(0, 300, [2, 71], { dtype: 'int64' })],
+    ([x, i], device) => [
+      ...withGradients(([w]) => F.embedding(i, w))([x], device),
+      F.gather(x, 0, i.narrow(1, 0, 65)),
+      F.scatterAdd(x, 0, i.narrow(1, 0, 65), x.narrow(0, 0, 2)),
+      F.concat([x, x.narrow(0, 3, 9)], 0),
+      F.flip(x, [0]),
+    ],
+  ),
+);
+const sorting = ['float32', 'bfloat16'].map((dtype) =>
+  sample(
+    'sort, argsort, topk',
+    dtype,
+    () => [normal([5, 3001], dtype)],
+    ([x]) => [F.sort(x).values, F.argsort(x, -1), F.topk(x, 50).values],
+    0,
+  ),
+);
+const rope = ['float32', 'bfloat16'].map((dtype) =>
+  sample(
+    'rope',
+    dtype,
+    () => [normal([2, 3, 50, 64], dtype), rand([50, 32]).to(dtype), rand([50, 32]).to(dtype)],
+    ([x, cos, sin], device) => withGradients(([y]) => F.rope(y, cos, sin))([x], device),
+  ),
+);
+const random = [
+  sample(
+    'rand, randn, randint, dropout',
+    'float32',
+    () => [ones([3001])],
+    ([x], device) => [
+      rand([1003], { device }),
+      randn([1003], { device }),
+      randint(0, 9, [1003], { device }),
+      F.dropout(x, { p: 0.3 }),
+    ],
+  ),
+];
+const optimizer = ['float32', 'bfloat16'].map((dtype) =>
+  sample(
+    'AdamW, three steps',
+    dtype,
+    () => [[70, 129], [33]].flatMap((shape) => [1, 2, 3, 4].map(() => normal(shape, dtype))),
+    (made) => {
+      const parameters = [made[0], made[4]];
+      const leaves = parameters.map((p) => p.clone().detach().requiresGrad_());
+      const adam = new optim.AdamW(leaves, { lr: 0.1 });
+      for (let step = 0; step < 3; step++) {
+        for (const [i, p] of leaves.entries()) p.grad = made[4 * i + step + 1];
+        adam.step();
+      }
+      return leaves;
+    },
+  ),
+);
+const transfers = [
+  sample(
+    'there and back, int64',
+    'int64',
+    () => [tensor([1, 2, 3], { dtype: 'int64' }), randint(0, 9, [700_001], { dtype: 'int64' })],
+    (x) => x,
+  ),
+  sample(
+    'there and back',
+    'float32',
+    () => [randn([3_000_001])],
+    (x) => x,
+    0,
+  ),
+];
+
+export const groups = {
+  transfers,
+  elementwise,
+  reduce,
+  matmul,
+  attention,
+  norm,
+  softmax,
+  loss,
+  indexing,
+  sorting,
+  rope,
+  random,
+  optimizer,
+};

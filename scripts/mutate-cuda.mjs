@@ -1,0 +1,124 @@
+// Plants one fault after the other in the CUDA kernels and runs their tests on the emulator, which must fail each time:
+//
+//   node scripts/mutate-cuda.mjs [--build build-emulator] [name...]
+//
+// Needs such a build (cmake -DFOVEA_EMULATOR=ON). Only the file with the fault is compiled anew, into a folder of its own.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { build: { type: 'string', default: 'build-emulator' } },
+});
+const build = resolve(root, values.build);
+
+const gemm80 = { file: 'native/ops/matmul/cuda_sm80.cu', tests: ['matmul'] };
+const gemm90 = { file: 'native/ops/matmul/cuda_sm90.cu', tests: ['sm90'] };
+const attention80 = { file: 'native/ops/attention/cuda_sm80.cu', tests: ['attention'] };
+const backward80 = { file: 'native/ops/attention/cuda_sm80_backward.cu', tests: ['attention'] };
+const attention90 = { file: 'native/ops/attention/cuda_sm90.cu', tests: ['attention'] };
+
+/** What is planted, where, a text that is there once or more (the first is replaced), and its replacement. */
+const fault = (name, { file, tests }, text, replacement) => ({ name, file, tests, text, replacement });
+const faults = [
+  fault('slot released before its products are done', gemm90, '    wgmma_wait<1>();', ''),
+  fault('wrong arrival count', gemm90, 'kMultiplyingWarps * C::kCluster)', 'kMultiplyingWarps * C::kCluster - 1)'),
+  fault('wrong swizzle on the way out', gemm90, '^ (lane % 8)) << 4', '^ (lane % 4)) << 4'),
+  fault('wrong stride between slices of k', gemm90, '2048 >> 4 : 32 >> 4, kNextB', '2048 >> 4 : 64 >> 4, kNextB'),
+  fault('last slice of k left out', gemm90, 'int(ceil_div(to - from, kSm90Depth))', 'int((to - from) / kSm90Depth)'),
+  fault('copy not waited for', gemm80, '    cp_async_wait<kStages - 2>();', ''),
+  fault(
+    'barrier left out before the epilogue',
+    gemm80,
+    '  cp_async_wait<0>();\n  __syncthreads();',
+    '  cp_async_wait<0>();',
+  ),
+  fault('one element too many at the edge', gemm80, 'j + 1 < count', 'j + 1 <= count'),
+  fault('keys not waited for', attention80, '    cp_async_wait<0>();\n    __syncthreads();', '    __syncthreads();'),
+  fault(
+    'barrier left out between tiles',
+    attention80,
+    '    cp_async_wait<0>();\n    __syncthreads();',
+    '    cp_async_wait<0>();',
+  ),
+  fault('mask one key too narrow', backward80, 'j <= i + int(p.last_key)', 'j < i + int(p.last_key)'),
+  fault('values not waited for', attention90, 'mbarrier_wait(&barriers->v_full[ring.stage], ring.parity);', ''),
+];
+
+function must(command, args) {
+  const { status, stderr, error } = spawnSync(command, args, { cwd: build, encoding: 'utf8', maxBuffer: 1 << 28 });
+  if (error || status !== 0) throw new Error(`${command} failed: ${error?.message ?? stderr.slice(-2000)}`);
+}
+
+/** How the build compiles one source: arguments by position, the last two of which are swapped for ours. */
+const commands = JSON.parse(readFileSync(join(build, 'compile_commands.json'), 'utf8'));
+function compile(source, from, to) {
+  const { command } = commands.find(({ file }) => file === join(root, source));
+  const words = command.match(/(?:[^\s"\\]|\\.|"(?:[^"\\]|\\.)*")+/g).map((word) => word.replaceAll(/\\(.)/g, '$1'));
+  const args = words.slice(1).map((word) => (word === join(root, source) ? from : word));
+  args[args.indexOf('-o') + 1] = to;
+  must(words[0], args);
+}
+
+/** The objects of the test program, but for that of one source. */
+function objectsWithout(source) {
+  const own = `${basename(source)}.o`;
+  const folder = source.split('/').slice(0, -1).join('/');
+  return ['fovea_emulator_tests', 'fovea_emulated', 'fovea_once', 'fovea_avx2', 'fovea_neon']
+    .flatMap((target) => {
+      const from = join(build, 'CMakeFiles', `${target}.dir`);
+      const names = (() => {
+        try {
+          return readdirSync(from, { recursive: true });
+        } catch {
+          return [];
+        }
+      })();
+      return names.filter((name) => name.endsWith('.o')).map((name) => join(from, name));
+    })
+    .filter((path) => !path.endsWith(`${folder}/${own}`));
+}
+
+/** The exit status of the tests; anything but 0 is a failure. */
+function runTests(program, filters) {
+  const { status, signal, stdout } = spawnSync(program, filters, { encoding: 'utf8', timeout: 300_000 });
+  if (/\b0 tests\b/.test(stdout ?? '')) throw new Error(`no test is named after ${filters.join(', ')}`);
+  return signal ?? status;
+}
+
+let missed = 0;
+const folder = mkdtempSync(join(tmpdir(), 'fovea-faults-'));
+try {
+  const sound = new Set();
+  for (const { name, file, tests, text, replacement } of faults) {
+    if (positionals.length > 0 && !positionals.some((part) => name.includes(part))) continue;
+    const filters = tests.join(' ');
+    if (!sound.has(filters)) {
+      if (runTests(join(build, 'fovea_emulator_tests'), tests) !== 0)
+        throw new Error(`the tests ${filters} fail as it is`);
+      sound.add(filters);
+    }
+    const source = readFileSync(join(root, file), 'utf8');
+    if (!source.includes(text)) throw new Error(`${name}: ${file} does not contain ${JSON.stringify(text)} any more`);
+    const planted = join(folder, basename(file));
+    writeFileSync(
+      planted,
+      source.replace(text, () => replacement),
+    );
+    compile(file, planted, join(folder, 'planted.o'));
+    const program = join(folder, 'tests');
+    must('c++', [join(folder, 'planted.o'), ...objectsWithout(file), '-o', program, '-pthread', '-ldl']);
+    const caught = runTests(program, tests) !== 0;
+    console.log(`${caught ? 'caught' : 'MISSED'} ${file.split('/').slice(2).join('/')}: ${name}`);
+    if (!caught) missed++;
+  }
+} finally {
+  rmSync(folder, { recursive: true });
+}
+console.log(missed ? `${missed} faults were not caught` : 'every planted fault was caught');
+process.exit(missed ? 1 : 0);
