@@ -54,8 +54,8 @@ describe('the tarball', () => {
     /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|CMakeLists\.txt|binding\.gyp)$/,
     /^dist\/.+\.(js|d\.ts)$/,
     /^native\/(sources\.json|kernels\.gypi)$/,
-    /^native\/(core|cpu|binding)\/[a-z0-9_]+\.(cc|h)$/,
-    /^native\/ops\/([a-z0-9_]+\/)?[a-z0-9_]+\.(cc|h|inc)$/,
+    /^native\/(core|cpu|cuda|binding)\/[a-z0-9_]+\.(cc|cu|h)$/,
+    /^native\/ops\/([a-z0-9_]+\/)?[a-z0-9_]+\.(cc|cu|h|inc)$/,
     /^cmake\/[a-z0-9_-]+\.cmake$/,
     /^scripts\/(build|sources)\.mjs$/,
   ];
