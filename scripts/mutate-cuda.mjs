@@ -46,8 +46,14 @@ const faults = [
     '    cp_async_wait<0>();\n    __syncthreads();',
     '    cp_async_wait<0>();',
   ),
-  fault('mask one key too narrow', backward80, 'j <= i + int(p.last_key)', 'j < i + int(p.last_key)'),
-  fault('values not waited for', attention90, 'mbarrier_wait(&barriers->v_full[ring.stage], ring.parity);', ''),
+  fault('mask one key off', backward80, 'row - int(p.last_key) - column :', 'row - int(p.last_key) - column + 1 :'),
+  fault(
+    'last values not waited for',
+    attention90,
+    '\n    mbarrier_wait(&barriers->v_full[ring.stage], ring.parity);',
+    '',
+  ),
+  fault('keys not waited for, sm_90', attention90, 'mbarrier_wait(&barriers->k_full[0], 0);', ''),
 ];
 
 function must(command, args) {
