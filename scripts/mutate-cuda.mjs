@@ -47,6 +47,7 @@ const faults = [
     '    cp_async_wait<0>();',
   ),
   fault('mask one key off', backward80, 'row - int(p.last_key) - column :', 'row - int(p.last_key) - column + 1 :'),
+  fault('values not waited for', attention90, 'mbarrier_wait(&barriers->v_full[ring.stage], ring.parity);', ''),
   fault(
     'last values not waited for',
     attention90,
