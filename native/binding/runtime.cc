@@ -205,6 +205,11 @@ size_t Runtime::live_bytes() const {
 void Runtime::sweep_under_pressure(size_t bytes) {
   if (live_bytes() + bytes <= sweep_at_ && slots.live() < sweep_at_slots_) return;
   sweep();
+  // A device may fill gigabytes before V8, which marks in the background, is done with its first collection.
+  if (live_bytes() + bytes > collect_at_) {
+    collect_garbage();
+    collect_at_ = std::max(kCollectBytes, live_bytes() * 2);
+  }
   sweep_at_ = std::max(kSweepBytes, live_bytes() + live_bytes() / 4);
   sweep_at_slots_ = std::max(kSweepSlots, slots.live() * 2);
 }

@@ -73,6 +73,8 @@ class Runtime {
   double* scratch = nullptr;  // a Float64Array shared with JavaScript: shapes and handles without Node-API arrays
   static constexpr int kScratch = 64;
   static constexpr size_t kSweepBytes = 64u << 20;
+  // A collection is forced here at first, then at every doubling of what has survived one.
+  static constexpr size_t kCollectBytes = size_t(1) << 30;
   // Dropping tiny tensors costs 0.3 us each all-in with this mark, and 1.4 us when half a million slots may pile up
   // first.
   static constexpr size_t kSweepSlots = 16384;
@@ -124,7 +126,7 @@ class Runtime {
   napi_ref scratch_array_ = nullptr, error_class_ = nullptr;
   std::unordered_map<uint32_t, std::shared_ptr<MappedFile>> files_;
   uint32_t next_file_ = 1;
-  size_t sweep_at_ = kSweepBytes, sweep_at_slots_ = kSweepSlots;  // high-water marks
+  size_t sweep_at_ = kSweepBytes, sweep_at_slots_ = kSweepSlots, collect_at_ = kCollectBytes;  // high-water marks
   size_t sweeps_ = 0, swept_ = 0;
   int64_t unreported_ = 0;  // external bytes not yet told to V8
 };

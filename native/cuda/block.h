@@ -9,11 +9,6 @@
 
 namespace fovea::cuda {
 
-// K neighbouring elements, moved by one instruction.
-template <class T, int K>
-struct alignas(K * sizeof(T)) Pack {
-  T value[K];
-};
 template <class T>
 constexpr int kPackOf = int(16 / sizeof(T));
 // Packs of one row that a thread keeps.
@@ -56,18 +51,19 @@ __device__ A reduce_group(A value, Op op) {
 
 // m = max x and s = sum exp(x - m) of the elements added so far, in one pass: s is rescaled where m grows. Where m is
 // infinite, 0 is taken off instead. A NaN shows in s only.
-template <class A>
+template <class T>
 struct ExpSum {
+  using A = Accumulator<T>;
   A largest = A(-INFINITY), sum = 0;
   __device__ static A shift(A largest) { return isinf(largest) ? A(0) : largest; }
-  __device__ A rescaled(A to) const { return sum * exp(largest == to ? A(0) : largest - to); }
+  __device__ A rescaled(A to) const { return sum * exp_for<T>(largest == to ? A(0) : largest - to); }
   template <int M>
   __device__ void add(const A (&x)[M]) {
     A all = largest, added = 0;
 #pragma unroll
     for (int m = 0; m < M; m++) all = fmax(all, x[m]);
 #pragma unroll
-    for (int m = 0; m < M; m++) added += exp(x[m] - shift(all));
+    for (int m = 0; m < M; m++) added += exp_for<T>(x[m] - shift(all));
     sum = rescaled(all) + added, largest = all;
   }
   __device__ void merge(const ExpSum& other) {
@@ -90,10 +86,13 @@ struct GroupRow {
   }
 };
 
-// Threads for rows of `packs` packs, so that each keeps about half of what it can; blocks for all rows.
-inline Config config_for_rows(int64_t rows, int64_t packs, int most_threads = 512) {
+// Threads for rows of `packs` packs; blocks for all rows. Where rows are many, a thread keeps as many packs as it can:
+// much is under way at a time then, and little is left to add up across threads.
+constexpr int kMostRowThreads = 512;
+inline Config config_for_rows(int64_t rows, int64_t packs, int most_threads = kMostRowThreads) {
   constexpr int kThreads = 128;  // of blocks with several rows
-  int64_t wanted = ceil_div(packs, kHeld / 2);
+  constexpr int64_t kMany = 1024;
+  int64_t wanted = ceil_div(packs, rows < kMany ? 1 : kHeld);
   unsigned threads = 1;
   while (threads < unsigned(most_threads) && threads < wanted) threads *= 2;
   const unsigned groups = threads <= 32 ? kThreads / threads : 1;
@@ -141,17 +140,20 @@ void dispatch_packs(bool fit, Body&& body) {
 template <class T, int K>
 class Row {
  public:
-  __device__ Row(const T* from, int64_t n) : from_(reinterpret_cast<const Pack<T, K>*>(from)), packs_(n / K) {
+  __device__ Row(const T* from, int64_t n)
+      : from_(reinterpret_cast<const Pack<T, K>*>(from)),
+        packs_(n / K),
+        near_(int(min_of(packs_, kHeld * blockDim.x))) {
 #pragma unroll
     for (int j = 0; j < kHeld; j++)
-      if (place(j) < packs_) held_[j] = from_[place(j)];
+      if (place(j) < near_) held_[j] = from_[place(j)];
   }
   // body(number of the pack, pack) for every pack of this thread.
   template <class Body>
   __device__ void each(Body&& body) const {
 #pragma unroll
     for (int j = 0; j < kHeld; j++)
-      if (place(j) < packs_) body(place(j), held_[j]);
+      if (place(j) < near_) body(place(j), held_[j]);
     for (int64_t p = place(kHeld); p < packs_; p += blockDim.x) body(p, from_[p]);
   }
   // body(number of the pack, pack, pack of the other row)
@@ -159,14 +161,15 @@ class Row {
   __device__ void each_with(const Row& other, Body&& body) const {
 #pragma unroll
     for (int j = 0; j < kHeld; j++)
-      if (place(j) < packs_) body(place(j), held_[j], other.held_[j]);
+      if (place(j) < near_) body(place(j), held_[j], other.held_[j]);
     for (int64_t p = place(kHeld); p < packs_; p += blockDim.x) body(p, from_[p], other.from_[p]);
   }
 
  private:
-  __device__ static int64_t place(int j) { return int64_t(threadIdx.x) + int64_t(j) * blockDim.x; }
+  __device__ static int place(int j) { return int(threadIdx.x + unsigned(j) * blockDim.x); }
   const Pack<T, K>* from_;
   int64_t packs_;
+  int near_;  // of them, that threads keep
   Pack<T, K> held_[kHeld];
 };
 

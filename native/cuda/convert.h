@@ -1,7 +1,7 @@
 // Storage types on the device: 16-bit floats are computed through float32, everything else as itself.
 #pragma once
 #include "core/half.h"
-#include "cuda/kernel.h"
+#include "cuda/ptx.h"
 #if defined(__CUDACC__)
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -28,31 +28,33 @@ struct ComputeOf<Bool> {
 };
 template <class T>
 using Compute = typename ComputeOf<T>::type;
+template <class T>
+constexpr bool kIs16Bit = kSame<T, Half> || kSame<T, Bfloat16>;
 // What sums of T are accumulated in: float64 for itself, else float32 (accumulator_of in core/dtype.h).
 template <class T>
 using Accumulator = std::conditional_t<kSame<T, double>, double, float>;
 
 // Rounded to nearest even; the device's own instructions where there are some.
 template <class T>
-__device__ inline Compute<T> widen(T x) {
+FOVEA_INLINE Compute<T> widen(T x) {
   return x;
 }
-__device__ inline float widen(Half x) {
+FOVEA_INLINE float widen(Half x) {
 #if defined(__CUDA_ARCH__)
   return __half2float(__ushort_as_half(x.bits));
 #else
   return to_float(x);
 #endif
 }
-__device__ inline float widen(Bfloat16 x) { return to_float(x); }
-__device__ inline bool widen(Bool x) { return x.value != 0; }
+FOVEA_INLINE float widen(Bfloat16 x) { return to_float(x); }
+FOVEA_INLINE bool widen(Bool x) { return x.value != 0; }
 
 template <class T>
-__device__ inline T narrow(Compute<T> x) {
+FOVEA_INLINE T narrow(Compute<T> x) {
   return x;
 }
 template <>
-__device__ inline Half narrow<Half>(float x) {
+FOVEA_INLINE Half narrow<Half>(float x) {
 #if defined(__CUDA_ARCH__)
   return {__half_as_ushort(__float2half_rn(x))};
 #else
@@ -60,7 +62,7 @@ __device__ inline Half narrow<Half>(float x) {
 #endif
 }
 template <>
-__device__ inline Bfloat16 narrow<Bfloat16>(float x) {
+FOVEA_INLINE Bfloat16 narrow<Bfloat16>(float x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
 #else
@@ -68,8 +70,52 @@ __device__ inline Bfloat16 narrow<Bfloat16>(float x) {
 #endif
 }
 template <>
-__device__ inline Bool narrow<Bool>(bool x) {
+FOVEA_INLINE Bool narrow<Bool>(bool x) {
   return {uint8_t(x)};
+}
+
+// K neighbouring elements, moved by one instruction. Those of 16 bits are best met in pairs: taken one by one, each
+// costs an instruction to get it out of its register before it is converted.
+template <class T, int K>
+struct alignas(K * sizeof(T)) Pack {
+  static constexpr bool kPairs = kIs16Bit<T> && K % 2 == 0;
+  union {
+    T value[K];
+    std::conditional_t<kPairs, uint32_t, T> pair[kPairs ? K / 2 : K];
+  };
+};
+template <class T, int K>
+__device__ inline void widen_pack(const Pack<T, K>& pack, Compute<T> (&x)[K]) {
+  if constexpr (Pack<T, K>::kPairs) {
+#pragma unroll
+    for (int k = 0; k < K; k += 2) {
+      const uint32_t pair = pack.pair[k / 2];
+      if constexpr (kSame<T, Bfloat16>) x[k] = float_of(pair << 16), x[k + 1] = float_of(pair & 0xffff0000u);
+      else x[k] = widen(Half{uint16_t(pair)}), x[k + 1] = widen(Half{uint16_t(pair >> 16)});
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < K; k++) x[k] = widen(pack.value[k]);
+  }
+}
+// Each rounded as narrow() does.
+template <class T, int K>
+__device__ inline Pack<T, K> narrow_pack(const Compute<T> (&x)[K]) {
+  Pack<T, K> pack;
+  if constexpr (Pack<T, K>::kPairs) {
+#pragma unroll
+    for (int k = 0; k < K; k += 2) pack.pair[k / 2] = pack_pair<T>(x[k], x[k + 1]);
+  } else {
+#pragma unroll
+    for (int k = 0; k < K; k++) pack.value[k] = narrow<T>(x[k]);
+  }
+  return pack;
+}
+// e^x for a result of type T: 16 bits do not show what the device's own approximation lacks.
+template <class T>
+__device__ inline Accumulator<T> exp_for(Accumulator<T> x) {
+  if constexpr (kIs16Bit<T>) return exp2_fast(x * 1.44269504f);
+  else return exp(x);
 }
 
 // Calls body with a value of the storage type of `dtype`:

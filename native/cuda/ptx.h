@@ -46,6 +46,7 @@ FOVEA_PTX uint32_t pack_pair(float low, float high);
 // Approximations, within 2 ulp and 2^-11; results below the normal numbers are 0.
 FOVEA_PTX float exp2_fast(float x);
 FOVEA_PTX float tanh_fast(float x);
+FOVEA_PTX float reciprocal_fast(float x);
 
 // ---- sm_90: barriers in shared memory that count arrivals and bytes
 
@@ -54,9 +55,10 @@ FOVEA_PTX float tanh_fast(float x);
 FOVEA_PTX void mbarrier_init(uint64_t* barrier, uint32_t count);
 FOVEA_PTX void mbarrier_expect(uint64_t* barrier, uint32_t bytes);  // arrives, too
 FOVEA_PTX void mbarrier_arrive(uint64_t* barrier);
-FOVEA_PTX void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank);  // on that of another block of the cluster
+// On that of another block of the cluster: says that a slot may be filled anew. It orders no plain accesses, which
+// would cost every arrival a fence.
+FOVEA_PTX void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank);
 FOVEA_PTX void mbarrier_wait(uint64_t* barrier, uint32_t parity);
-FOVEA_PTX void mbarrier_wait_cluster(uint64_t* barrier, uint32_t parity);  // where other blocks of the cluster arrive
 FOVEA_PTX void fence_mbarrier_init();  // after mbarrier_init(), before the barrier after which others use it
 FOVEA_PTX void fence_async_proxy();    // after plain writes to shared memory that TMA or wgmma read
 

@@ -53,11 +53,6 @@ struct Shape {
   static constexpr int kSingles = kHeavy ? 1 : 4;
 };
 
-template <class T, int n>
-struct alignas(n * sizeof(T)) Pack {
-  T at[n];
-};
-
 // ---- on the device
 
 template <class T>
@@ -67,6 +62,11 @@ struct Operand {
   bool repeats;  // one element serves a whole pack
 };
 
+// The values of a pack.
+template <class T, int n>
+struct Values {
+  T at[n];
+};
 // What a thread has read of an operand: `packs` packs of n elements.
 template <class T, int n, int packs>
 struct Held {
@@ -82,7 +82,7 @@ struct Held {
       for (int j = 0; j < packs; j++) {
         T x{};
         if (live[j]) x = from.data[at[j]];
-        for (int k = 0; k < n; k++) pack[j].at[k] = x;
+        for (int k = 0; k < n; k++) pack[j].value[k] = x;
       }
     } else {
 #pragma unroll
@@ -90,8 +90,18 @@ struct Held {
         if (live[j]) pack[j] = *reinterpret_cast<const Pack<T, n>*>(from.data + at[j]);
     }
   }
-  __device__ __forceinline__ Work<T> get(int j, int k) const {
-    return constant ? value : convert_one<T, Work<T>>(pack[j].at[k]);
+  __device__ __forceinline__ Values<Work<T>, n> get(int j) const {
+    Values<Work<T>, n> values;
+    if constexpr (kIs16Bit<T>) {
+      widen_pack(pack[j], values.at);
+    } else {
+#pragma unroll
+      for (int k = 0; k < n; k++) values.at[k] = convert_one<T, Work<T>>(pack[j].value[k]);
+    }
+#pragma unroll
+    for (int k = 0; k < n; k++)
+      if (constant) values.at[k] = value;
+    return values;
   }
 };
 
@@ -112,10 +122,12 @@ __device__ __forceinline__ void map_packs(const F& f, Out* out, const Places<kVi
 #pragma unroll
     for (int j = 0; j < packs; j++) {
       if (!live[j]) continue;
-      Pack<Out, n> y;
+      [&](const auto&... values) {
+        decltype(f(values.at[0]...)) y[n];
 #pragma unroll
-      for (int k = 0; k < n; k++) y.at[k] = convert_one<decltype(f(held.get(j, k)...)), Out>(f(held.get(j, k)...));
-      *reinterpret_cast<Pack<Out, n>*>(out + at[0][j]) = y;
+        for (int k = 0; k < n; k++) y[k] = f(values.at[k]...);
+        *reinterpret_cast<Pack<Out, n>*>(out + at[0][j]) = convert_pack<Out>(y);
+      }(held.get(j)...);
     }
   };
   [&]<size_t... v>(std::index_sequence<v...>) { compute(Held<In, n, packs>(in, at[1 + v], live)...); }

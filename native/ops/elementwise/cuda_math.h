@@ -177,12 +177,14 @@ struct ShortNormal {
   float power, tail;  // e^(-u^2 / 2) and P(Z > u)
   __device__ explicit ShortNormal(float u) {
     NormalQuotient q(u, u * u);
-    power = __expf(u * u * -0.5f), tail = power * __fdividef(q.above, q.below);
+    float root = exp2_fast(u * u * -0.36067376f);  // of the power, which may be below the normal numbers
+    power = root * root, tail = (root * q.above) * (reciprocal_fast(q.below) * root);
   }
 };
+// -inf times 0 is NaN, as it must be.
 __device__ inline float short_gelu(float x) {
-  float u = at_most(fabsf(x), kNormalEnd), y = (x >= 0 ? x : -0.f) - u * ShortNormal(u).tail;
-  return x == -INFINITY ? NAN : y;
+  float u = at_most(fabsf(x), kNormalEnd);
+  return (x < 0 ? x * 0.f : x) - u * ShortNormal(u).tail;
 }
 __device__ inline float short_gelu_slope(float x) {
   ShortNormal z(at_most(fabsf(x), kNormalEnd));

@@ -45,13 +45,13 @@ Rows<T> rows_of_call(const CudaCall& call, const CrossEntropyAttrs& attrs) {
 }
 
 template <class T, int K>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, 3)
     cross_entropy_rows(Rows<T> p, Accumulator<T>* loss_of, Accumulator<T>* lse_of) {
   using A = Accumulator<T>;
   using P = Pack<T, K>;
   const GroupRow group(p.rows);
   const T* x = p.logits + group.row * p.logits_stride;
-  ExpSum<A> exps;
+  ExpSum<T> exps;
   A total = 0;
   auto add = [&](int64_t at, auto count) {
     constexpr int kPacks = decltype(count)::value;
@@ -60,7 +60,9 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
     for (int j = 0; j < kPacks; j++) packs[j] = reinterpret_cast<const P*>(x)[at + j * int64_t(blockDim.x)];
 #pragma unroll
-    for (int i = 0; i < kPacks * K; i++) added += values[i] = widen(packs[i / K].value[i % K]);
+    for (int j = 0; j < kPacks; j++) widen_pack(packs[j], reinterpret_cast<A(&)[K]>(values[j * K]));
+#pragma unroll
+    for (int i = 0; i < kPacks * K; i++) added += values[i];
     exps.add(values), total += added;
   };
   const int64_t packs = p.classes / K;
@@ -97,7 +99,7 @@ void cross_entropy(const CudaCall& call, const CrossEntropyAttrs& attrs) {
 
 // forward: loss = lse - (1 - s) x[target] - s mean(x)
 template <class T, int K>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(kThreads, 4)
     gradient_rows(Rows<T> p, const Accumulator<T>* lse_of, const Accumulator<T>* dloss_of, T* dlogits) {
   using A = Accumulator<T>;
   using P = Pack<T, K>;
@@ -110,19 +112,20 @@ __global__ void __launch_bounds__(kThreads, 1)
   P* to = reinterpret_cast<P*>(dlogits + group.row * p.classes);
 #pragma unroll 4
   for (int64_t at = threadIdx.x; at < p.classes / K; at += blockDim.x) {
-    P dx;
-    if (!counts) {
-      for (int k = 0; k < K; k++) dx.value[k] = narrow<T>(A(0));
-    } else {
-      const P x = from[at];
+    A dx[K] = {};
+    if (counts) {
+      A x[K];
+      widen_pack(from[at], x);
+      const int hit = at == label / K ? int(label % K) : -1;
+#pragma unroll
       for (int k = 0; k < K; k++) {
-        const A probability = exp(widen(x.value[k]) - lse);
+        const A probability = exp_for<T>(x[k] - lse);
         // The difference first, as a probability is often near 1 and the product would lose what is left of it.
-        const A others = at * K + k == label ? probability - (1 - p.smoothing) - even : probability - even;
-        dx.value[k] = narrow<T>(others * dloss);
+        const A others = k == hit ? probability - (1 - p.smoothing) - even : probability - even;
+        dx[k] = others * dloss;
       }
     }
-    to[at] = dx;
+    to[at] = narrow_pack<T>(dx);
   }
 }
 

@@ -77,8 +77,7 @@ __device__ void produce(const Product<S>& product, const Maps& maps, int64_t til
     int b_inner = coordinate(p.b_leading[0], inner), b_outer = coordinate(p.b_leading[1], outer);
     for (int k = from; k < to; k += kSm90Depth) {
       uint64_t* full = ring.full(ring.stage);
-      if constexpr (C::kCluster > 1) mbarrier_wait_cluster(ring.empty(ring.stage), ring.parity ^ 1);
-      else mbarrier_wait(ring.empty(ring.stage), ring.parity ^ 1);
+      mbarrier_wait(ring.empty(ring.stage), ring.parity ^ 1);
       mbarrier_expect(full, C::kABytes + C::kBBytes);
       load_tile<C::kTransposeA, kSm90Rows>(ring.a(), int(tile.row), k, [&](std::byte* at, int x, int y) {
         if constexpr (C::kCluster > 1) tma_load_2d(at, maps.a, full, x, y);

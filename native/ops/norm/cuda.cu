@@ -21,20 +21,24 @@ struct Forward {
 };
 
 template <class T, int K, bool kCentred>
-__global__ void __launch_bounds__(512, 1) norm_rows(Forward<T> p) {
+__global__ void __launch_bounds__(kMostRowThreads, 2) norm_rows(Forward<T> p) {
   using A = Accumulator<T>;
   using P = Pack<T, K>;
   const GroupRow group(p.rows);
   const Row<T, K> row(p.x + row_offset(p.axes, group.row), p.d);
   A mean = 0, squares = 0;
   if (kCentred) {
-    row.each([&](int64_t, const P& x) {
-      for (int k = 0; k < K; k++) mean += widen(x.value[k]);
+    row.each([&](int64_t, const P& pack) {
+      A x[K];
+      widen_pack(pack, x);
+      for (int k = 0; k < K; k++) mean += x[k];
     });
     mean = reduce_group(mean, Add()) / A(p.d);
   }
-  row.each([&](int64_t, const P& x) {
-    for (int k = 0; k < K; k++) squares += (widen(x.value[k]) - mean) * (widen(x.value[k]) - mean);
+  row.each([&](int64_t, const P& pack) {
+    A x[K];
+    widen_pack(pack, x);
+    for (int k = 0; k < K; k++) squares += (x[k] - mean) * (x[k] - mean);
   });
   const A rstd = 1 / sqrt(reduce_group(squares, Add()) / A(p.d) + p.eps);
   if (!group.live) return;
@@ -43,17 +47,19 @@ __global__ void __launch_bounds__(512, 1) norm_rows(Forward<T> p) {
     p.rstd[group.row] = rstd;
   }
   P* to = reinterpret_cast<P*>(p.y + group.row * p.d);
-  row.each([&](int64_t at, const P& x) {
-    P weight{}, bias{}, y;
-    if (p.weight) weight = reinterpret_cast<const P*>(p.weight)[at];
-    if (kCentred && p.bias) bias = reinterpret_cast<const P*>(p.bias)[at];
-    for (int k = 0; k < K; k++) {
-      A value = (widen(x.value[k]) - mean) * rstd;
-      if (p.weight) value *= widen(weight.value[k]);
-      if (kCentred) value += widen(bias.value[k]);
-      y.value[k] = narrow<T>(value);
+  row.each([&](int64_t at, const P& pack) {
+    A y[K], other[K];
+    widen_pack(pack, y);
+    for (int k = 0; k < K; k++) y[k] = (y[k] - mean) * rstd;
+    if (p.weight) {
+      widen_pack(reinterpret_cast<const P*>(p.weight)[at], other);
+      for (int k = 0; k < K; k++) y[k] *= other[k];
     }
-    to[at] = y;
+    if (kCentred && p.bias) {
+      widen_pack(reinterpret_cast<const P*>(p.bias)[at], other);
+      for (int k = 0; k < K; k++) y[k] += other[k];
+    }
+    to[at] = narrow_pack<T>(y);
   });
 }
 

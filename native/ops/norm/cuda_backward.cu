@@ -15,13 +15,16 @@
 namespace fovea::cuda {
 namespace {
 
-constexpr int kMostThreads = 512;
-// Packs of a row that a thread keeps sums of. What is beyond, in rows of many thousands, is summed in the workspace.
-template <int K>
-constexpr int kKeptSums = K < 4 ? 4 : 32 / K;
+// Elements of a row that a thread keeps sums of: 16 where that is enough, so that three blocks share a multiprocessor
+// and some compute while others wait; else 32. What is beyond, in rows of many thousands, is summed in the workspace.
+constexpr int kFewSums = 16, kManySums = 32;
+constexpr int most_threads(int sums) { return sums == kFewSums ? 256 : 512; }
+constexpr int blocks_together(int sums) { return sums == kFewSums ? 3 : 1; }
+constexpr int64_t packs_kept(int64_t k, int64_t sums) { return k < 4 ? sums / 8 : sums / k; }
 // Shared memory begins with the sums of warps, twice, so that one barrier per row is enough.
-constexpr int kMostWarps = kMostThreads / 32;
+constexpr int kMostWarps = most_threads(kManySums) / 32;
 constexpr size_t kWarpSums = 2 * kMostWarps * 2 * sizeof(double);
+constexpr size_t kBlockBytes = 1024;  // of shared memory that the device takes for itself with every block
 
 template <class T>
 struct Problem {
@@ -36,7 +39,7 @@ struct Problem {
 };
 
 // What a thread needs of x and dy, from shared memory what has been staged.
-template <class T, int K>
+template <class T, int K, int kKept>
 class Rows {
  public:
   using P = Pack<T, K>;
@@ -64,18 +67,19 @@ class Rows {
   template <class Body>
   __device__ void each_kept(int stage, int64_t row, Body&& body) const {
 #pragma unroll
-    for (int j = 0; j < kKeptSums<K>; j++) {
+    for (int j = 0; j < kKept; j++) {
       const int64_t at = place(j);
       if (at >= packs_) continue;
       const bool staged = kStages && j < p_.staged;
-      const P x = staged ? *slot(stage, 0, j) : *pack(p_.x, row, at);
-      const P dy = staged ? *slot(stage, 1, j) : *pack(p_.dy, row, at);
+      P x, dy;
+      if (staged) x = *slot(stage, 0, j), dy = *slot(stage, 1, j);
+      else x = *pack(p_.x, row, at), dy = *pack(p_.dy, row, at);
       body(j, at, x, dy);
     }
   }
   template <class Body>
   __device__ void each_other(int64_t row, Body&& body) const {
-    for (int64_t at = place(kKeptSums<K>); at < packs_; at += blockDim.x)
+    for (int64_t at = place(kKept); at < packs_; at += blockDim.x)
       body(at, *pack(p_.x, row, at), *pack(p_.dy, row, at));
   }
 
@@ -128,15 +132,19 @@ __device__ void write_sums(const A (&kept)[kKept][K], int64_t d, A* to) {
 }
 
 // forward: y = weight (x - mean) rstd + bias
-template <class T, int K, bool kCentred>
-__global__ void __launch_bounds__(kMostThreads, 1) norm_backward_rows(Problem<T> p) {
+template <class T, int K, int kSums, bool kCentred>
+__global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) norm_backward_rows(Problem<T> p) {
   using A = Accumulator<T>;
   using P = Pack<T, K>;
-  constexpr int kKept = kKeptSums<K>;
+  constexpr int kKept = int(packs_kept(K, kSums));
   A dweight[kKept][K] = {}, dbias[kCentred ? kKept : 1][K] = {};
   A* partial = p.partial + int64_t(blockIdx.x) * (kCentred ? 2 : 1) * p.d;
   const int64_t begin = int64_t(blockIdx.x) * blockDim.y, step = int64_t(gridDim.x) * blockDim.y;
-  const Rows<T, K> rows(p);
+  const A inverse = 1 / A(p.d);
+  P ones;
+#pragma unroll
+  for (int k = 0; k < K; k++) ones.value[k] = narrow<T>(1);
+  const Rows<T, K, kKept> rows(p);
   int64_t next = p.clamped(begin + threadIdx.y);
   A next_mean = kCentred ? p.mean[next] : A(0), next_rstd = p.rstd[next];
   rows.ask(0, next);
@@ -150,40 +158,36 @@ __global__ void __launch_bounds__(kMostThreads, 1) norm_backward_rows(Problem<T>
     next_rstd = p.rstd[next];
     rows.ask(stage ^ 1, next);
     rows.template arrive<1>();
-    auto weight_at = [&](int64_t at) {
-      P weight;
-      if (p.weight) weight = reinterpret_cast<const P*>(p.weight)[at];
-      return weight;
-    };
-    auto weighted = [&](const P& weight, const P& dy, int k) {
-      const A gradient = widen(dy.value[k]);
-      return p.weight ? gradient * widen(weight.value[k]) : gradient;
-    };
-    A g_mean = 0, gx_mean = 0;
+    auto weight_at = [&](int64_t at) { return p.weight ? reinterpret_cast<const P*>(p.weight)[at] : ones; };
+    A g_sum = 0, gx_sum = 0;  // of g and of g (x - mean)
     auto add = [&](int64_t at, const P& x, const P& dy) {
-      const P weight = weight_at(at);
+      A value[K], gradient[K], weight[K];
+      widen_pack(x, value), widen_pack(dy, gradient), widen_pack(weight_at(at), weight);
+#pragma unroll
       for (int k = 0; k < K; k++) {
-        const A g = weighted(weight, dy, k);
-        if (kCentred) g_mean += g;
-        gx_mean += g * ((widen(x.value[k]) - mean) * rstd);
+        const A g = gradient[k] * weight[k];
+        if (kCentred) g_sum += g;
+        gx_sum += g * (value[k] - mean);
       }
     };
     rows.each_kept(stage, row, [&](int, int64_t at, const P& x, const P& dy) { add(at, x, dy); });
     rows.each_other(row, add);
-    sum_over_group(g_mean, gx_mean, stage);
-    g_mean /= A(p.d), gx_mean /= A(p.d);
+    sum_over_group(g_sum, gx_sum, stage);
+    // dx = rstd g + slope (x - mean) + offset
+    const A offset = -rstd * (g_sum * inverse), slope = -rstd * rstd * (rstd * (gx_sum * inverse));
     if (!live) continue;
     P* to = reinterpret_cast<P*>(p.dx + row * p.d);
     // sum(k, a, b) adds a and b to what element k of the pack has for dweight and dbias.
     auto write = [&](int64_t at, const P& x, const P& dy, auto&& sum) {
-      const P weight = weight_at(at);
-      P dx;
+      A value[K], gradient[K], weight[K], dx[K];
+      widen_pack(x, value), widen_pack(dy, gradient), widen_pack(weight_at(at), weight);
+#pragma unroll
       for (int k = 0; k < K; k++) {
-        const A normal = (widen(x.value[k]) - mean) * rstd;
-        dx.value[k] = narrow<T>(rstd * (weighted(weight, dy, k) - g_mean - normal * gx_mean));
-        sum(k, widen(dy.value[k]) * normal, A(widen(dy.value[k])));
+        const A centred = value[k] - mean, scaled = gradient[k] * rstd;
+        dx[k] = scaled * weight[k] + (slope * centred + offset);
+        sum(k, scaled * centred, gradient[k]);
       }
-      to[at] = dx;
+      to[at] = narrow_pack<T>(dx);
     };
     rows.each_kept(stage, row, [&](int j, int64_t at, const P& x, const P& dy) {
       write(at, x, dy, [&](int k, A a, A b) {
@@ -229,29 +233,33 @@ __global__ void __launch_bounds__(kColumns* kPartsAtOnce)
 
 struct Plan {
   Config config;
-  bool packs;
+  bool packs, few;  // few: kFewSums
   int64_t rows, d, sums, parts, staged;
 };
 Plan plan_of(Views in, Views out, const DeviceLimits& device) {
   const View &x = in[0], &dy = in[in.size() - 1];
   const int64_t d = x.dim(-1), rows = rows_of(x), sums = out.size() - 1;
   const bool packs = packs_fit(x) && packs_fit(in[1]) && packs_fit(dy) && packs_fit(out[0]);
-  const int64_t k = packs ? 16 / int64_t(kDtypeBytes[int(x.dtype)]) : 1, count = ceil_div(d, k),
-                kept = k < 4 ? 4 : 32 / k;
+  const int64_t k = packs ? 16 / int64_t(kDtypeBytes[int(x.dtype)]) : 1, count = ceil_div(d, k);
+  const bool few = count <= most_threads(kFewSums) * packs_kept(k, kFewSums);
+  const int of_thread = few ? kFewSums : kManySums;
+  const int64_t kept = packs_kept(k, of_thread), most = most_threads(of_thread), resident = blocks_together(of_thread);
   int64_t threads = 1;
-  while (threads < kMostThreads && threads < count && (threads < 32 || threads * kept < count)) threads *= 2;
+  while (threads < most && threads < count && (threads < 32 || threads * kept < count)) threads *= 2;
   // As many rows at a time as there is shared memory for; but not so many that multiprocessors have nothing to do.
-  int64_t groups = kMostThreads / threads, staged = packs ? min_of(ceil_div(count, threads), kept) : 0;
-  const int64_t room = int64_t(device.shared_bytes) - int64_t(kWarpSums), slots = 4 * 16;
+  int64_t groups = most / threads, staged = packs ? min_of(ceil_div(count, threads), kept) : 0;
+  const int64_t room = int64_t(device.shared_bytes) / resident - int64_t(kBlockBytes + kWarpSums), slots = 4 * 16;
   auto fewer = [&] { return groups > 1 && groups * threads > 32; };
   while (fewer() && (staged * slots * groups * threads > room || groups * device.multiprocessors > rows)) groups /= 2;
   staged = min_of(staged, room / (slots * groups * threads));
   const int64_t of_groups = groups > 1 ? groups * d * int64_t(kDtypeBytes[int(accumulator_of(x.dtype))]) : 0;
   const int64_t shared = max_of(int64_t(kWarpSums) + staged * slots * groups * threads, of_groups);
-  const int64_t together = min_of(kMostThreads / (groups * threads), int64_t(device.shared_bytes) / shared);
+  const int64_t together =
+      min_of(resident * most / (groups * threads), int64_t(device.shared_bytes) / (shared + int64_t(kBlockBytes)));
   const int64_t parts = min_of(ceil_div(rows, groups), device.multiprocessors * max_of(1, together));
   return {{dim3(unsigned(parts)), dim3(unsigned(threads), unsigned(groups)), size_t(shared)},
           packs,
+          few,
           rows,
           d,
           sums,
@@ -284,7 +292,10 @@ void norm_backward(const CudaCall& call, const NoAttrs&) {
                        plan.d,
                        int(plan.staged)};
     dispatch_packs<T>(plan.packs, [&](auto size) {
-      call.launch(norm_backward_rows<T, decltype(size)::value, kCentred>, plan.config, p);
+      constexpr int K = decltype(size)::value;
+      call.launch(
+          plan.few ? norm_backward_rows<T, K, kFewSums, kCentred> : norm_backward_rows<T, K, kManySums, kCentred>,
+          plan.config, p);
     });
     const Config config{dim3(unsigned(ceil_div(plan.sums * plan.d, kColumns))), dim3(kColumns, kPartsAtOnce),
                         kColumns * kPartsAtOnce * sizeof(A)};

@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(kThreads) fill_blocks(T* x, Layout<1> layout, 
     C numbers[kPerBlock];
     make(first / kPerBlock + b, numbers);
 #pragma unroll
-    for (int k = 0; k < kPerBlock; k++) pack.at[b * kPerBlock + k] = convert_one<C, T>(numbers[k]);
+    for (int k = 0; k < kPerBlock; k++) pack.value[b * kPerBlock + k] = convert_one<C, T>(numbers[k]);
   }
   if (packs && first + n <= layout.size) {
     *reinterpret_cast<Pack<T, n>*>(x + first) = pack;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(kThreads) fill_blocks(T* x, Layout<1> layout, 
   for (int k = 0; k < n; k++) {
     int64_t at[1];
     layout.offsets(first + k, at);
-    if (first + k < layout.size) x[at[0]] = pack.at[k];
+    if (first + k < layout.size) x[at[0]] = pack.value[k];
   }
 }
 template <class T, class C, class Make>
@@ -182,24 +182,27 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < n; k++) {
       layout.offsets(first + k < layout.size ? first + k : first, at[k]);
-      pack.at[k] = x[at[k][0]];
+      pack.value[k] = x[at[k][0]];
     }
   }
+  Compute<T> values[n];
+  widen_pack(pack, values);
 #pragma unroll
   for (int b = 0; b < kBlocks<T>; b++) {
     PhiloxBlock words = source.block(first / kPerBlock + b, 0);
 #pragma unroll
     for (int k = 0; k < kPerBlock; k++) {
-      T& value = pack.at[b * kPerBlock + k];
-      value = (words.word[k] >> 8) >= threshold ? narrow<T>(widen(value) * scale) : T{};
+      Compute<T>& value = values[b * kPerBlock + k];
+      value = (words.word[k] >> 8) >= threshold ? value * scale : Compute<T>(0);
     }
   }
+  pack = narrow_pack<T>(values);
   if (packs) {
     *reinterpret_cast<Pack<T, n>*>(y + first) = pack;
   } else {
 #pragma unroll
     for (int k = 0; k < n; k++)
-      if (first + k < layout.size) y[at[k][1]] = pack.at[k];
+      if (first + k < layout.size) y[at[k][1]] = pack.value[k];
   }
 }
 void dropout(const CudaCall& call, const DropoutAttrs& attrs) {

@@ -11,14 +11,15 @@ namespace fovea::cuda {
 namespace {
 
 template <class T, int K, bool kLog>
-__global__ void __launch_bounds__(512, 1) softmax_rows(const T* x, Layout<1> axes, T* y, int64_t rows, int64_t n) {
+__global__ void __launch_bounds__(kMostRowThreads, 2)
+    softmax_rows(const T* x, Layout<1> axes, T* y, int64_t rows, int64_t n) {
   using A = Accumulator<T>;
   const GroupRow group(rows);
   const Row<T, K> row(x + row_offset(axes, group.row), n);
-  ExpSum<A> total;
+  ExpSum<T> total;
   row.each([&](int64_t, const Pack<T, K>& pack) {
     A values[K];
-    for (int k = 0; k < K; k++) values[k] = widen(pack.value[k]);
+    widen_pack(pack, values);
     total.add(values);
   });
   total.merge_group();
@@ -26,12 +27,11 @@ __global__ void __launch_bounds__(512, 1) softmax_rows(const T* x, Layout<1> axe
   const A maximum = total.largest, sum = isinf(maximum) ? A(NAN) : total.sum, last = kLog ? log(sum) : 1 / sum;
   Pack<T, K>* to = reinterpret_cast<Pack<T, K>*>(y + group.row * n);
   row.each([&](int64_t at, const Pack<T, K>& pack) {
-    Pack<T, K> result;
-    for (int k = 0; k < K; k++) {
-      const A shifted = widen(pack.value[k]) - maximum;
-      result.value[k] = narrow<T>(kLog ? shifted - last : exp(shifted) * last);
-    }
-    to[at] = result;
+    A x[K];
+    widen_pack(pack, x);
+#pragma unroll
+    for (int k = 0; k < K; k++) x[k] = kLog ? x[k] - maximum - last : exp_for<T>(x[k] - maximum) * last;
+    to[at] = narrow_pack<T>(x);
   });
 }
 
@@ -48,31 +48,35 @@ void forward(const CudaCall& call, const NoAttrs&) {
   });
 }
 
+constexpr int kBackwardThreads = 256;  // at most: they keep two rows
+
 struct BackwardAxes {
   Layout<1> y, dy;
 };
 
 // forward: y = exp(x - m) / s, or y = x - m - log s
 template <class T, int K, bool kLog>
-__global__ void __launch_bounds__(512, 1)
+__global__ void __launch_bounds__(kBackwardThreads, 3)
     softmax_backward_rows(const T* y, const T* dy, BackwardAxes axes, T* dx, int64_t rows, int64_t n) {
   using A = Accumulator<T>;
   const GroupRow group(rows);
   const Row<T, K> y_row(y + row_offset(axes.y, group.row), n), dy_row(dy + row_offset(axes.dy, group.row), n);
   A sum = 0;
   y_row.each_with(dy_row, [&](int64_t, const Pack<T, K>& of_y, const Pack<T, K>& of_dy) {
-    for (int k = 0; k < K; k++) sum += kLog ? widen(of_dy.value[k]) : widen(of_y.value[k]) * widen(of_dy.value[k]);
+    A value[K], gradient[K];
+    widen_pack(of_y, value), widen_pack(of_dy, gradient);
+    for (int k = 0; k < K; k++) sum += kLog ? gradient[k] : value[k] * gradient[k];
   });
   sum = reduce_group(sum, Add());
   if (!group.live) return;
   Pack<T, K>* to = reinterpret_cast<Pack<T, K>*>(dx + group.row * n);
   y_row.each_with(dy_row, [&](int64_t at, const Pack<T, K>& of_y, const Pack<T, K>& of_dy) {
-    Pack<T, K> result;
-    for (int k = 0; k < K; k++) {
-      const A value = widen(of_y.value[k]), gradient = widen(of_dy.value[k]);
-      result.value[k] = narrow<T>(kLog ? gradient - exp(value) * sum : value * (gradient - sum));
-    }
-    to[at] = result;
+    A value[K], gradient[K];
+    widen_pack(of_y, value), widen_pack(of_dy, gradient);
+#pragma unroll
+    for (int k = 0; k < K; k++)
+      gradient[k] = kLog ? gradient[k] - exp_for<T>(value[k]) * sum : value[k] * (gradient[k] - sum);
+    to[at] = narrow_pack<T>(gradient);
   });
 }
 
@@ -84,8 +88,8 @@ void backward(const CudaCall& call, const NoAttrs&) {
     using T = decltype(zero);
     dispatch_packs<T>(packs_fit(y) && packs_fit(dy) && packs_fit(dx), [&](auto size) {
       constexpr int K = decltype(size)::value;
-      call.launch(softmax_backward_rows<T, K, kLog>, config_for_rows(rows, n / K), y.as<T>(), dy.as<T>(),
-                  BackwardAxes{row_axes(y), row_axes(dy)}, dx.as<T>(), rows, n);
+      call.launch(softmax_backward_rows<T, K, kLog>, config_for_rows(rows, n / K, kBackwardThreads), y.as<T>(),
+                  dy.as<T>(), BackwardAxes{row_axes(y), row_axes(dy)}, dx.as<T>(), rows, n);
     });
   });
 }

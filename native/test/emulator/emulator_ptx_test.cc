@@ -281,7 +281,7 @@ FOVEA_TEST(emulator_clusters) {
       ranks += half + 10;
     }
     mbarrier_wait(full, 0);
-    mbarrier_wait_cluster(peers, 0);
+    mbarrier_wait(peers, 0);
     for (int i = int(threadIdx.x); i < 1024; i += 32)
       wrong += to_float(*shared_as<Half>(swizzled(i / 64, i % 64, 2))) != x.at(i);
     cluster_sync();

@@ -41,6 +41,7 @@ FOVEA_PTX float exp2_fast(float x) {
   return y < 0x1p-126f ? 0.0f : y;
 }
 FOVEA_PTX float tanh_fast(float x) { return std::tanh(x); }
+FOVEA_PTX float reciprocal_fast(float x) { return 1 / x; }
 
 // ---- sm_90: barriers in shared memory
 
@@ -49,7 +50,6 @@ FOVEA_PTX void mbarrier_expect(uint64_t* barrier, uint32_t bytes) { emulator::ba
 FOVEA_PTX void mbarrier_arrive(uint64_t* barrier) { emulator::barrier_arrive(barrier, emulator::current->block->rank); }
 FOVEA_PTX void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank) { emulator::barrier_arrive(barrier, rank); }
 FOVEA_PTX void mbarrier_wait(uint64_t* barrier, uint32_t parity) { emulator::barrier_wait(barrier, parity); }
-FOVEA_PTX void mbarrier_wait_cluster(uint64_t* barrier, uint32_t parity) { emulator::barrier_wait(barrier, parity); }
 FOVEA_PTX void fence_mbarrier_init() {}
 FOVEA_PTX void fence_async_proxy() {}
 
