@@ -34,25 +34,25 @@ using Accumulator = std::conditional_t<kSame<T, double>, double, float>;
 
 // Rounded to nearest even; the device's own instructions where there are some.
 template <class T>
-__device__ inline Compute<T> widen(T x) {
+FOVEA_INLINE Compute<T> widen(T x) {
   return x;
 }
-__device__ inline float widen(Half x) {
+FOVEA_INLINE float widen(Half x) {
 #if defined(__CUDA_ARCH__)
   return __half2float(__ushort_as_half(x.bits));
 #else
   return to_float(x);
 #endif
 }
-__device__ inline float widen(Bfloat16 x) { return to_float(x); }
-__device__ inline bool widen(Bool x) { return x.value != 0; }
+FOVEA_INLINE float widen(Bfloat16 x) { return to_float(x); }
+FOVEA_INLINE bool widen(Bool x) { return x.value != 0; }
 
 template <class T>
-__device__ inline T narrow(Compute<T> x) {
+FOVEA_INLINE T narrow(Compute<T> x) {
   return x;
 }
 template <>
-__device__ inline Half narrow<Half>(float x) {
+FOVEA_INLINE Half narrow<Half>(float x) {
 #if defined(__CUDA_ARCH__)
   return {__half_as_ushort(__float2half_rn(x))};
 #else
@@ -60,7 +60,7 @@ __device__ inline Half narrow<Half>(float x) {
 #endif
 }
 template <>
-__device__ inline Bfloat16 narrow<Bfloat16>(float x) {
+FOVEA_INLINE Bfloat16 narrow<Bfloat16>(float x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
 #else
@@ -68,7 +68,7 @@ __device__ inline Bfloat16 narrow<Bfloat16>(float x) {
 #endif
 }
 template <>
-__device__ inline Bool narrow<Bool>(bool x) {
+FOVEA_INLINE Bool narrow<Bool>(bool x) {
   return {uint8_t(x)};
 }
 

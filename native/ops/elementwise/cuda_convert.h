@@ -15,7 +15,7 @@ template <class T>
 constexpr bool kIs16Bit = kSame<T, Half> || kSame<T, Bfloat16>;
 
 template <class T>
-__device__ inline T saturate(double x) {
+FOVEA_INLINE T saturate(double x) {
   constexpr int bits = int(sizeof(T)) * 8;
   constexpr bool is_signed = T(-1) < T(0);
   constexpr T low = is_signed ? T(uint64_t(1) << (bits - 1)) : T(0), high = T(~low);
@@ -24,7 +24,7 @@ __device__ inline T saturate(double x) {
   return x >= end ? high : T(x);
 }
 
-__device__ inline float round_to_odd(double x) {
+FOVEA_INLINE float round_to_odd(double x) {
   float y = float(x);
   uint32_t bits = bits_of(y);
   if (double(y) == x || (bits & 1u) || x != x) return y;
@@ -33,7 +33,7 @@ __device__ inline float round_to_odd(double x) {
 }
 
 template <class From, class To>
-__device__ inline To convert_one(From x) {
+FOVEA_INLINE To convert_one(From x) {
   if constexpr (kSame<From, To>) {
     return x;
   } else if constexpr (kIs16Bit<From>) {
