@@ -1,8 +1,8 @@
 // Attention of a few queries over many keys, 16-bit floats on tensor cores (mma.sync m16n8k16): as cuda_decode.cu, but
 // with so little arithmetic for each key that only memory counts.
 //
-// A warp walks over its keys, 16 or 32 at a time, with a softmax of its own; warps, then splits are combined at the end.
-// The queries that share a key head, up to 16, are the rows of the scores and the columns of the sums:
+// A warp walks over its keys, 16 or 32 at a time, with a softmax of its own; warps, then splits are combined at the
+// end. The queries that share a key head, up to 16, are the rows of the scores and the columns of the sums:
 //   S[16 rows, 8 keys] += Q[16, 16] K^T[16, 8]     O^T[16 columns, 8 rows] += V^T[16, 16 keys] P^T[16 keys, 8 rows]
 // so that scores, rounded, already lie as the right operand of the second product wants them. Neither product minds the
 // order of the columns of K and V: a lane takes 16 bytes of a row as they come, for two steps of the first product or
@@ -31,8 +31,8 @@ __device__ __forceinline__ ChunkPairs lane_chunk(uint32_t at, int number) {
   return *reinterpret_cast<const ChunkPairs*>(shared_memory() + at + number * kLaneBytes);
 }
 
-// Asks for the lane's part of the keys of a step: chunks lane % 4, + 4, ... of keys lane / 4, + 8, ... `from`: the first
-// of them; left: how many keys there are from its key on; width: elements of the row from it on.
+// Asks for the lane's part of the keys of a step: chunks lane % 4, + 4, ... of keys lane / 4, + 8, ... `from`: the
+// first of them; left: how many keys there are from its key on; width: elements of the row from it on.
 template <int kD, class T>
 __device__ __forceinline__ void ask_keys(uint32_t to, const T* from, int64_t row, int left, int width) {
   constexpr int kAcross = kD / 32;

@@ -216,8 +216,8 @@ FOVEA_TEST(attention_decoding) {
              {true, false, true, false}});
   }
 }
-// With tensor cores: every padded width, one to sixteen rows and more to a key head, tails of steps, warps without keys,
-// splits that one, some or all queries see.
+// With tensor cores: every padded width, one to sixteen rows and more to a key head, tails of steps, warps without
+// keys, splits that one, some or all queries see.
 FOVEA_TEST(attention_decoding_16_bit) {
   for (Dtype t : {Dtype::bf16, Dtype::f16}) {
     for (int64_t d : {8, 32, 56, 64, 72, 96, 128, 136, 192, 256}) forward({1, 3, 1, 1, 150, d, d, {.scale = 0.1}, t});
@@ -232,6 +232,7 @@ FOVEA_TEST(attention_decoding_16_bit) {
     for (int64_t m : {511, 513, 1000, 2100})
       for (int64_t causal : {0, 2}) forward({1, 4, 2, 4, m, 128, 128, {.scale = 0.1, .causal = causal}, t});
     forward({1, 2, 1, 8, 1300, 256, 256, {.scale = 0.05, .causal = 2}, t});
+    forward({1, 2, 1, 2, 0, 64, 64, {.scale = 0.1}, t});
     forward({1, 1, 1, 8, 1300, 64, 64, {.scale = 0.1, .causal = 1}, t});  // most splits are not seen at all
     forward({2, 6, 2, 3, 530, 96, 96, {.scale = 0.1, .causal = 2}, t, {}, {}, Case::strided});
     forward({2, 6, 2, 3, 70, 96, 96, {.scale = 0.1, .causal = 2}, t, {}, {}, Case::misaligned});
@@ -247,6 +248,17 @@ FOVEA_TEST(attention_decoding_16_bit_is_causal) {
         for (double poison : {double(NAN), double(INFINITY), -double(INFINITY)})
           for (int which : {0, 1, 2})
             check_hidden_keys({1, 2, 1, n, m, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which, kCapability);
+}
+FOVEA_TEST(attention_decoding_of_many_splits) {
+  for (Dtype t : kFloats) {
+    Case c{1, 3, 1, 1, 33000, 16, 16, {.scale = 0.3}, t};
+    AttentionInputs in(c);
+    const AttentionModel model(c, in);
+    AttentionOutputs out(c);
+    run_cuda("attention", c.attrs, in.forward(c), {&out.o, &out.lse}, 90, 132);
+    compare_attention("o", c, 90, out.o, model.o, 2 * epsilon(t) + 20 * epsilon(accumulator_of(t)));
+    compare_attention("lse", c, 90, out.lse, model.lse, 20 * epsilon(accumulator_of(t)));
+  }
 }
 FOVEA_TEST(attention_decoding_of_many_rows) {
   forward({2, 4, 1, 8, 100, 64, 64, {.scale = 0.1, .causal = 2}, Dtype::bf16});
