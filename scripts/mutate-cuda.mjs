@@ -20,6 +20,7 @@ const build = resolve(root, values.build);
 const gemm80 = { file: 'native/ops/matmul/cuda_sm80.cu', tests: ['matmul'] };
 const gemm90 = { file: 'native/ops/matmul/cuda_sm90.cu', tests: ['sm90'] };
 const attention80 = { file: 'native/ops/attention/cuda_sm80.cu', tests: ['attention'] };
+const decode80 = { file: 'native/ops/attention/cuda_decode_sm80.cu', tests: ['attention_decoding'] };
 const backward80 = { file: 'native/ops/attention/cuda_sm80_backward.cu', tests: ['attention'] };
 const attention90 = { file: 'native/ops/attention/cuda_sm90.cu', tests: ['attention'] };
 
@@ -45,6 +46,12 @@ const faults = [
     attention80,
     '    cp_async_wait<0>();\n    __syncthreads();',
     '    cp_async_wait<0>();',
+  ),
+  fault(
+    'keys not waited for, decoding',
+    decode80,
+    '    cp_async_wait<2 * S::kStages - 1>();\n    multiply_keys',
+    '    multiply_keys',
   ),
   fault('mask one key off', backward80, 'row - int(p.last_key) - column :', 'row - int(p.last_key) - column + 1 :'),
   fault('values not waited for', attention90, 'mbarrier_wait(&barriers->v_full[ring.stage], ring.parity);', ''),
@@ -76,7 +83,7 @@ function compile(source, from, to) {
 function objectsWithout(source) {
   const own = `${basename(source)}.o`;
   const folder = source.split('/').slice(0, -1).join('/');
-  return ['fovea_emulator_tests', 'fovea_emulated', 'fovea_once', 'fovea_avx2', 'fovea_neon']
+  return ['fovea_emulator_tests', 'fovea_emulated', 'fovea_once', 'fovea_baseline', 'fovea_avx2', 'fovea_neon']
     .flatMap((target) => {
       const from = join(build, 'CMakeFiles', `${target}.dir`);
       const names = (() => {

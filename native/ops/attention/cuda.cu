@@ -41,7 +41,10 @@ void attention(const CudaCall& call, const AttentionAttrs& attrs) {
   dispatch_float(call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     switch (choose<T>(p, call.in[0].dtype, call.device)) {
-      case Choice::decode: return attention_decode<T>(call, p);
+      case Choice::decode:
+        if constexpr (sizeof(T) == 2)
+          if (suits_decoding_sm80(p, call.in[0].dtype)) return attention_decode_sm80<T>(call, p);
+        return attention_decode<T>(call, p);
       case Choice::tensor_cores:
         if constexpr (sizeof(T) == 2) {
           if (call.device.capability == 90 && suits_sm90(p, call.in)) attention_sm90<T>(call, p);

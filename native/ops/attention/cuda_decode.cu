@@ -1,5 +1,6 @@
 // Attention of a few queries over many keys, as in generation: bound by memory, so keys and values are read once for
-// all query heads that share them, and the keys are split over as many blocks as the device can run.
+// all query heads that share them, and the keys are split over as many blocks as the device can run. With plain
+// arithmetic: float32, float64, and what cuda_decode_sm80.cu leaves of the 16-bit types.
 //
 // A key is the business of a group of up to 32 lanes, 8 columns each. A group walks over its keys with a softmax of its
 // own; groups, then warps, then splits are combined at the end by
@@ -12,7 +13,7 @@
 namespace fovea::cuda {
 namespace {
 
-constexpr int kWarps = 4, kThreads = kWarps * 32, kEach = 8;  // columns of a lane
+constexpr int kEach = 8;  // columns of a lane
 
 template <class T>
 struct alignas(16) Vector {
@@ -24,7 +25,7 @@ constexpr int kVectors = kEach / Vector<T>::kCount;
 // Keys that a group of lanes has under way at a time: 64 bytes of each lane, and as many of values, or half of that
 // where registers are short.
 template <class T, int kRows>
-constexpr int kKeys = (kRows == 8 ? 2 : 4) / kVectors<T>;
+constexpr int kKeys = (kRows == 8 || (kRows == 4 && sizeof(T) == 2) ? 2 : 4) / kVectors<T>;
 
 // The 8 columns of a lane: vectors lane, lane + lanes, ... of a row.
 struct Columns {
@@ -60,18 +61,8 @@ __device__ void merge(RowState<A>& row, Theirs theirs) {
   row.top = highest;
 }
 
-// A block's rows: row r is query r % n of query head gi group + r / n; and its keys, from `begin` on.
-struct Part {
-  int64_t bi, gi, first, rows, begin;
-  __device__ int64_t head(const AttentionProblem& p, int r) const { return gi * p.group + (first + r) / p.n; }
-  __device__ int64_t query(const AttentionProblem& p, int r) const { return (first + r) % p.n; }
-};
-// What row r sees of the keys of a block; rows that do not exist see nothing.
-__device__ inline int visible_of(const AttentionProblem& p, const Part& part, int64_t keys, int r) {
-  return r < part.rows ? int(clamp_to(p.visible_keys(part.query(p, r)) - part.begin, 0, keys)) : 0;
-}
 template <class T, int kRows, class A>
-__device__ void load_queries(const AttentionProblem& p, const Part& part, const Columns& columns,
+__device__ void load_queries(const AttentionProblem& p, const DecodePart& part, const Columns& columns,
                              A (&q)[kRows][kEach]) {
   const A scale = A(p.scale * kLog2e);
 #pragma unroll
@@ -86,7 +77,7 @@ __device__ void load_queries(const AttentionProblem& p, const Part& part, const 
 
 // Bias and mask, or dropout, of row r and kCount keys, `step` apart.
 template <class T, int kCount, class A>
-__device__ void edit_keys(const AttentionProblem& p, const Part& part, int r, int j, int step, int visible,
+__device__ void edit_keys(const AttentionProblem& p, const DecodePart& part, int r, int j, int step, int visible,
                           A (&s)[kCount]) {
 #pragma unroll
   for (int u = 0; u < kCount; u++)
@@ -94,7 +85,8 @@ __device__ void edit_keys(const AttentionProblem& p, const Part& part, int r, in
       s[u] = edited<T>(p, part.bi, part.head(p, r), part.query(p, r), part.begin + j + u * step, s[u]);
 }
 template <int kCount, class A>
-__device__ void drop_keys(const AttentionProblem& p, const Part& part, int r, int j, int step, A (&weights)[kCount]) {
+__device__ void drop_keys(const AttentionProblem& p, const DecodePart& part, int r, int j, int step,
+                          A (&weights)[kCount]) {
 #pragma unroll
   for (int u = 0; u < kCount; u++) {
     A kept[1];
@@ -149,15 +141,15 @@ __device__ void multiply_keys(const A (&q)[kRows][kEach], const Vector<T> (&k)[k
 // The keys of one group of lanes: those of the part from `first` on, `step` apart, below `end`. All lanes of a warp
 // take part in every round, whether or not their group has keys left.
 template <class T, int kRows, class A>
-__device__ void walk_keys(const AttentionProblem& p, const Part& part, const Columns& columns, int first, int step,
-                          int end, RowState<A> (&state)[kRows]) {
+__device__ void walk_keys(const AttentionProblem& p, const DecodePart& part, const Columns& columns, int first,
+                          int step, int end, RowState<A> (&state)[kRows]) {
   constexpr int kCount = kKeys<T, kRows>;
   const bool edits = p.bias.data || p.mask.data;
   A q[kRows][kEach];
   int visible[kRows];
   load_queries<T>(p, part, columns, q);
 #pragma unroll
-  for (int r = 0; r < kRows; r++) visible[r] = visible_of(p, part, end, r);
+  for (int r = 0; r < kRows; r++) visible[r] = part.visible(p, end, r);
   const T *keys = p.k.at<T>(part.bi, part.gi, part.begin), *values = p.v.at<T>(part.bi, part.gi, part.begin);
   for (int start = 0; start < end; start += step * kCount) {
     const int j = start + first;
@@ -181,52 +173,20 @@ __device__ void walk_keys(const AttentionProblem& p, const Part& part, const Col
   }
 }
 
-// Where results go: o and lse, or parts of them if the keys are split.
-struct DecodeOutputs {
-  void *o, *lse, *partial_o, *partial_rows;  // partial_rows: top and total
-};
-// The first group of each warp has its o in shared memory, [warp][row][width], then top and total.
-template <class T, int kRows, class A = Compute<T>>
-__device__ void write_block(const DecodePlan& plan, int rows, int64_t row, int width, const DecodeOutputs& outputs) {
-  const A *o = shared_memory_as<A>(), *known = o + kWarps * kRows * width;
-  for (int at = int(threadIdx.x); at < rows * width; at += kThreads) {
-    const int r = at / width, c = at % width;
-    A top = -kInfinity<A>, total = 0, sum = 0;
-#pragma unroll
-    for (int w = 0; w < kWarps; w++) top = max(top, known[(w * kRows + r) * 2]);
-    const A base = top == -kInfinity<A> ? A(0) : top;
-#pragma unroll
-    for (int w = 0; w < kWarps; w++) {
-      const A factor = exp2_of(known[(w * kRows + r) * 2] - base);
-      total += factor * known[(w * kRows + r) * 2 + 1], sum += factor * o[(w * kRows + r) * width + c];
-    }
-    if (plan.splits == 1) {
-      static_cast<T*>(outputs.o)[(row + r) * width + c] = narrow<T>(total == 0 ? A(0) : sum / total);
-      if (c == 0) static_cast<A*>(outputs.lse)[row + r] = log_total(top, total);
-    } else {
-      const int64_t part = (row + r) * plan.splits + blockIdx.y;
-      static_cast<A*>(outputs.partial_o)[part * width + c] = sum;
-      if (c < 2) static_cast<A*>(outputs.partial_rows)[part * 2 + c] = c ? total : top;
-    }
-  }
-}
-
 template <class T, int kRows>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kDecodeThreads)
     decode(AttentionProblem p, DecodePlan plan, int lanes, DecodeOutputs outputs) {
   using A = Compute<T>;
-  const int64_t head = blockIdx.x / plan.row_blocks, first_row = blockIdx.x % plan.row_blocks * kRows;
-  const int64_t begin = blockIdx.y * plan.keys, end = min_of(begin + plan.keys, p.visible_keys(p.n - 1));
-  const Part part{head / p.g, head % p.g, first_row, min_of(kRows, plan.rows - first_row), begin};
+  const DecodePart part(p, plan);
   const int width = int(p.e), lane = int(threadIdx.x) % lanes, group = int(threadIdx.x) / lanes,
-            step = kThreads / lanes;
+            step = kDecodeThreads / lanes;
   const Columns columns{lane, lanes, width};
   RowState<A> state[kRows];
-  walk_keys<T, kRows>(p, part, columns, group, step, int(max_of(0, end - begin)), state);
+  walk_keys<T, kRows>(p, part, columns, group, step, part.keys(p, plan), state);
   for (int other = lanes; other < 32; other *= 2)
 #pragma unroll
     for (int r = 0; r < kRows; r++) merge(state[r], [&](A x) { return __shfl_xor_sync(0xffffffffu, x, other); });
-  A *o = shared_memory_as<A>(), *known = o + kWarps * kRows * width;
+  A *o = shared_memory_as<A>(), *known = o + kDecodeWarps * kRows * width;
   const int warp = int(threadIdx.x) / 32;
   if (int(threadIdx.x) % 32 < lanes)
 #pragma unroll
@@ -239,49 +199,74 @@ __global__ void __launch_bounds__(kThreads)
       if (lane == 0) known[(warp * kRows + r) * 2] = state[r].top, known[(warp * kRows + r) * 2 + 1] = state[r].total;
     }
   __syncthreads();
-  write_block<T, kRows>(plan, int(part.rows), head * plan.rows + first_row, width, outputs);
+  write_block<T, kRows>(p, plan, part, outputs);
 }
 
-// One warp per query.
+// A block per query, whose warps take turns with the splits: every load of a warp is under way at once, or a good part.
+constexpr int kCombineWarps = 8, kCombineThreads = kCombineWarps * 32;
 template <class T>
-__global__ void combine(int64_t rows, int splits, int width, DecodeOutputs outputs) {
+__global__ void __launch_bounds__(kCombineThreads) combine(int splits, int width, DecodeOutputs outputs) {
   using A = Compute<T>;
-  const int lane = int(threadIdx.x) % 32;
-  const int64_t row = first_item() / 32;
-  if (row >= rows) return;
+  constexpr int kCount = Vector<A>::kCount;
+  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
+  const int64_t row = blockIdx.x;
   const A *known = static_cast<const A*>(outputs.partial_rows) + row * splits * 2,
           *o = static_cast<const A*>(outputs.partial_o) + row * splits * width;
-  A top = -kInfinity<A>, total = 0;
-  for (int i = 0; i < splits; i++) top = max(top, known[i * 2]);
+  A top = -kInfinity<A>, total = 0, *sums = shared_memory_as<A>();
+  for (int i = lane; i < splits; i += 32) top = max(top, known[i * 2]);
+  for (int step = 1; step < 32; step *= 2) top = max(top, __shfl_xor_sync(0xffffffffu, top, step));
   const A base = top == -kInfinity<A> ? A(0) : top;
-  for (int i = 0; i < splits; i++) total += exp2_of(known[i * 2] - base) * known[i * 2 + 1];
-  if (lane == 0) static_cast<A*>(outputs.lse)[row] = log_total(top, total);
-  for (int c = lane; c < width; c += 32) {
+  for (int i = lane; i < splits; i += 32) total += exp2_of(known[i * 2] - base) * known[i * 2 + 1];
+  for (int step = 1; step < 32; step *= 2) total += __shfl_xor_sync(0xffffffffu, total, step);
+  for (int c = lane * kCount; c < width; c += 32 * kCount) {
+    Vector<A> sum = {};
+#pragma unroll 8
+    for (int i = warp; i < splits; i += kCombineWarps) {
+      const Vector<A> x = *reinterpret_cast<const Vector<A>*>(o + i * width + c);
+      const A factor = exp2_of(known[i * 2] - base);
+#pragma unroll
+      for (int j = 0; j < kCount; j++) sum.value[j] += factor * x.value[j];
+    }
+    *reinterpret_cast<Vector<A>*>(sums + warp * width + c) = sum;
+  }
+  __syncthreads();
+  for (int c = int(threadIdx.x); c < width; c += kCombineThreads) {
     A sum = 0;
-    for (int i = 0; i < splits; i++) sum += exp2_of(known[i * 2] - base) * o[int64_t(i) * width + c];
+#pragma unroll
+    for (int w = 0; w < kCombineWarps; w++) sum += sums[w * width + c];
     static_cast<T*>(outputs.o)[row * width + c] = narrow<T>(total == 0 ? A(0) : sum / total);
   }
+  if (threadIdx.x == 0) static_cast<A*>(outputs.lse)[row] = log_total(top, total);
 }
 
 template <class T, int kRows>
 void launch(const CudaCall& call, const AttentionProblem& p, const DecodePlan& plan) {
   using A = Compute<T>;
-  const int64_t all = p.b * p.h * p.n;
-  A* partial = call.scratch<A>();
-  const DecodeOutputs outputs{call.out[0].data, call.out[1].data, partial, partial + all * plan.splits * p.e};
+  const DecodeOutputs outputs = DecodeOutputs::of<A>(call, p, plan);
   int lanes = 1;
   while (lanes * kEach < p.d) lanes *= 2;
   call.launch(decode<T, kRows>,
-              {.grid = dim3(unsigned(p.b * p.g * plan.row_blocks), unsigned(plan.splits)),
-               .block = dim3(kThreads),
-               .shared = sizeof(A) * size_t(kWarps * kRows * (p.e + 2))},
-              p, plan, lanes, outputs);
-  if (plan.splits == 1) return;
-  call.launch(combine<T>, {.grid = dim3(unsigned(ceil_div(all * 32, kThreads))), .block = dim3(kThreads)}, all,
-              plan.splits, p.e, outputs);
+              {.grid = plan.grid(p), .block = dim3(kDecodeThreads), .shared = decode_shared_bytes<A>(p, kRows)}, p,
+              plan, lanes, outputs);
+  combine_splits<T>(call, p, plan, outputs);
 }
 
 }  // namespace
+
+template <class T>
+void combine_splits(const CudaCall& call, const AttentionProblem& p, const DecodePlan& plan,
+                    const DecodeOutputs& outputs) {
+  using A = Compute<T>;
+  if (plan.splits == 1) return;
+  call.launch(combine<T>,
+              {.grid = dim3(unsigned(p.b * p.h * p.n)),
+               .block = dim3(kCombineThreads),
+               .shared = sizeof(A) * size_t(kCombineWarps * p.e)},
+              plan.splits, p.e, outputs);
+}
+template void combine_splits<Half>(const CudaCall&, const AttentionProblem&, const DecodePlan&, const DecodeOutputs&);
+template void combine_splits<Bfloat16>(const CudaCall&, const AttentionProblem&, const DecodePlan&,
+                                       const DecodeOutputs&);
 
 template <class T>
 void attention_decode(const CudaCall& call, const AttentionProblem& p) {

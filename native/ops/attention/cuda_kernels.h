@@ -15,9 +15,11 @@ void attention_bias_backward_simt(const CudaCall& call, const BackwardProblem& p
 template <class T>
 void attention_row_statistics(const CudaCall& call, const BackwardProblem& p);
 
-// cuda_decode.cu: a few queries, if suits_decoding() (cuda_decode.h).
+// cuda_decode.cu: a few queries, if suits_decoding() (cuda_decode.h); cuda_decode_sm80.cu if suits_decoding_sm80().
 template <class T>
 void attention_decode(const CudaCall& call, const AttentionProblem& p);
+template <class T>
+void attention_decode_sm80(const CudaCall& call, const AttentionProblem& p);
 
 // cuda_sm80.cu, cuda_sm80_backward.cu: 16-bit rows of up to kTensorCoreWidth elements that cp.async can copy.
 constexpr int64_t kTensorCoreWidth = 128;

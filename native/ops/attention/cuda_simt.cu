@@ -102,8 +102,14 @@ __device__ void write_sums(const SumTile<A, kWidth>& sums, T* out, int64_t rows,
   }
 }
 
+// Blocks that a multiprocessor must have room for: two of wide rows of 16 bits, since the compiler goes for three and
+// spills; 0 leaves it to the compiler.
 template <class T, int kWidth>
-__global__ void __launch_bounds__(kTileThreads) forward(AttentionProblem p, ForwardOperands operands) {
+constexpr int kForwardBlocks = sizeof(T) == 2 && kWidth > 64 ? 2 : 0;
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kTileThreads, (kForwardBlocks<T, kWidth>))
+    forward(AttentionProblem p, ForwardOperands operands) {
   using A = Compute<T>;
   const int64_t blocks = ceil_div(p.n, kTileSide), slices = slices_of<kWidth>(p.e);
   // Backwards: with causality the last queries have the most work, which is best begun first.
@@ -182,6 +188,10 @@ __device__ GradientTiles<T> gradient_tiles(const BackwardProblem& p, const Gradi
   return {q, d_o, k, v};
 }
 
+// Registers are short for two tiles of float64 and the sums: there, the scores wait in shared memory for the slopes.
+template <Gradient kKind, class A>
+constexpr bool kPutsAside = kSame<A, double> && kKind != Gradient::v;
+
 // Scores -> p f for dv, ds for the others, with `slopes` = dO v^T; 0 where hidden. (row, column): the thread's first.
 template <Gradient kKind, class T, class A = Compute<T>>
 __device__ void slope_tile(const BackwardProblem& p, int64_t bi, int64_t hi, int64_t row, int64_t column,
@@ -201,7 +211,7 @@ __device__ void slope_tile(const BackwardProblem& p, int64_t bi, int64_t hi, int
 #pragma unroll
     for (int key = 0; key < kKeys; key++) {
       const int r = kRowsAreKeys ? key : query, c = kRowsAreKeys ? query : key;
-      A score = s[r][c] * scale, weight = 0;
+      A score = (kPutsAside<kKind, A> ? own_weight<A>(r, c) : s[r][c]) * scale, weight = 0;
       if (key < visible) score = edited<T>(p, bi, hi, i, j0 + key, score);
       if (key < visible && score != -kInfinity<A>) {
         const A factor = p.threshold ? factors[key] : A(1);
@@ -237,7 +247,10 @@ __device__ void add_gradients(const BackwardProblem& p, const GradientOperands& 
     ScoreTile<A> s = {}, slopes = {};
     if (kRowsAreKeys || column < seen) {
       score_tile(tiles.x, first, tiles.u, column, s);
-      if (kKind != Gradient::v) score_tile(tiles.y, first, tiles.w, column, slopes);
+      if constexpr (kKind != Gradient::v) {
+        if constexpr (kPutsAside<kKind, A>) share_weights(s);
+        score_tile(tiles.y, first, tiles.w, column, slopes);
+      }
     }
     slope_tile<kKind, T>(p, bi, hi, first + tile_row(), column + tile_column(), slopes, s);
     if constexpr (kKind == Gradient::bias) {

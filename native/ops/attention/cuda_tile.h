@@ -122,6 +122,12 @@ __device__ void share_weights(const A (&s)[kTileRows][kTileColumns]) {
     for (int r = 0; r < kTileRows; r++) tile_weights<A>()[(tile_column() + c) * kTilePitch + tile_row() + r] = s[r][c];
 }
 
+// What this thread has shared.
+template <class A>
+__device__ A own_weight(int r, int c) {
+  return tile_weights<A>()[(tile_column() + c) * kTilePitch + tile_row() + r];
+}
+
 // One step of add_product. With kGuarded a weight of 0 keeps out what is infinite or NaN; the other sums are the same
 // to the bit.
 template <bool kGuarded, int kWidth, class A>

@@ -106,7 +106,8 @@ __global__ void __launch_bounds__(kRowThreads) note_last(ScatterRows s, Window w
   each_source(s, w, [](unsigned* last, unsigned number, const int64_t*, int64_t) { atomicMax(last, number); });
 }
 template <class T>
-__global__ void __launch_bounds__(kRowThreads) write_last(ScatterRows s, Window w, T* y, const T* src) {
+__global__ void __launch_bounds__(kRowThreads, 5)  // the compiler goes for six, and spills
+    write_last(ScatterRows s, Window w, T* y, const T* src) {
   each_source(s, w, [&](const unsigned* last, unsigned number, const int64_t* at, int64_t target) {
     if (*last == number) y[at[0] + target * s.y_step] = src[at[2] + (w.from + number - 1) * s.src_step];
   });

@@ -216,6 +216,50 @@ FOVEA_TEST(attention_decoding) {
              {true, false, true, false}});
   }
 }
+// With tensor cores: every padded width, one to sixteen rows and more to a key head, tails of steps, warps without
+// keys, splits that one, some or all queries see.
+FOVEA_TEST(attention_decoding_16_bit) {
+  for (Dtype t : {Dtype::bf16, Dtype::f16}) {
+    for (int64_t d : {8, 32, 56, 64, 72, 96, 128, 136, 192, 256}) forward({1, 3, 1, 1, 150, d, d, {.scale = 0.1}, t});
+    for (int64_t rows : {1, 2, 3, 7, 8, 9, 12, 15, 16, 17, 40})
+      for (int64_t d : {64, 128, 256}) forward({1, rows, 1, 1, 90, d, d, {.scale = 0.1}, t});
+    for (int64_t n : {1, 2, 3, 5, 8})
+      for (int64_t group : {1, 2, 5})
+        for (int64_t causal : {0, 1, 2})
+          forward({2, group * 2, 2, n, 140, 64, 64, {.scale = 0.15, .causal = causal}, t});
+    for (int64_t m : {1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 193, 257})
+      for (int64_t d : {64, 128}) forward({1, 2, 1, 2, m, d, d, {.scale = 0.1, .causal = m % 3}, t});
+    for (int64_t m : {511, 513, 1000, 2100})
+      for (int64_t causal : {0, 2}) forward({1, 4, 2, 4, m, 128, 128, {.scale = 0.1, .causal = causal}, t});
+    forward({1, 2, 1, 8, 1300, 256, 256, {.scale = 0.05, .causal = 2}, t});
+    forward({1, 2, 1, 2, 0, 64, 64, {.scale = 0.1}, t});
+    forward({1, 1, 1, 8, 1300, 64, 64, {.scale = 0.1, .causal = 1}, t});  // most splits are not seen at all
+    forward({2, 6, 2, 3, 530, 96, 96, {.scale = 0.1, .causal = 2}, t, {}, {}, Case::strided});
+    forward({2, 6, 2, 3, 70, 96, 96, {.scale = 0.1, .causal = 2}, t, {}, {}, Case::misaligned});
+    for (double scale : {-0.3, 0.0, 4.0}) forward({1, 4, 1, 2, 300, 64, 64, {.scale = scale, .causal = 2}, t});
+  }
+}
+// As attention_is_causal, where the keys that are hidden from some lie in the step of keys that all see, or in one of
+// their own, and in a split of their own.
+FOVEA_TEST(attention_decoding_16_bit_is_causal) {
+  for (Dtype t : {Dtype::bf16, Dtype::f16})
+    for (auto [n, d] : {std::pair<int64_t, int64_t>{2, 64}, {3, 128}, {8, 64}, {8, 128}, {5, 256}})
+      for (int64_t m : {8, 33, 150, 600})
+        for (double poison : {double(NAN), double(INFINITY), -double(INFINITY)})
+          for (int which : {0, 1, 2})
+            check_hidden_keys({1, 2, 1, n, m, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which, kCapability);
+}
+FOVEA_TEST(attention_decoding_of_many_splits) {
+  for (Dtype t : kFloats) {
+    Case c{1, 3, 1, 1, 33000, 16, 16, {.scale = 0.3}, t};
+    AttentionInputs in(c);
+    const AttentionModel model(c, in);
+    AttentionOutputs out(c);
+    run_cuda("attention", c.attrs, in.forward(c), {&out.o, &out.lse}, 90, 132);
+    compare_attention("o", c, 90, out.o, model.o, 2 * epsilon(t) + 20 * epsilon(accumulator_of(t)));
+    compare_attention("lse", c, 90, out.lse, model.lse, 20 * epsilon(accumulator_of(t)));
+  }
+}
 FOVEA_TEST(attention_decoding_of_many_rows) {
   forward({2, 4, 1, 8, 100, 64, 64, {.scale = 0.1, .causal = 2}, Dtype::bf16});
   forward({1, 24, 1, 1, 1100, 64, 64, {.scale = 0.1}, Dtype::f16});

@@ -49,11 +49,11 @@ std::string fault_text(const char* message, const Fault& fault) {
 }  // namespace
 
 void run_cuda_kernel(const char* name, const void* attrs, const std::vector<Tensor*>& in,
-                     const std::vector<Tensor*>& out, int capability) {
+                     const std::vector<Tensor*>& out, int capability, int multiprocessors) {
   const cuda::CudaEntry* entry = cuda::find_cuda_kernel(name);
   if (!entry) throw std::runtime_error(std::string("no CUDA kernel ") + name);
   if (!capability) capability = emulator::capability();
-  const cuda::DeviceLimits device = {capability, 4, emulator::shared_limit_of(capability), 4 << 20};
+  const cuda::DeviceLimits device = {capability, multiprocessors, emulator::shared_limit_of(capability), 4 << 20};
   const Architecture architecture(capability);
 
   std::vector<View> inputs, outputs;

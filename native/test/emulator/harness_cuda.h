@@ -9,14 +9,15 @@
 namespace fovea::test {
 
 // nullptr stands for an optional input that is not given. `capability`: 80, 86, 90, ...; 0 is what
-// FOVEA_EMULATOR_CAPABILITY says, 90 by default. Throws the Error of a launcher that refuses and that of a fault that
-// the kernel raised, as "<op>: <message>". Checks red zones of all tensors and of the workspace.
+// FOVEA_EMULATOR_CAPABILITY says, 90 by default. `multiprocessors`: what the launcher is told. Throws the Error of a
+// launcher that refuses and that of a fault that the kernel raised, as "<op>: <message>". Checks red zones of all
+// tensors and of the workspace.
 void run_cuda_kernel(const char* name, const void* attrs, const std::vector<Tensor*>& in,
-                     const std::vector<Tensor*>& out, int capability);
+                     const std::vector<Tensor*>& out, int capability, int multiprocessors);
 template <class Attrs>
 void run_cuda(const char* name, const Attrs& attrs, const std::vector<Tensor*>& in, const std::vector<Tensor*>& out,
-              int capability = 0) {
-  run_cuda_kernel(name, &attrs, in, out, capability);
+              int capability = 0, int multiprocessors = 4) {
+  run_cuda_kernel(name, &attrs, in, out, capability, multiprocessors);
 }
 
 }  // namespace fovea::test
