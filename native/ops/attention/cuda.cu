@@ -62,7 +62,11 @@ void attention_backward(const CudaCall& call, const AttentionAttrs& attrs) {
     using T = decltype(zero);
     attention_row_statistics<T>(call, p);
     if constexpr (sizeof(T) == 2)
-      if (suits_tensor_cores<T>(p, {p.q, p.k, p.v, p.d_o})) return attention_backward_sm80<T>(call, p);
+      if (suits_tensor_cores<T>(p, {p.q, p.k, p.v, p.d_o})) {
+        if (call.device.capability == 90 && suits_backward_sm90(p, call.in)) attention_backward_sm90<T>(call, p);
+        else attention_backward_sm80<T>(call, p);
+        return;
+      }
     attention_backward_simt<T>(call, p);
   });
 }

@@ -31,5 +31,9 @@ void attention_backward_sm80(const CudaCall& call, const BackwardProblem& p);
 bool suits_sm90(const AttentionProblem& p, Views in);
 template <class T>
 void attention_sm90(const CudaCall& call, const AttentionProblem& p);
+// cuda_backward_sm90.cu: their gradients, if suits_backward_sm90().
+bool suits_backward_sm90(const AttentionProblem& p, Views in);
+template <class T>
+void attention_backward_sm90(const CudaCall& call, const BackwardProblem& p);
 
 }  // namespace fovea::cuda

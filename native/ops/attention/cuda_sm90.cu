@@ -7,17 +7,17 @@
 // that those in which causality hides some come first.
 #include "ops/attention/cuda_kernels.h"
 #include "ops/attention/cuda_softmax.h"
+#include "ops/attention/cuda_warpgroup.h"
 
 namespace fovea::cuda {
 namespace {
 
-constexpr int kGroupThreads = 128, kConsumers = 2, kThreads = kGroupThreads * (1 + kConsumers);
-constexpr int kGroupRows = 64, kRows = kGroupRows * kConsumers, kKeys = 128, kStages = 2;
+constexpr int kKeys = 128, kStages = 2;
 
 // Shared memory.
 template <int kD>
 struct Places {
-  static constexpr int kPanels = kD / 64, kTile = kFragmentTileBytes<kKeys, kD>;
+  static constexpr int kTile = kFragmentTileBytes<kKeys, kD>;
   static constexpr int kQ = 0, kK = kFragmentTileBytes<kRows, kD>, kV = kK + kStages * kTile,
                        kBarriers = kV + kStages * kTile;
   static constexpr int kBytes = kBarriers + 256;
@@ -28,15 +28,6 @@ struct Barriers {
   uint32_t special[kConsumers][2][4];  // votes of the warps, for every other tile
 };
 static_assert(sizeof(Barriers) <= 256);
-
-// Which stage of a ring comes next, and the parity of its phase.
-struct Ring {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage == kStages) stage = 0, parity ^= 1;
-  }
-};
 
 // The block's queries, and the tiles of keys that some of them see.
 struct Work {
@@ -58,9 +49,7 @@ template <int kD>
 __device__ __forceinline__ void ask(std::byte* tile, const TensorMap& map, uint64_t* barrier, int row, int hi, int bi) {
   static_assert(kRows == kKeys);
   mbarrier_expect(barrier, Places<kD>::kTile);
-#pragma unroll
-  for (int panel = 0; panel < Places<kD>::kPanels; panel++)
-    tma_load_4d(tile + panel * kPanelBytes<kKeys>, &map, barrier, panel * 64, row, hi, bi);
+  load_tile<kKeys, kD>(tile, map, barrier, row, hi, bi);
 }
 // The whole work of the thread that asks for tiles.
 template <int kD>
@@ -69,7 +58,7 @@ __device__ __forceinline__ void produce(const AttentionProblem& p, const Maps& m
   using At = Places<kD>;
   const int gi = work.hi / int(p.group);
   if (work.tiles > 0) ask<kD>(shared_memory() + At::kQ, maps.q, &barriers->q, work.first, work.hi, work.bi);
-  Ring ring;
+  Ring<kStages> ring;
   for (int tile = work.tiles - 1; tile >= 0; tile--, ring.advance()) {
     std::byte *k = shared_memory() + At::kK + ring.stage * At::kTile, *v = k + (At::kV - At::kK);
     mbarrier_wait(&barriers->k_empty[ring.stage], ring.parity ^ 1);
@@ -80,26 +69,6 @@ __device__ __forceinline__ void produce(const AttentionProblem& p, const Maps& m
 }
 
 using Scores = float[kKeys / 2];
-// Starts s = q k^T for 64 queries and a tile of keys.
-template <class T, int kD>
-__device__ __forceinline__ void start_scores(uint32_t q, uint32_t k, Scores& s) {
-  wgmma_fence();
-#pragma unroll
-  for (int i = 0; i < kD / 16; i++) {
-    const uint32_t step = uint32_t(i / 4 * kPanelBytes<kKeys> + i % 4 * 32);
-    wgmma_ss<T, kKeys>(s, descriptor_k_major(q + step), descriptor_k_major(k + step), i != 0);
-  }
-  wgmma_commit();
-}
-// Starts o += weights v.
-template <class T, int kD>
-__device__ __forceinline__ void start_values(const Weights<kKeys>& weights, uint32_t v, float (&o)[kD / 2]) {
-  wgmma_fence();
-#pragma unroll
-  for (int i = 0; i < kKeys / 16; i++)
-    wgmma_rs<T, kD, true>(o, weights[i], descriptor_mn_major(v + uint32_t(i * 16 * 128), kPanelBytes<kKeys>), 1);
-  wgmma_commit();
-}
 
 // One of the warpgroups that compute.
 template <class T, int kD>
@@ -152,34 +121,9 @@ struct Consumer {
       wgmma_wait<0>();
       add_visible_rows<T, kD, kKeys>(weights, seen, shared_address(v), reinterpret_cast<Fragment<kD>&>(o));
     } else {
-      start_values<T, kD>(weights, shared_address(v), o);
+      start_values<T, kD, kKeys>(weights, shared_address(v), o);
     }
   }
-  // o, scaled, into the group's rows of the tile of queries, and from there to memory, clipped at the last query.
-  __device__ __forceinline__ void store(const TensorMap& map, const float (&factors)[2], const float (&o)[kD / 2]) {
-    const uint32_t q = shared_address(shared_memory() + At::kQ);
-    const int own = group * kGroupRows + warp * 16 + lane % 16;
-    named_barrier_sync(1 + group, kGroupThreads);  // all have read the queries
-#pragma unroll
-    for (int step = 0; step < kD / 16; step++) {
-      const float* x = o + step * 8;
-      stmatrix_x4(
-          q + chunk_offset<kRows>(own, step * 2 + lane / 16), pack_pair<T>(x[0] * factors[0], x[1] * factors[0]),
-          pack_pair<T>(x[2] * factors[1], x[3] * factors[1]), pack_pair<T>(x[4] * factors[0], x[5] * factors[0]),
-          pack_pair<T>(x[6] * factors[1], x[7] * factors[1]));
-    }
-    fence_async_proxy();
-    named_barrier_sync(1 + group, kGroupThreads);
-    if (warp > 0 || lane > 0) return;
-#pragma unroll
-    for (int panel = 0; panel < At::kPanels; panel++)
-      if (panel * 64 < int(p.e))
-        tma_store_4d(&map, shared_memory() + At::kQ + panel * kPanelBytes<kRows> + group * kGroupRows * 128, panel * 64,
-                     work.first + group * kGroupRows, work.hi, work.bi);
-    tma_store_commit();
-    tma_store_wait_all();
-  }
-
   // All keys, the last first.
   __device__ __forceinline__ void walk(float (&o)[kD / 2]) {
     const uint32_t shared = shared_address(shared_memory());
@@ -188,20 +132,20 @@ struct Consumer {
     Weights<kKeys> weights;
     Seen<kKeys> seen = {};  // of the weights, where some keys are hidden
     float shrink[2];
-    Ring ring;  // of the values that the weights belong to
+    Ring<kStages> ring;  // of the values that the weights belong to
     mbarrier_wait(&barriers->q, 0);
     mbarrier_wait(&barriers->k_full[0], 0);
-    start_scores<T, kD>(q, k, s);
+    start_scores<T, kD, kKeys>(q, k, s);
     wgmma_wait<0>();
     wgmma_keep(s);
     release(&barriers->k_empty[0]);
     soften_scores(work.tiles - 1, s, seen, shrink);
     round_weights<T, kKeys>(reinterpret_cast<const Fragment<kKeys>&>(s), weights);
     for (int tile = work.tiles - 2; tile >= 0; tile--) {
-      Ring next = ring;
+      Ring<kStages> next = ring;
       next.advance();
       mbarrier_wait(&barriers->k_full[next.stage], next.parity);
-      start_scores<T, kD>(q, k + uint32_t(next.stage * At::kTile), s);
+      start_scores<T, kD, kKeys>(q, k + uint32_t(next.stage * At::kTile), s);
       mbarrier_wait(&barriers->v_full[ring.stage], ring.parity);
       meet_values(tile + 1, ring.stage, weights, seen, o);
       wgmma_wait<1>();
@@ -238,27 +182,21 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   const int group = int(threadIdx.x) / kGroupThreads;
   if (group == 0) {
-    registers_release<24>();
+    registers_release<kProducerRegisters>();
     if (threadIdx.x == 0) produce<kD>(p, maps, work, barriers);
   } else {
-    registers_claim<240>();
+    registers_claim<kConsumerRegisters>();
     Consumer<T, kD> consumer(p, work, barriers, group - 1);
     float o[kD / 2] = {}, factors[2];
     if (work.tiles > 0) consumer.walk(o);
     finish_rows(consumer.softmax, consumer.scale, lse + int64_t(work.head) * p.n, consumer.row, int(p.n), factors);
-    consumer.store(maps.o, factors, o);
+    store_rows<T, kD>(maps.o, shared_memory() + Places<kD>::kQ, consumer.group,
+                      work.first + consumer.group * kGroupRows, work.hi, work.bi, int(p.e), factors, o);
   }
 }
 
 // ---- launching
 
-// Axes from the innermost: columns, rows, heads, batches. Axes of one element get a stride that TMA takes.
-TensorMap map_of(const CudaCall& call, const View& x, uint32_t box_rows) {
-  auto bytes = [&](int axis) { return x.shape[axis] == 1 ? kSwizzleBytes : uint64_t(x.strides[axis]) * 2; };
-  return tensor_map(call, x.dtype, x.data,
-                    {uint64_t(x.shape[3]), uint64_t(x.shape[2]), uint64_t(x.shape[1]), uint64_t(x.shape[0])},
-                    {bytes(2), bytes(1), bytes(0)}, {64, box_rows, 1, 1});
-}
 template <class T, int kD>
 void launch(const CudaCall& call, const AttentionProblem& p) {
   const Maps maps{map_of(call, call.in[0], kRows), map_of(call, call.in[1], kKeys), map_of(call, call.in[2], kKeys),
@@ -273,10 +211,7 @@ void launch(const CudaCall& call, const AttentionProblem& p) {
 }  // namespace
 
 bool suits_sm90(const AttentionProblem& p, Views in) {
-  bool suits = p.scale > 0 && !p.edits_scores() && p.m > 0;
-  for (int i = 0; i < 3; i++)
-    for (int axis = 0; axis < 3; axis++) suits = suits && (in[i].shape[axis] == 1 || in[i].strides[axis] > 0);
-  return suits;
+  return p.scale > 0 && !p.edits_scores() && has_map(in[0]) && has_map(in[1]) && has_map(in[2]);
 }
 template <class T>
 void attention_sm90(const CudaCall& call, const AttentionProblem& p) {

@@ -166,8 +166,7 @@ inline void check_attention_forward(const AttentionCase& c, int capability) {
   compare_attention("o", c, capability, out.o, model.o, 2 * eps + 20 * inner);
   compare_attention("lse", c, capability, out.lse, model.lse, 20 * inner);
 }
-inline void check_attention(const AttentionCase& c, int capability) {
-  AttentionInputs in(c);
+inline void check_attention(const AttentionCase& c, AttentionInputs& in, int capability) {
   const AttentionModel model(c, in);
   AttentionOutputs out(c);
   attention_forward(c, in, out, capability);
@@ -180,6 +179,10 @@ inline void check_attention(const AttentionCase& c, int capability) {
   compare_attention("dk", c, capability, out.dk, model.dk, tolerance);
   compare_attention("dv", c, capability, out.dv, model.dv, tolerance);
   if (!c.bias.empty()) compare_attention("dbias", c, capability, out.dbias, model.dbias, tolerance);
+}
+inline void check_attention(const AttentionCase& c, int capability) {
+  AttentionInputs in(c);
+  check_attention(c, in, capability);
 }
 
 // All queries but the last cannot see a key whose k (which = 0), v (1) or both are `poison`, and must not change by
@@ -207,6 +210,31 @@ inline void check_hidden_keys(const AttentionCase& c, double poison, int which, 
         FOVEA_CHECK(after.o.at(at) == poison, "%s: query %lld gives %g", name_of(c.dtype), static_cast<long long>(i),
                     after.o.at(at));
     }
+}
+
+// With causality from the bottom right, what is `poison` of a key that only the last query sees, or of query 0, must not
+// change a bit of the gradients of those that it does not meet. Left out is what is multiplied by their weights, as 0
+// times NaN is NaN: k in dq, q in dk, dO in dv.
+enum class Hidden { v, d_o, q };
+inline void check_hidden_gradients(const AttentionCase& c, double poison, Hidden which, int capability) {
+  AttentionInputs in(c), changed(c);
+  AttentionOutputs before(c), after(c);
+  attention_forward(c, in, before, capability), attention_backward(c, in, before, capability);
+  for (int64_t l = 0; l < c.d; l++) {
+    if (which == Hidden::v) changed.v.set((c.m - 1) * c.e + l, poison);
+    if (which == Hidden::d_o) changed.d_o.set(l, poison);
+    if (which == Hidden::q) changed.q.set(l, poison);
+  }
+  attention_forward(c, changed, after, capability), attention_backward(c, changed, after, capability);
+  const Tensor& old = which == Hidden::v ? before.dq : which == Hidden::d_o ? before.dk : before.dv;
+  const Tensor& now = which == Hidden::v ? after.dq : which == Hidden::d_o ? after.dk : after.dv;
+  const int64_t rows = which == Hidden::v ? c.n : c.m;
+  for (int64_t at = 0; at < old.size(); at++) {
+    const int64_t row = at / c.d % rows;
+    if (which == Hidden::v ? row == c.n - 1 : row <= c.m - c.n) continue;
+    FOVEA_CHECK(old.at(at) == now.at(at), "%s on %d: row %lld of gradient %d changed with %g", name_of(c.dtype),
+                capability, static_cast<long long>(row), int(which), poison);
+  }
 }
 
 }  // namespace fovea::test
