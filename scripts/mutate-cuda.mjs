@@ -32,6 +32,7 @@ const faults = [
   fault('wrong swizzle on the way out', gemm90, '^ (lane % 8)) << 4', '^ (lane % 4)) << 4'),
   fault('wrong stride between slices of k', gemm90, '2048 >> 4 : 32 >> 4, kNextB', '2048 >> 4 : 64 >> 4, kNextB'),
   fault('last slice of k left out', gemm90, 'int(ceil_div(to - from, kSm90Depth))', 'int((to - from) / kSm90Depth)'),
+  fault('activation forgotten on the way out', gemm90, '  activate<S>(product.activation, x);', ''),
   fault('copy not waited for', gemm80, '    cp_async_wait<kStages - 2>();', ''),
   fault(
     'barrier left out before the epilogue',

@@ -139,8 +139,8 @@ FOVEA_INLINE Vec<float> gelu_tanh(Vec<float> x) {
   constexpr float k1 = float(kGeluTanh1 * log2e), k1_low = float(kGeluTanh1 * log2e - double(k1));
   constexpr float k3 = float(kGeluTanh3 * log2e), k3_low = float(kGeluTanh3 * log2e - double(k3));
   Vec<float> h = within(x, -11.f, 6.f);  // beyond, the result is -0 or x
-  Product square = product(h, h), cube = product(h, square.main), linear = product(splat(k1), h),
-          cubic = product(splat(k3), cube.main);
+  ExactProduct square = product(h, h), cube = product(h, square.main), linear = product(splat(k1), h),
+               cubic = product(splat(k3), cube.main);
   Vec<float> sum = linear.main + cubic.main, n = nearest(sum), back = sum - linear.main;
   Vec<float> rest = (linear.main - (sum - back)) + (cubic.main - back);  // Knuth's: sum + rest is exact
   rest += (linear.rest + k1_low * h) + (cubic.rest + k3_low * cube.main);
@@ -157,7 +157,7 @@ struct Normal {
 FOVEA_INLINE Normal normal(Vec<float> u) {
   constexpr float c[] = {
       0.5f, 1.249999851e-01f, 2.083314955e-02f, 2.604275011e-03f, 2.615265781e-04f, 2.158487586e-05f};
-  Product square = product(u, u);
+  ExactProduct square = product(u, u);
   Vec<float> n = nearest(square.main * (-0.5f * kLog2E));
   Vec<float> r = ((-square.main - n * (2.f * kLn2High)) - n * (2.f * kLn2Low)) - square.rest;  // twice the exponent
   // Pairs of terms in powers of the square: few roundings, and the square's own cancels in the quotient.

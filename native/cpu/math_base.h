@@ -128,10 +128,10 @@ FOVEA_INLINE Vec<float> fused(Vec<float> a, Vec<float> b, Vec<float> c) {
 }
 #endif
 // a b = main + rest exactly, but for underflow.
-struct Product {
+struct ExactProduct {
   Vec<float> main, rest;
 };
-FOVEA_INLINE Product product(Vec<float> a, Vec<float> b) {
+FOVEA_INLINE ExactProduct product(Vec<float> a, Vec<float> b) {
   Vec<float> main = a * b;
 #if defined(FOVEA_FUSES)
   return {main, fused(a, b, -main)};
@@ -147,7 +147,7 @@ FOVEA_INLINE Vec<float> exact_rest(Vec<float> a, Vec<float> q, Vec<float> b) {
 #if defined(FOVEA_FUSES)
   return fused(-q, b, a);
 #else
-  Product p = product(q, b);
+  ExactProduct p = product(q, b);
   return (a - p.main) - p.rest;
 #endif
 }

@@ -16,6 +16,9 @@ namespace fovea::cuda {
 
 // ---- sm_80
 
+// threadIdx.x, read anew: what is made of it takes no registers from what ran before.
+FOVEA_PTX int thread_index();
+
 FOVEA_PTX uint32_t shared_address(const void* shared);
 FOVEA_PTX void store_shared_32(uint32_t address, uint32_t value);
 

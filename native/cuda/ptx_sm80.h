@@ -4,6 +4,12 @@
 
 namespace fovea::cuda {
 
+FOVEA_PTX int thread_index() {
+  int index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
 FOVEA_PTX uint32_t shared_address(const void* shared) { return uint32_t(__cvta_generic_to_shared(shared)); }
 FOVEA_PTX void store_shared_32(uint32_t address, uint32_t value) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");

@@ -2,8 +2,8 @@
 // values, and the same bits for every number of threads.
 #include <array>
 
-#include "ops/matmul/attrs.h"
 #include "ops/matmul/workspace.h"
+#include "test/activation_model.h"
 #include "test/harness.h"
 
 FOVEA_TEST_FAMILY(matmul)
@@ -21,13 +21,16 @@ void run_matmul(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor&
   run(table, "matmul", attrs, {&a, &b, bias}, {&c}, threads, workspace);
 }
 
-// The expected values, and with each the sum of the magnitudes that it was summed from, which bounds the error.
+// The expected values, and with each the sum of the magnitudes that it was summed from, which bounds the error; what an
+// activation makes of it is included.
 struct Expected {
   std::vector<double> values, magnitudes;
 };
 Expected model(const MatmulAttrs& attrs, const Tensor& a, const Tensor& b, const Tensor* bias, const Tensor& c) {
   int64_t m = c.view.dim(-2), n = c.view.dim(-1), k = a.view.dim(-1);
   std::vector<double> x = a.values(), y = b.values(), z = bias ? bias->values() : std::vector<double>();
+  MatmulActivation activation{attrs.activation};
+  double slope = activation == MatmulActivation::none ? 1 : kSteepest;
   Expected e;
   for (int64_t i = 0; i < c.size(); i++) {
     int64_t batch = i / (m * n), row = i / n % m, column = i % n;
@@ -37,8 +40,9 @@ Expected model(const MatmulAttrs& attrs, const Tensor& a, const Tensor& b, const
       sum += term, magnitude += std::fabs(term);
     }
     bool biased = bias && attrs.beta != 0;
-    e.values.push_back(attrs.alpha * sum + (biased ? attrs.beta * z[size_t(i)] : 0));
-    e.magnitudes.push_back(std::fabs(attrs.alpha) * magnitude + (biased ? std::fabs(attrs.beta * z[size_t(i)]) : 0));
+    e.values.push_back(activated(activation, attrs.alpha * sum + (biased ? attrs.beta * z[size_t(i)] : 0)));
+    e.magnitudes.push_back(slope *
+                           (std::fabs(attrs.alpha) * magnitude + (biased ? std::fabs(attrs.beta * z[size_t(i)]) : 0)));
   }
   return e;
 }
@@ -53,10 +57,12 @@ void check(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, T
   double sum_epsilon = a.dtype() == Dtype::f64 ? epsilon(Dtype::f64) : epsilon(Dtype::f32);
   int64_t k = a.view.dim(-1), wrong = 0, first = -1;
   for (int64_t i = 0; i < c.size(); i++) {
-    double tolerance = exact ? 0
-                             : 2 * std::sqrt(double(k + 2)) * sum_epsilon * expected.magnitudes[size_t(i)] +
-                                   0.5000001 * ulp(a.dtype(), expected.values[size_t(i)]);
-    if (!close(c.at(i), expected.values[size_t(i)], tolerance) && wrong++ == 0) first = i;
+    double value = expected.values[size_t(i)], tolerance = 0;
+    if (!exact)
+      tolerance = 2 * std::sqrt(double(k + 2)) * sum_epsilon * expected.magnitudes[size_t(i)] +
+                  activation_error(MatmulActivation{attrs.activation}, a.dtype(), value) +
+                  0.5000001 * ulp(a.dtype(), value);
+    if (!close(c.at(i), value, tolerance) && wrong++ == 0) first = i;
   }
   FOVEA_CHECK(wrong == 0, "%s %s %s m=%lld n=%lld k=%lld: %lld wrong, the first at %lld: %.9g, expected %.9g",
               table.isa, name_of(a.dtype()), what, static_cast<long long>(c.view.dim(-2)),
@@ -141,6 +147,28 @@ FOVEA_TEST(matmul_bias_alpha_beta) {
       }
 }
 
+// Every path, whole vectors and the rest of one, sums over several blocks of k, and nothing to sum.
+FOVEA_TEST(matmul_activations) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : kFloats)
+      for (auto [m, n, k] : std::initializer_list<Sizes>{
+               {1, 300, 40}, {3, 45, 20}, {6, 64, 33}, {40, 33, 1100}, {190, 21, 7}, {50, 3, 8}, {9, 70, 0}}) {
+        Tensor a = whole(Tensor(dtype, {m, k}), 5), b = whole(Tensor::strided(dtype, {k, n}, {1, 0}), 6),
+               bias = whole(Tensor::expanded(dtype, {m, n}, {true, false}), 7);
+        double alpha = 1 / std::sqrt(double(k + 1));
+        for (int64_t activation : {1, 2}) {
+          check(table, {.activation = activation}, a, b, nullptr, {m, n}, "activation");
+          check(table, {.activation = activation}, a, b, &bias, {m, n}, "activation and bias");
+          check(table, {.alpha = alpha, .beta = -1, .activation = activation}, a, b, &bias, {m, n},
+                "activation, scaled");
+        }
+      }
+  for (const Table& table : tables_of_matmul()) {
+    Tensor a = whole(Tensor(Dtype::f32, {40, 6, 17}), 8), b = whole(Tensor(Dtype::f32, {40, 17, 11}), 9);
+    check(table, {.alpha = 0.25, .activation = 1}, a, b, nullptr, {40, 6, 11}, "activation of many matrices");
+  }
+}
+
 FOVEA_TEST(matmul_batches) {
   for (const Table& table : tables_of_matmul())
     for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::i64})
@@ -223,7 +251,7 @@ FOVEA_TEST(matmul_sixteen_bits_sum_in_float32) {
       }
 }
 
-FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions) {
+FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions_and_activations) {
   for (const Table& table : tables_of_matmul()) {
     Tensor a = Tensor::from(Dtype::i32, {1, 2}, {2147483647, 2}), b = Tensor::from(Dtype::i32, {2, 1}, {2, 3}),
            c(Dtype::i32, {1, 1});
@@ -235,6 +263,14 @@ FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions) {
     FOVEA_CHECK(
         error_of(table, "matmul", MatmulAttrs{.beta = NAN}, {&a, &b, nullptr}, {&c}, 1 << 20) == "FOVEA_ARGUMENT",
         "beta of NaN was accepted");
+    FOVEA_CHECK(
+        error_of(table, "matmul", MatmulAttrs{.activation = 1}, {&a, &b, nullptr}, {&c}, 1 << 20) == "FOVEA_ARGUMENT",
+        "an activation of integers was accepted");
+    Tensor x = whole(Tensor(Dtype::f32, {2, 2}), 1), y(Dtype::f32, {2, 2});
+    for (int64_t unknown : {-1, 3})
+      FOVEA_CHECK(error_of(table, "matmul", MatmulAttrs{.activation = unknown}, {&x, &x, nullptr}, {&y}, 1 << 20) ==
+                      "FOVEA_ARGUMENT",
+                  "activation %d was accepted", int(unknown));
   }
 }
 

@@ -61,6 +61,22 @@ const matmul = [
       withGradients(([x, w, b]) => F.linear(x, w, b)),
     ),
   ),
+  ...floats.flatMap((dtype) =>
+    [
+      [1, 512, 264],
+      [40, 4096, 72],
+      [300, 136, 520],
+    ].flatMap(([m, k, n]) =>
+      ['gelu', 'geluTanh'].map((activation) =>
+        sample(
+          `linear ${m} x ${k} x ${n} with ${activation}`,
+          dtype,
+          () => [normal([m, k], dtype), normal([n, k], dtype), normal([n], dtype)],
+          ([x, w, b]) => F.linear(x, w, b, { activation }),
+        ),
+      ),
+    ),
+  ),
 ];
 
 function attends(label, dtype, [b, h, g, n, m, d], options = {}, extra = () => []) {

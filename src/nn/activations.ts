@@ -1,15 +1,18 @@
 /** Activation functions by the names that PyTorch's layers and Hugging Face's configs give them. */
 import { FoveaError } from '../errors.js';
-import { gelu, relu, sigmoid, silu, tanh } from '../ops/index.js';
+import { type FusedActivation, gelu, linear, relu, sigmoid, silu, tanh } from '../ops/index.js';
 import type { Tensor } from '../tensor/tensor.js';
+import { Linear } from './linear.js';
+import { runsOnly } from './module.js';
 
 export type Activation = (x: Tensor) => Tensor;
 
+const geluErf: Activation = (x) => gelu(x);
 const geluTanh: Activation = (x) => gelu(x, { approximate: 'tanh' });
 
 const activations: ReadonlyMap<string, Activation> = new Map<string, Activation>([
   ['relu', (x) => relu(x)],
-  ['gelu', (x) => gelu(x)],
+  ['gelu', geluErf],
   // gelu_new is GPT-2's and gelu_fast ALBERT's spelling of the tanh approximation (Hendrycks & Gimpel 2016).
   ['gelu_new', geluTanh],
   ['gelu_fast', geluTanh],
@@ -36,4 +39,17 @@ export function activationOf(activation: string | Activation, option = 'activati
     'FOVEA_UNSUPPORTED',
     `${option}: ${JSON.stringify(activation)} is not one of ${[...activations.keys()].join(', ')}`,
   );
+}
+
+/** What `linear` and `addmm` call an activation that they can apply themselves. */
+export function fusedActivation(activation: Activation): FusedActivation | undefined {
+  if (activation === geluErf) return 'gelu';
+  return activation === geluTanh ? 'geluTanh' : undefined;
+}
+
+/** activation(layer(x)): one op where `linear` knows the activation, unless the layer is another than Linear or has hooks. */
+export function activated(layer: Linear, x: Tensor, activation: Activation): Tensor {
+  const fused = fusedActivation(activation);
+  if (fused === undefined || !runsOnly(layer, Linear)) return activation(layer.forward(x));
+  return linear(x, layer.weight, layer.bias, { activation: fused });
 }

@@ -2,7 +2,7 @@
 import { optionsArg } from '../tensor/check.js';
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type Activation, activationOf } from './activations.js';
+import { type Activation, activated, activationOf } from './activations.js';
 import { Dropout } from './dropout.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
@@ -47,6 +47,6 @@ export class FeedForward extends Module {
 
   /** @param x [..., dModel] @returns [..., dModel] */
   override forward(x: Tensor): Tensor {
-    return this.linear2.forward(this.dropout.forward(this.activation(this.linear1.forward(x))));
+    return this.linear2.forward(this.dropout.forward(activated(this.linear1, x, this.activation)));
   }
 }

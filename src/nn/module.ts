@@ -61,6 +61,12 @@ function addHook<T>(hooks: Set<T>, hook: T): HookHandle {
 }
 
 /**
+ * Whether calls of `module.forward` run the method of class `type` and nothing else: no subclass's, no hook, nothing put in
+ * its place. Then what it computes may be computed as part of something larger.
+ */
+export let runsOnly: (module: Module, type: { readonly prototype: Module }) => boolean;
+
+/**
  * Base class of layers and models. A subclass declares its parts as fields and defines `forward`.
  *
  * Each call of `forward` is a `tidy`: tensors that it makes and neither returns nor keeps are freed when it ends, except
@@ -76,15 +82,23 @@ export class Module {
   readonly #buffers = new Map<string, { persistent: boolean }>();
   readonly #preHooks = new Set<ForwardPreHook>();
   readonly #hooks = new Set<ForwardHook>();
+  readonly #method: AnyForward;
+  readonly #entry: AnyForward;
+
+  static {
+    runsOnly = (module, type) =>
+      module.#method === type.prototype.forward &&
+      module.forward === module.#entry &&
+      module.#preHooks.size === 0 &&
+      module.#hooks.size === 0;
+  }
 
   constructor() {
     const { forward } = this as unknown as { forward: AnyForward };
+    this.#method = forward;
+    this.#entry = (...args) => this.#call(forward, args);
     // An own property hides the class's method, so that every caller comes through here, and `super.forward` does not.
-    Object.defineProperty(this, 'forward', {
-      value: (...args: unknown[]) => this.#call(forward, args),
-      configurable: true,
-      writable: true,
-    });
+    Object.defineProperty(this, 'forward', { value: this.#entry, configurable: true, writable: true });
   }
 
   /** Computes the module's output. Subclasses define it; calls run hooks and free intermediates. */

@@ -9,7 +9,7 @@
 import { argumentError, optionsArg } from '../tensor/check.js';
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { type Activation, activationOf } from './activations.js';
+import { type Activation, activated, activationOf } from './activations.js';
 import { Dropout } from './dropout.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
@@ -128,7 +128,7 @@ export class TransformerEncoderLayer extends Module {
   }
 
   #feedForward(x: Tensor): Tensor {
-    const hidden = this.dropout.forward(this.activation(this.linear1.forward(x)));
+    const hidden = this.dropout.forward(activated(this.linear1, x, this.activation));
     return this.dropout2.forward(this.linear2.forward(hidden));
   }
 }

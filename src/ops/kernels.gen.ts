@@ -295,7 +295,7 @@ export interface Kernels {
   /** x:... r -> y:... r   T -> T | T: float int64 int32 */
   cumsum: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** a:...~ m k, b:...~ k n, bias?:...~ m~ n~ -> c:... m n   T T T -> T | T: float int32 int64 */
-  matmul: { in: { a: Tensor; b: Tensor; bias?: Tensor | undefined }; attrs: { alpha?: number | undefined; beta?: number | undefined }; out: { c: Tensor } };
+  matmul: { in: { a: Tensor; b: Tensor; bias?: Tensor | undefined }; attrs: { alpha?: number | undefined; beta?: number | undefined; activation?: number | undefined }; out: { c: Tensor } };
   /** x:... n -> y:... n   T -> T | T: float */
   softmax: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:... n -> y:... n   T -> T | T: float */
@@ -1037,7 +1037,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const b = slotOf(given.b, 'matmul', 'b');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'matmul', 'bias');
     const c_ = new Slot(a.dtype);
-    c_.id = native.run(81, c_, a.id, b.id, bias === null ? 0 : bias.id, attrs.alpha, attrs.beta);
+    c_.id = native.run(81, c_, a.id, b.id, bias === null ? 0 : bias.id, attrs.alpha, attrs.beta, attrs.activation);
     return { c: new Tensor(c_) };
   },
   softmax(given, _attrs) {

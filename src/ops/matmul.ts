@@ -1,8 +1,14 @@
-/** Products of matrices: c = alpha a b + beta bias, batched over the leading axes. Transposed views are not copied. */
-import { numberArg, optionsArg, shapeError } from '../tensor/check.js';
+/**
+ * Products of matrices: c = activation(alpha a b + beta bias), batched over the leading axes. Transposed views are not
+ * copied.
+ */
+import { FoveaError } from '../errors.js';
+import { argumentError, numberArg, optionsArg, shapeError } from '../tensor/check.js';
+import { dtypeNames, isFloat } from '../tensor/dtype.js';
 import { slotOf, viewOf, type Tensor } from '../tensor/tensor.js';
 import { sizeOf } from '../tensor/layout.js';
-import { record } from '../autograd/node.js';
+import { record, wantsGradient } from '../autograd/node.js';
+import { gelu } from './activation.js';
 import { sumOver, sumTo } from './broadcast.js';
 import { castTo } from './cast.js';
 import { defineOp, type DefinedOp } from './define-op.js';
@@ -64,25 +70,56 @@ function product(a: Tensor, b: Tensor): Tensor {
   return reshape(matmulOp({ a: rows, b }).c, [...shape.slice(0, -1), b.shape[1]!]);
 }
 
-/** Factors of `addmm`. */
-export interface AddmmOptions {
+/** What `linear` and `addmm` can apply to their result: gelu through erf, and the approximation that GPT-2 uses. */
+export type FusedActivation = 'gelu' | 'geluTanh';
+/** Options of `linear`. */
+export interface ActivationOptions {
+  /** Applied to the result; default none. */
+  activation?: FusedActivation;
+}
+/** The kernel's code for an activation, and the op that it equals. */
+interface Fused {
+  readonly code: number;
+  readonly apply: (x: Tensor) => Tensor;
+}
+const fusedActivations: ReadonlyMap<unknown, Fused> = new Map<FusedActivation, Fused>([
+  ['gelu', { code: 1, apply: (x) => gelu(x) }],
+  ['geluTanh', { code: 2, apply: (x) => gelu(x, { approximate: 'tanh' }) }],
+]);
+
+/** The activation of that name, for results of a dtype. @throws FOVEA_ARGUMENT for another, or for integers */
+function fusedArg(op: string, activation: FusedActivation | undefined, dtype: number): Fused | undefined {
+  if (activation === undefined) return undefined;
+  const fused = fusedActivations.get(activation);
+  if (!fused) throw argumentError(op, 'activation', "'gelu' or 'geluTanh'", activation);
+  if (!isFloat(dtype))
+    throw new FoveaError(
+      'FOVEA_ARGUMENT',
+      `${op}: activation '${activation}' needs a result of floats, but its dtype is ${dtypeNames[dtype]}; cast an operand with .to('float32')`,
+    );
+  return fused;
+}
+
+/** Options of `addmm`. */
+export interface AddmmOptions extends ActivationOptions {
   /** Of the product; default 1. */
   alpha?: number;
   /** Of the input; default 1. */
   beta?: number;
 }
 /**
- * beta input + alpha a b, in one kernel.
+ * activation(beta input + alpha a b), in one kernel. Where a gradient will be wanted the activation is an op of its own,
+ * since backward needs what it was applied to.
  *
  * @param input broadcasts to [m, n]
  * @param a [m, k]; floats, int32 or int64
  * @param b [k, n]
  * @returns [m, n], in the dtype that all three promote to
  * @throws FOVEA_SHAPE for operands that are no matrices (for batches: `add(input, matmul(a, b))`) or do not fit,
- *   FOVEA_DTYPE for bool, int8 and uint8
+ *   FOVEA_DTYPE for bool, int8 and uint8, FOVEA_ARGUMENT for an activation that is not known, or of integers
  */
 export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOptions): Tensor {
-  const { alpha = 1, beta = 1 } = optionsArg('addmm', options, ['alpha', 'beta']);
+  const { alpha = 1, beta = 1, activation } = optionsArg('addmm', options, ['alpha', 'beta', 'activation']);
   for (const [name, t] of [
     ['input', input],
     ['a', a],
@@ -95,22 +132,29 @@ export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOption
       `expected input [m,n], a [m,k] and b [k,n], received [${input.shape.join(',')}], [${a.shape.join(',')}] and [${b.shape.join(',')}]; for batches add the result of matmul()`,
     );
   const code = resultType([input, a, b]);
+  const fused = fusedArg('addmm', activation, code);
   let bias = castTo(input, code);
   while (bias.rank < 2) bias = unsqueeze(bias, 0);
   const attrs = { alpha: numberArg('addmm', 'alpha', alpha), beta: numberArg('addmm', 'beta', beta) };
-  return matmulOp({ a: castTo(a, code), b: castTo(b, code), bias }, attrs).c;
+  const operands = { a: castTo(a, code), b: castTo(b, code), bias };
+  if (fused === undefined) return matmulOp(operands, attrs).c;
+  if (Object.values(operands).some(wantsGradient)) return fused.apply(matmulOp(operands, attrs).c);
+  return matmulOp(operands, { ...attrs, activation: fused.code }).c;
 }
 
 /**
- * y = x weight^T + bias, over the last axis of `x`.
+ * y = activation(x weight^T + bias), over the last axis of `x`, in one kernel. Where a gradient will be wanted the
+ * activation is an op of its own, since backward needs what it was applied to; 16-bit results are then rounded before
+ * it, too.
  *
  * @param x [..., k]; floats, int32 or int64
  * @param weight [n, k]
  * @param bias [n]
  * @returns [..., n], in the dtype that all three promote to
- * @throws FOVEA_SHAPE if the sizes do not fit, FOVEA_DTYPE for bool, int8 and uint8
+ * @throws FOVEA_SHAPE if the sizes do not fit, FOVEA_DTYPE for bool, int8 and uint8, FOVEA_ARGUMENT for an activation
+ *   that is not known, or of integers
  */
-export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options?: ActivationOptions): Tensor {
   const { shape } = slotOf(x, 'linear', 'x');
   const w = slotOf(weight, 'linear', 'weight').shape;
   if (bias) slotOf(bias, 'linear', 'bias');
@@ -125,18 +169,21 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null): Tensor 
       `the weight [${w.join(',')}] needs a bias [${w[0]}], received [${bias.shape.join(',')}]`,
     );
   const code = resultType(bias ? [x, weight, bias] : [x, weight]);
+  const { activation } = optionsArg('linear', options, ['activation']);
+  const fused = fusedArg('linear', activation, code);
   const rows = reshape(castTo(x, code), [sizeOf(shape.slice(0, -1)), w[1]!]);
-  const y = linearRows(rows, castTo(weight, code), bias ? castTo(bias, code) : undefined);
+  const y = linearRows(rows, castTo(weight, code), bias ? castTo(bias, code) : undefined, fused);
   return shape.length === 2 ? y : reshape(y, [...shape.slice(0, -1), w[0]!]);
 }
 
 /** dW comes out as [n, k], as the weight lies in memory: through a transposed view it would need a copy. */
-function linearRows(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor {
+function linearRows(x: Tensor, weight: Tensor, bias: Tensor | undefined, fused: Fused | undefined): Tensor {
   const [n, k] = weight.shape as [number, number];
   const [sn, sk] = weight.strides as [number, number];
   const b = viewOf(weight, [k, n], [sk, sn]);
   const row = bias && viewOf(bias, [1, n], [0, bias.strides[0]!]);
-  const { c } = kernels.matmul({ a: x, b, bias: row }, {});
+  const composed = fused !== undefined && [x, weight, bias].some(wantsGradient);
+  const { c } = kernels.matmul({ a: x, b, bias: row }, { activation: composed ? undefined : fused?.code });
   b.dispose();
   row?.dispose();
   const wanted = [x, weight, bias].map((t) => t?.tracked === true);
@@ -145,5 +192,7 @@ function linearRows(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor
     wanted[1] ? matmulOp({ a: swapped(dy), b: sx! }).c : undefined,
     wanted[2] ? sumOver(dy, [0]) : undefined,
   ];
-  return record('linear', [x, weight, bias], c, gradient, [wanted[1] ? x : undefined, wanted[0] ? weight : undefined]);
+  const saved = [wanted[1] ? x : undefined, wanted[0] ? weight : undefined];
+  const y = record('linear', [x, weight, bias], c, gradient, saved);
+  return composed ? fused.apply(y) : y;
 }

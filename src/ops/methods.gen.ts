@@ -454,14 +454,15 @@ declare module '../tensor/tensor.js' {
      */
     matmul(b: Tensor): Tensor;
     /**
-     * beta input + alpha a b, in one kernel.
+     * activation(beta input + alpha a b), in one kernel. Where a gradient will be wanted the activation is an op of its own,
+     * since backward needs what it was applied to.
      *
      * @param input broadcasts to [m, n]
      * @param a [m, k]; floats, int32 or int64
      * @param b [k, n]
      * @returns [m, n], in the dtype that all three promote to
      * @throws FOVEA_SHAPE for operands that are no matrices (for batches: `add(input, matmul(a, b))`) or do not fit,
-     *   FOVEA_DTYPE for bool, int8 and uint8
+     *   FOVEA_DTYPE for bool, int8 and uint8, FOVEA_ARGUMENT for an activation that is not known, or of integers
      */
     addmm(a: Tensor, b: Tensor, options?: AddmmOptions): Tensor;
     /**

@@ -1,5 +1,5 @@
 // Layers against float64 formulas written out, with weights set by hand.
-import { manualSeed, nn, randn, tensor, type Tensor } from 'fovea';
+import { gelu, grad, linear, manualSeed, nn, noGrad, randn, tensor, type Tensor } from 'fovea';
 import { describe, expect, test } from 'vitest';
 import { compare } from '../golden.js';
 import { addRows, affine, layerNorm, type Matrix, matrix, multiHead, rmsNorm } from './reference.js';
@@ -95,6 +95,69 @@ describe('linear, embedding, norms', () => {
       affine(hidden, weights.get('linear2.weight')!, weights.get('linear2.bias')![0]),
     );
     expect(() => new nn.FeedForward(4, 6, { activation: 'nope' })).toThrow(/"nope" is not one of relu, gelu/);
+  });
+
+  test.each(['gelu', 'gelu_new'])('FeedForward with %s: the same with and without a tape', async (activation) => {
+    const layer = new nn.FeedForward(4, 6, { activation });
+    const x = randn([3, 4]);
+    const hidden = nn.activationOf(activation)(layer.linear1.forward(x));
+    const expected = await layer.linear2.forward(hidden).data();
+    await expectNear(layer.forward(x), [...expected]);
+    await expectNear(
+      noGrad(() => layer.forward(x)),
+      [...expected],
+    );
+  });
+
+  test('FeedForward: hooks, subclasses and what is assigned to forward come to their turn', async () => {
+    class Doubled extends nn.Linear {
+      override forward(x: Tensor): Tensor {
+        return super.forward(x).mul(2);
+      }
+    }
+    const x = randn([3, 4]);
+    const double = (output: unknown): Tensor => (output as Tensor).mul(2);
+    const alter: ((layer: nn.FeedForward) => void)[] = [
+      (layer) => void layer.linear1.registerForwardHook((_module, _args, output) => double(output)),
+      (layer) => void layer.linear1.registerForwardPreHook((_module, args) => [double(args[0])]),
+      (layer) => {
+        const { weight, bias } = layer.linear1;
+        layer.linear1 = Object.assign(new Doubled(4, 6), { weight, bias });
+      },
+      (layer) => {
+        const { linear1 } = layer;
+        const forward = linear1.forward.bind(linear1);
+        linear1.forward = (input) => double(forward(input));
+      },
+    ];
+    for (const change of alter) {
+      const layer = new nn.FeedForward(4, 6, { activation: 'gelu', bias: false });
+      const expected = layer.linear2.forward(gelu(double(layer.linear1.forward(x))));
+      change(layer);
+      await expectNear(
+        noGrad(() => layer.forward(x)),
+        [...(await expected.data())],
+      );
+    }
+  });
+
+  test('linear rounds once where no gradient is wanted, and keeps the gradient of its activation where one is', async () => {
+    manualSeed(3);
+    const x = randn([64, 32]).mul(0.3).to('bfloat16');
+    const weight = randn([48, 32], { dtype: 'bfloat16', requiresGrad: true });
+    for (const activation of ['gelu', 'geluTanh'] as const) {
+      const act = (y: Tensor): Tensor => gelu(y, { approximate: activation === 'gelu' ? 'none' : 'tanh' });
+      const exact = act(linear(x.to('float64'), weight.detach().to('float64')));
+      const off = (y: Tensor): number => y.to('float64').div(exact).sub(1).abs().max().itemSync() as number;
+      const composed = linear(x, weight, null, { activation });
+      const fused = noGrad(() => linear(x, weight, null, { activation }));
+      expect(await composed.data()).toEqual(await act(linear(x, weight)).data());
+      expect(off(fused)).toBeLessThan(2 ** -7);
+      expect(off(composed)).toBeGreaterThan(2 ** -6);
+      const [gradient] = grad(composed.sum(), [weight]);
+      const [expected] = grad(act(linear(x, weight)).sum(), [weight]);
+      expect(await gradient!.data()).toEqual(await expected!.data());
+    }
   });
 });
 

@@ -1,9 +1,9 @@
 // The functions proper, on single values of float, double, int32_t or int64_t. Integers wrap around. They mean what
 // functions.h and gradients.h beside this file mean.
 #pragma once
+#include "cuda/math.h"
 #include "ops/elementwise/attrs.h"
 #include "ops/elementwise/cuda_map.h"
-#include "ops/elementwise/cuda_math.h"
 
 namespace fovea::cuda {
 namespace {

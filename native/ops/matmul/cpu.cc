@@ -1,6 +1,7 @@
-// c[..., m, n] = alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n], for any strides; leading axes
-// broadcast. float16 and bfloat16 are converted while they are read, summed in float32 over all of k and rounded once;
-// integers wrap around. beta = 0 leaves the bias unread. plan.h says how the work is cut.
+// c[..., m, n] = activation(alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n]), for any strides;
+// leading axes broadcast. float16 and bfloat16 are converted while they are read, summed in float32 over all of k and
+// rounded once, behind the activation; integers wrap around and have none. beta = 0 leaves the bias unread. plan.h says
+// how the work is cut.
 #include "core/kernel.h"
 #include "ops/matmul/skinny.h"
 #include "ops/matmul/tiles.h"
@@ -45,7 +46,7 @@ void multiply_all_skinny(Parallel& parallel, const Product<S>& first, const Memo
   });
 }
 
-// Nothing to sum: beta bias, or zeros.
+// Nothing to sum: the activation of beta bias, or of zeros.
 template <class S>
 void fill_empty_sums(const Product<S>& first) {
   const Compute<S> zeros[kMaxFinished] = {};
@@ -57,11 +58,13 @@ void fill_empty_sums(const Product<S>& first) {
 }
 
 template <class S>
-void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> beta) {
+void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> beta,
+              MatmulActivation activation = MatmulActivation::none) {
   MatmulPlan plan = matmul_plan(p, call.parallel.threads());
   Memory memory{call.workspace, plan};
   const View &a = call.in[p.transposed ? 1 : 0], &b = call.in[p.transposed ? 0 : 1];
-  Product<S> first{p, a.as<S>(), b.as<S>(), p.biased ? call.in[2].as<S>() : nullptr, call.out[0].as<S>(), alpha, beta};
+  const S* bias = p.biased ? call.in[2].as<S>() : nullptr;
+  Product<S> first{p, a.as<S>(), b.as<S>(), bias, call.out[0].as<S>(), alpha, beta, activation};
   if (p.k == 0) return fill_empty_sums(first);
   if constexpr (std::is_floating_point_v<Compute<S>>)
     if (plan.path == MatmulPath::skinny) return multiply_all_skinny(call.parallel, first, memory);
@@ -84,6 +87,10 @@ void matmul(Call& call, const MatmulAttrs& attrs) {
   if (c.size() == 0) return;
   MatmulProblem problem = matmul_problem(call.in, c, attrs);
   double alpha = attrs.alpha, beta = attrs.beta;
+  MatmulActivation activation{attrs.activation};
+  if (activation < MatmulActivation::none || activation > MatmulActivation::gelu_tanh)
+    call.fail("FOVEA_ARGUMENT", "activation is %lld; pass 0 (none), 1 (gelu) or 2 (gelu through tanh)",
+              static_cast<long long>(activation));
   if (c.dtype == Dtype::i32 || c.dtype == Dtype::i64) {
     constexpr double kLimit = 0x1p53;  // also refuses NaN
     if (!(__builtin_fabs(alpha) <= kLimit && __builtin_fabs(beta) <= kLimit && alpha == __builtin_trunc(alpha) &&
@@ -92,11 +99,16 @@ void matmul(Call& call, const MatmulAttrs& attrs) {
                 "alpha and beta must be integers when the tensors are %s, got alpha=%g and beta=%g; cast the tensors "
                 "to float32 first",
                 name_of(c.dtype), alpha, beta);
+    if (activation != MatmulActivation::none)
+      call.fail("FOVEA_ARGUMENT",
+                "activation must be 0 (none) when the tensors are %s, got %lld; cast the tensors to float32 first",
+                name_of(c.dtype), static_cast<long long>(activation));
     if (c.dtype == Dtype::i32)
       return multiply<uint32_t>(call, problem, uint32_t(int64_t(alpha)), uint32_t(int64_t(beta)));
     return multiply<uint64_t>(call, problem, uint64_t(int64_t(alpha)), uint64_t(int64_t(beta)));
   }
-  dispatch_float(c.dtype, [&]<class S>() { multiply<S>(call, problem, Compute<S>(alpha), Compute<S>(beta)); });
+  dispatch_float(c.dtype,
+                 [&]<class S>() { multiply<S>(call, problem, Compute<S>(alpha), Compute<S>(beta), activation); });
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
-// c[..., m, n] = alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n], for any strides; leading axes
-// broadcast. float16 and bfloat16 are summed in float32 over all of k and rounded once; integers wrap around; beta = 0
-// leaves the bias unread. Here: the choice of a kernel (cuda_plan.h), the kernel for everything that the others leave,
-// and the sum over parts of k.
+// c[..., m, n] = activation(alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n]), for any strides;
+// leading axes broadcast. float16 and bfloat16 are summed in float32 over all of k and rounded once, behind the
+// activation; integers wrap around and have none; beta = 0 leaves the bias unread. Here: the choice of a kernel
+// (cuda_plan.h), the kernel for everything that the others leave, and the sum over parts of k.
 #include "ops/matmul/cuda_kernels.h"
 
 namespace fovea::cuda {
@@ -27,6 +27,24 @@ __device__ void load_step(const S* from, int64_t stride, int64_t k_stride, int64
     int64_t index = first + i, depth = k + at.deep;
     bool inside = index < size && depth < k_end;
     to[at.deep * (kSize + 1) + i] = inside ? Compute<S>(widen(from[index * stride + depth * k_stride])) : Compute<S>(0);
+  }
+}
+
+// With an activation, a copy of the sums is gone through in a loop that is not unrolled: a gelu of float64 is long.
+template <int kMicro, class S>
+__device__ inline void store_sums(const Product<S>& product, const Matrices<S>& at, int64_t row, int64_t column,
+                                  const Compute<S> (&sums)[kMicro][kMicro]) {
+  if (!kHasActivations<S> || product.activation == MatmulActivation::none) {
+#pragma unroll
+    for (int i = 0; i < kMicro; i++)
+#pragma unroll
+      for (int j = 0; j < kMicro; j++) store<1, false>(product, at, row + i * kSide, column + j * kSide, &sums[i][j]);
+  } else {
+    Compute<S> copy[kMicro * kMicro];
+    for (int i = 0; i < kMicro * kMicro; i++) copy[i] = sums[i / kMicro][i % kMicro];
+#pragma unroll 1
+    for (int i = 0; i < kMicro * kMicro; i++)
+      store<1>(product, at, row + i / kMicro * kSide, column + i % kMicro * kSide, &copy[i]);
   }
 }
 
@@ -59,9 +77,7 @@ __global__ void __launch_bounds__(kSide* kSide, 2) multiply_any(Product<S> produ
       }
       __syncthreads();
     }
-    for (int i = 0; i < kMicro; i++)
-      for (int j = 0; j < kMicro; j++)
-        store<1>(product, at, tile.row + y + i * kSide, tile.column + x + j * kSide, &sums[i][j]);
+    store_sums(product, at, tile.row + y, tile.column + x, sums);
   }
 }
 
@@ -101,7 +117,8 @@ void run_planned(const CudaCall& call, const Product<S>& product, const CudaMatm
 }
 
 template <class S>
-void multiply(const CudaCall& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> beta) {
+void multiply(const CudaCall& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> beta,
+              MatmulActivation activation = MatmulActivation::none) {
   const View &c = call.out[0], &a = call.in[p.transposed ? 1 : 0], &b = call.in[p.transposed ? 0 : 1];
   Product<S> product{.shape = p,
                      .a = a.as<S>(),
@@ -109,7 +126,8 @@ void multiply(const CudaCall& call, const MatmulProblem& p, Compute<S> alpha, Co
                      .bias = p.biased ? call.in[2].as<S>() : nullptr,
                      .c = c.as<S>(),
                      .alpha = alpha,
-                     .beta = beta};
+                     .beta = beta,
+                     .activation = activation};
   bool tma = sizeof(S) == 2 && call.device.capability == 90 && matmul_sm90_takes(p, a.data, b.data);
   CudaMatmulPlan plan = cuda_matmul_plan(p, c.dtype, call.device, tma);
   product.splits = plan.splits, product.depth = plan.depth;
@@ -133,13 +151,17 @@ void matmul(const CudaCall& call, const MatmulAttrs& attrs) {
   if (c.size() == 0) return;
   MatmulProblem problem = cuda_matmul_problem(call.in, c, attrs);
   double alpha = attrs.alpha, beta = attrs.beta;
+  MatmulActivation activation{attrs.activation};
+  if (activation < MatmulActivation::none || activation > MatmulActivation::gelu_tanh)
+    call.fail("FOVEA_ARGUMENT", "activation is %lld; pass 0 (none), 1 (gelu) or 2 (gelu through tanh)",
+              static_cast<long long>(activation));
   switch (c.dtype) {
-    case Dtype::f64: return multiply<double>(call, problem, alpha, beta);
-    case Dtype::f16: return multiply<Half>(call, problem, float(alpha), float(beta));
-    case Dtype::bf16: return multiply<Bfloat16>(call, problem, float(alpha), float(beta));
+    case Dtype::f64: return multiply<double>(call, problem, alpha, beta, activation);
+    case Dtype::f16: return multiply<Half>(call, problem, float(alpha), float(beta), activation);
+    case Dtype::bf16: return multiply<Bfloat16>(call, problem, float(alpha), float(beta), activation);
     case Dtype::i32:
     case Dtype::i64: break;
-    default: return multiply<float>(call, problem, float(alpha), float(beta));
+    default: return multiply<float>(call, problem, float(alpha), float(beta), activation);
   }
   constexpr double kLimit = 0x1p53;  // also refuses NaN
   if (!(__builtin_fabs(alpha) <= kLimit && __builtin_fabs(beta) <= kLimit && alpha == __builtin_trunc(alpha) &&
@@ -148,6 +170,10 @@ void matmul(const CudaCall& call, const MatmulAttrs& attrs) {
               "alpha and beta must be integers when the tensors are %s, got alpha=%g and beta=%g; cast the tensors "
               "to float32 first",
               kDtypeNames[int(c.dtype)], alpha, beta);
+  if (activation != MatmulActivation::none)
+    call.fail("FOVEA_ARGUMENT",
+              "activation must be 0 (none) when the tensors are %s, got %lld; cast the tensors to float32 first",
+              kDtypeNames[int(c.dtype)], static_cast<long long>(activation));
   if (c.dtype == Dtype::i32) multiply<uint32_t>(call, problem, uint32_t(int64_t(alpha)), uint32_t(int64_t(beta)));
   else multiply<uint64_t>(call, problem, uint64_t(int64_t(alpha)), uint64_t(int64_t(beta)));
 }

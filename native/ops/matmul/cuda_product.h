@@ -1,9 +1,11 @@
-// One call of matmul as its CUDA kernels see it: c = alpha sum + beta bias over m, n, k and what is left of the leading
-// axes (plan.h). Where m n is small and k large, k is split: each part writes its bare sums to `partial`, and a second
-// kernel adds them in a fixed order.
+// One call of matmul as its CUDA kernels see it: c = activation(alpha sum + beta bias) over m, n, k and what is left of
+// the leading axes (plan.h). Where m n is small and k large, k is split: each part writes its bare sums to `partial`,
+// and a second kernel adds them in a fixed order and finishes them.
 #pragma once
 #include "cuda/convert.h"
 #include "cuda/index.h"
+#include "cuda/math.h"
+#include "cuda/ptx.h"
 #include "ops/matmul/plan.h"
 
 namespace fovea::cuda {
@@ -16,6 +18,7 @@ struct Product {
   const S *a, *b, *bias;  // bias: nullptr for none
   S* c;
   T alpha, beta;
+  MatmulActivation activation = MatmulActivation::none;
   int64_t splits = 1, depth = 0;  // parts of k, and the length of each but the last
   T* partial = nullptr;           // [splits, batches, m, n] where splits > 1
   bool wide_stores = false;       // rows of c, and of `partial`, may be written in groups of four
@@ -47,13 +50,36 @@ __device__ inline Matrices<S> matrices_at(const Product<S>& product, int64_t bat
   return at;
 }
 
-// What is done to a finished sum, and where more could be.
 template <class S>
-__device__ inline S finish(const Product<S>& product, const S* bias, int64_t row, int64_t column, Compute<S> sum) {
-  Compute<S> x = product.alpha * sum;
-  if (bias)
-    x += product.beta * Compute<S>(widen(bias[row * product.shape.bias_row + column * product.shape.bias_column]));
-  return narrow<S>(x);
+constexpr bool kHasActivations = !kSame<S, uint32_t> && !kSame<S, uint64_t>;
+
+// x[j] = f(x[j]) with one copy of f, since several at work take registers that the sums need: x goes round.
+template <class T, int kCount, class F>
+__device__ inline void one_by_one(T (&x)[kCount], F&& f) {
+#pragma unroll 1
+  for (int i = 0; i < kCount; i++) {
+    T y = f(x[0]);
+    for (int j = 0; j + 1 < kCount; j++) x[j] = x[j + 1];
+    x[kCount - 1] = y;
+  }
+}
+
+// The short functions for 16 bits are computed side by side. Where there is nothing to do it costs a branch at which no
+// warp divides.
+template <class S, int kCount>
+__device__ inline void activate(MatmulActivation activation, Compute<S> (&x)[kCount]) {
+  using T = Compute<S>;
+  if (activation == MatmulActivation::none) return;
+  bool exact = activation == MatmulActivation::gelu;
+  if constexpr (kSame<S, Half> || kSame<S, Bfloat16>) {
+    if (exact)
+      for (int j = 0; j < kCount; j++) x[j] = short_gelu(x[j]);
+    else
+      for (int j = 0; j < kCount; j++) x[j] = short_gelu_tanh(x[j]);
+  } else if constexpr (kHasActivations<S>) {
+    if (exact) one_by_one(x, [](T v) { return gelu(v); });
+    else one_by_one(x, [](T v) { return gelu_tanh(v); });
+  }
 }
 
 template <class S, int kCount>
@@ -61,8 +87,27 @@ struct alignas(sizeof(S) * kCount) Group {
   S value[kCount];
 };
 
-// Stores kCount neighbouring sums of a row, `column` being a multiple of kCount.
-template <int kCount, class S>
+// What is done to kCount neighbouring finished sums of a row, as far as there are so many.
+template <int kCount, bool kActivates, class S>
+__device__ inline Group<S, kCount> finish(const Product<S>& product, const S* bias, int64_t row, int64_t column,
+                                          const Compute<S>* sums) {
+  using T = Compute<S>;
+  const MatmulProblem& p = product.shape;
+  T x[kCount];
+  for (int j = 0; j < kCount; j++) {
+    x[j] = product.alpha * sums[j];
+    if (bias && column + j < p.n)
+      x[j] += product.beta * T(widen(bias[row * p.bias_row + (column + j) * p.bias_column]));
+  }
+  if constexpr (kActivates) activate<S>(product.activation, x);
+  Group<S, kCount> group;
+  for (int j = 0; j < kCount; j++) group.value[j] = narrow<S>(x[j]);
+  return group;
+}
+
+// Stores kCount neighbouring sums of a row, `column` being a multiple of kCount. kActivates: false where the caller
+// knows that there is no activation.
+template <int kCount, bool kActivates = true, class S>
 __device__ inline void store(const Product<S>& product, const Matrices<S>& at, int64_t row, int64_t column,
                              const Compute<S>* sums) {
   using T = Compute<S>;
@@ -81,13 +126,12 @@ __device__ inline void store(const Product<S>& product, const Matrices<S>& at, i
     return;
   }
   S* to = at.c + row * p.c_row + column * p.c_column;
+  Group<S, kCount> group = finish<kCount, kActivates>(product, at.bias, row, column, sums);
   if (product.wide_stores) {
-    Group<S, kCount> group;
-    for (int j = 0; j < kCount; j++) group.value[j] = finish(product, at.bias, row, column + j, sums[j]);
     *reinterpret_cast<Group<S, kCount>*>(to) = group;
   } else {
     for (int j = 0; j < kCount; j++)
-      if (column + j < p.n) to[j * p.c_column] = finish(product, at.bias, row, column + j, sums[j]);
+      if (column + j < p.n) to[j * p.c_column] = group.value[j];
   }
 }
 
@@ -96,7 +140,7 @@ constexpr int kStagedPitch = 32 + 4;  // floats
 template <int kRows, class S>
 __device__ inline void store_staged(const Product<S>& product, const Matrices<S>& at, int64_t row, int64_t column,
                                     const float* staged) {
-  int lane = int(threadIdx.x) % 32, first = lane % 8 * 4;
+  int lane = thread_index() % 32, first = lane % 8 * 4;
 #pragma unroll 1
   for (int r = lane / 8; r < kRows; r += 4)
     store<4>(product, at, row + r, column + first, staged + r * kStagedPitch + first);

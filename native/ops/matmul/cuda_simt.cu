@@ -34,14 +34,14 @@ struct Loader {
   static constexpr int kDeepStep = kCopy == Copy::along ? 0 : kThreads<kSize> / kAcross;
   const float* from;  // this thread's first element of the step
   int row, deep;      // of the first copy, within the tile
-  int rows;           // of the operand from the tile's first on
+  int rows;           // of the operand's part of the tile, from this row on
 
   __device__ Loader(const float* base, int64_t stride, int64_t k_stride, int64_t first, int64_t size, int64_t k) {
     int thread = int(threadIdx.x), warp = thread / 32, lane = thread % 32;
     row = kCopy == Copy::along ? warp / 2 * 4 + lane / 8 : thread % kAcross * kCount;
     deep = kCopy == Copy::along ? warp % 2 * 8 + lane % 8 : thread / kAcross;
     from = base + (first + row) * stride + (k + deep) * k_stride;
-    rows = int(min_of(size - first, kSize));
+    rows = int(min_of(size - first, kSize)) - row;
   }
   // `left`: of k, from this step's first on.
   __device__ void load(uint32_t to, int64_t stride, int64_t k_stride, int left) {
@@ -49,7 +49,7 @@ struct Loader {
     to += uint32_t(deep * kPitch<kSize> + row) * 4;
 #pragma unroll
     for (int i = 0; i < kCopies; i++) {
-      bool inside = row + i * kRowStep < rows && deep + i * kDeepStep < left;
+      bool inside = i * kRowStep < rows && deep + i * kDeepStep < left;
       uint32_t at = to + uint32_t(i * (kDeepStep * kPitch<kSize> + kRowStep)) * 4;
       if constexpr (kCopy == Copy::four) cp_async_16(at, source, inside);
       else cp_async_4(at, source, inside);
@@ -65,9 +65,9 @@ struct Spot {
   int row, column;
 };
 template <int kSize>
-__device__ Spot spot_of_thread() {
+__device__ Spot spot_of(int thread) {
   constexpr int kAcross = kSize / kWarpColumns;
-  int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
+  int warp = thread / 32, lane = thread % 32;
   return {warp / kAcross * kWarpRows + lane / 4 * 4, warp % kAcross * kWarpColumns + lane % 4 * 4};
 }
 template <int kGap>
@@ -82,9 +82,10 @@ __device__ void read_eight(const float* from, float (&to)[kMicro]) {
 template <int kSize>
 __device__ void store_sums(const Product<float>& product, const Matrices<float>& at, const Tile& tile,
                            const float (&sums)[kMicro][kMicro]) {
-  Spot spot = spot_of_thread<kSize>();
+  int thread = thread_index();
+  Spot spot = spot_of<kSize>(thread);
   int warp_row = spot.row / kWarpRows * kWarpRows, warp_column = spot.column / kWarpColumns * kWarpColumns;
-  float* staged = shared_memory_as<float>() + int(threadIdx.x) / 32 * 32 * kStagedPitch;
+  float* staged = shared_memory_as<float>() + thread / 32 * 32 * kStagedPitch;
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     __syncwarp();
@@ -122,7 +123,7 @@ __global__ void __launch_bounds__(kThreads<kSize>, kSize == 128 ? 2 : 6) multipl
     if (left > 0) ask(stage);
     cp_async_commit();
   }
-  Spot spot = spot_of_thread<kSize>();
+  Spot spot = spot_of<kSize>(int(threadIdx.x));
   float sums[kMicro][kMicro] = {};
   int steps = int(ceil_div(at.to - at.from, kDepth)), stage = 0;
   for (int i = 0; i < steps; i++) {

@@ -145,12 +145,14 @@ template <class S>
 __device__ void finish_eight(const Product<S>& product, const S* bias, int64_t row, int64_t column, const float* sums,
                              uint32_t (&packed)[4]) {
   const MatmulProblem& p = product.shape;
+  float x[8];
 #pragma unroll
   for (int right = 0; right < 2; right++) {
     float2 pair = {0, 0};
 #pragma unroll
     for (int below = 0; below < 2; below++) {
-      float low = product.alpha * sums[right * 4 + below * 2], high = product.alpha * sums[right * 4 + below * 2 + 1];
+      float &low = x[right * 4 + below * 2], &high = x[right * 4 + below * 2 + 1];
+      low = product.alpha * sums[right * 4 + below * 2], high = product.alpha * sums[right * 4 + below * 2 + 1];
       if (bias) {
         int64_t r = row + below * 8, c = column + right * 8;
         bool repeats = p.bias_row == 0;
@@ -158,9 +160,11 @@ __device__ void finish_eight(const Product<S>& product, const S* bias, int64_t r
           pair = read_pair(bias + r * p.bias_row + c * p.bias_column, p.bias_column);
         low += product.beta * pair.x, high += product.beta * pair.y;
       }
-      packed[right * 2 + below] = pack_pair<S>(low, high);
     }
   }
+  activate<S>(product.activation, x);
+#pragma unroll
+  for (int j = 0; j < 4; j++) packed[j] = pack_pair<S>(x[j * 2], x[j * 2 + 1]);
 }
 
 // A warpgroup's rows of c, 64 columns at a time through shared memory and by TMA.

@@ -1,4 +1,5 @@
-// C = alpha A B + beta bias, batched over the leading axes. Transposed operands are views, packed differently.
+// C = activation(alpha A B + beta bias), batched over the leading axes. Transposed operands are views, packed
+// differently.
 #include "core/registry.h"
 #include "ops/families.h"
 #include "ops/matmul/plan.h"

@@ -1,7 +1,8 @@
-// One matrix product of a batch as kernels see it, and what is done to finished sums: c = alpha sum + beta bias,
-// rounded once to the storage type.
+// One matrix product of a batch as kernels see it, and what is done to finished sums:
+// c = activation(alpha sum + beta bias), rounded once to the storage type.
 #pragma once
 #include "cpu/gemm.h"
+#include "cpu/math.h"
 #include "ops/matmul/plan.h"
 
 namespace fovea::FOVEA_ISA {
@@ -15,8 +16,9 @@ struct Product {
   const S *a, *b, *bias;  // bias: nullptr for none
   S* c;
   T alpha, beta;
+  MatmulActivation activation;
 
-  FOVEA_INLINE bool plain() const { return alpha == T(1) && !bias; }
+  FOVEA_INLINE bool plain() const { return alpha == T(1) && !bias && activation == MatmulActivation::none; }
 };
 
 FOVEA_INLINE void from_compute_row(const float* from, Half* to, int64_t n) { convert_row(from, to, n); }
@@ -26,8 +28,20 @@ FOVEA_INLINE void from_compute_row(const T* from, T* to, int64_t n) {
   to_compute_row(from, to, n);
 }
 
-// c[row + i][column + j] = alpha sums[i][j] + beta bias[row + i][column + j]; at most kMaxFinished columns.
-constexpr int64_t kMaxFinished = 256;
+constexpr int64_t kMaxFinished = 256;  // columns at once; whole vectors of any type
+
+// Whole vectors are computed: behind n, too, a line of kMaxFinished has room.
+template <class T>
+__attribute__((noinline)) void activate(MatmulActivation activation, T* line, int64_t n) {
+  constexpr int L = kLanes<T>;
+  for (int64_t j = n; j < round_up(n, L); j++) line[j] = 0;
+  if (activation == MatmulActivation::gelu)
+    for (int64_t j = 0; j < n; j += L) store(line + j, gelu(load(line + j)));
+  else
+    for (int64_t j = 0; j < n; j += L) store(line + j, gelu_tanh(load(line + j)));
+}
+
+// c[row + i][column + j] = activation(alpha sums[i][j] + beta bias[row + i][column + j]); at most kMaxFinished columns.
 template <class S>
 void finish(const Product<S>& product, const Compute<S>* sums, int64_t pitch, int64_t row, int64_t column, int64_t rows,
             int64_t columns) {
@@ -44,6 +58,8 @@ void finish(const Product<S>& product, const Compute<S>* sums, int64_t pitch, in
         for (int64_t j = 0; j < columns; j++) bias[j] = to_compute(from[j * p.bias_column]);
       for (int64_t j = 0; j < columns; j++) line[j] += product.beta * bias[j];
     }
+    if constexpr (std::is_floating_point_v<T>)
+      if (product.activation != MatmulActivation::none) activate(product.activation, line, columns);
     S* to = product.c + (row + i) * p.c_row + column * p.c_column;
     if (p.c_column == 1) {
       from_compute_row(line, to, columns);

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "ops/matmul/cuda_plan.h"
+#include "test/activation_model.h"
 #include "test/emulator/harness_cuda.h"
 
 namespace fovea::test {
@@ -24,7 +25,8 @@ inline Tensor padded(Dtype dtype, int64_t rows, int64_t columns, std::vector<int
   return numbers(std::move(t), seed);
 }
 
-// The expected values, and with each the sum of the magnitudes that it was summed from, which bounds the error.
+// The expected values, and with each the sum of the magnitudes that it was summed from, which bounds the error; what an
+// activation makes of it is included.
 struct Expected {
   std::vector<double> values, magnitudes;
 };
@@ -43,10 +45,13 @@ inline Expected matmul_model(const MatmulAttrs& attrs, const Tensor& a, const Te
         sum[size_t(row * n + column)] += term, magnitude[size_t(row * n + column)] += std::fabs(term);
       }
     }
+  MatmulActivation activation{attrs.activation};
+  double slope = activation == MatmulActivation::none ? 1 : kSteepest;
   Expected e;
   for (size_t i = 0; i < sum.size(); i++) {
-    e.values.push_back(attrs.alpha * sum[i] + (biased ? attrs.beta * z[i] : 0));
-    e.magnitudes.push_back(std::fabs(attrs.alpha) * magnitude[i] + (biased ? std::fabs(attrs.beta * z[i]) : 0));
+    e.values.push_back(activated(activation, attrs.alpha * sum[i] + (biased ? attrs.beta * z[i] : 0)));
+    e.magnitudes.push_back(slope *
+                           (std::fabs(attrs.alpha) * magnitude[i] + (biased ? std::fabs(attrs.beta * z[i]) : 0)));
   }
   return e;
 }
@@ -65,6 +70,7 @@ inline void check_matmul(const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor*
     double value = expected.values[size_t(i)], tolerance = 0;
     if (!exact)
       tolerance = 2 * std::sqrt(double(k + 2)) * sum_epsilon * expected.magnitudes[size_t(i)] +
+                  activation_error(MatmulActivation{attrs.activation}, a.dtype(), value) +
                   0.5000001 * ulp(a.dtype(), value);
     if (!close(c.at(i), value, tolerance) && wrong++ == 0) first = i;
   }

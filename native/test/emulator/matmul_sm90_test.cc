@@ -96,6 +96,22 @@ FOVEA_TEST(matmul_sm90_bias_alpha_beta) {
     }
 }
 
+// Narrow and wide tiles, stored by TMA and not, and parts of k.
+FOVEA_TEST(matmul_sm90_activations) {
+  expect_columns({136, 136, 72}, 128), expect_columns({392, 392, 72}, 256);
+  FOVEA_CHECK(matmul_plan_of(Dtype::bf16, {72, 80, 2056}, kCapability).splits > 1, "k is not split");
+  for (Dtype dtype : kTypes)
+    for (auto [m, n, k] :
+         std::initializer_list<Sizes>{{136, 136, 72}, {72, 133, 24}, {392, 392, 72}, {400, 401, 40}, {72, 80, 2056}}) {
+      Tensor bias = numbers(Tensor::expanded(dtype, {m, n}, {true, false}), 6);
+      double alpha = 1 / std::sqrt(double(k));
+      for (int64_t activation : {1, 2}) {
+        check_transpositions(dtype, m, n, k, {.alpha = alpha, .activation = activation});
+        check_transpositions(dtype, m, n, k, {.alpha = alpha, .beta = -1, .activation = activation}, &bias);
+      }
+    }
+}
+
 FOVEA_TEST(matmul_sm90_batches) {
   for (auto [m, n, k] : std::initializer_list<Sizes>{{40, 72, 24}, {136, 136, 72}}) {
     constexpr Dtype dtype = Dtype::bf16;

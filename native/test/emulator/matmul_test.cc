@@ -133,6 +133,33 @@ FOVEA_TEST(matmul_bias_alpha_beta) {
       }
 }
 
+// Every kernel, tiles with ragged edges, parts of k, whose bare sums have none, and nothing to sum.
+FOVEA_TEST(matmul_activations) {
+  FOVEA_CHECK(matmul_plan_of(Dtype::f32, {904, 508, 40}, kCapability).rows == 128, "f32 tiles of another size");
+  FOVEA_CHECK(matmul_plan_of(Dtype::bf16, {72, 40, 1544}, kCapability).splits > 1, "k is not split");
+  for (Dtype dtype : kFloats)
+    for (auto [m, n, k] : std::initializer_list<Sizes>{{6, 9, 5},
+                                                       {3, 100, 130},
+                                                       {1, 72, 2056},
+                                                       {70, 36, 17},
+                                                       {131, 136, 40},
+                                                       {904, 508, 40},
+                                                       {20, 140, 1030},
+                                                       {72, 40, 1544},
+                                                       {33, 70, 0}}) {
+      if (dtype != Dtype::f32 && m > 900) continue;
+      Tensor a = numbers(Tensor(dtype, {m, k}), 13), b = numbers(Tensor::strided(dtype, {k, n}, {1, 0}), 14),
+             bias = numbers(Tensor::expanded(dtype, {m, n}, {true, false}), 15);
+      double alpha = 1 / std::sqrt(double(k + 1));
+      for (int64_t activation : {1, 2}) {
+        check({.alpha = alpha, .activation = activation}, a, b, nullptr, {m, n}, "activation");
+        check({.alpha = alpha, .beta = -1, .activation = activation}, a, b, &bias, {m, n}, "activation and bias");
+      }
+    }
+  Tensor a = numbers(Tensor(Dtype::f32, {2, 3, 40, 48}), 17), b = numbers(Tensor(Dtype::f32, {2, 3, 48, 24}), 18);
+  check({.alpha = 0.1, .activation = 1}, a, b, nullptr, {2, 3, 40, 24}, "activation, batched");
+}
+
 FOVEA_TEST(matmul_batches) {
   for (Dtype dtype : {Dtype::f32, Dtype::f16, Dtype::i64})
     for (auto [m, n, k] : std::initializer_list<Sizes>{{1, 68, 130}, {6, 17, 9}, {40, 48, 24}, {70, 5, 3}}) {
@@ -180,7 +207,7 @@ FOVEA_TEST(matmul_sixteen_bits_sum_in_float32) {
     }
 }
 
-FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions) {
+FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions_and_activations) {
   Tensor a = Tensor::from(Dtype::i32, {1, 2}, {2147483647, 2}), b = Tensor::from(Dtype::i32, {2, 1}, {2, 3}),
          c(Dtype::i32, {1, 1});
   auto run = [&](const MatmulAttrs& attrs) { run_cuda("matmul", attrs, {&a, &b, nullptr}, {&c}, kCapability); };
@@ -188,6 +215,14 @@ FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions) {
   FOVEA_CHECK_CLOSE(c.at(0), 4.0, 0.0);
   FOVEA_CHECK(code_of([&] { run({.alpha = 0.5}); }) == "FOVEA_ARGUMENT", "alpha of 0.5 was accepted");
   FOVEA_CHECK(code_of([&] { run({.beta = NAN}); }) == "FOVEA_ARGUMENT", "beta of NaN was accepted");
+  FOVEA_CHECK(code_of([&] { run({.activation = 1}); }) == "FOVEA_ARGUMENT", "an activation of integers was accepted");
+  Tensor x = numbers(Tensor(Dtype::f32, {2, 2}), 1), y(Dtype::f32, {2, 2});
+  for (int64_t unknown : {-1, 3}) {
+    auto run_unknown = [&] {
+      run_cuda("matmul", MatmulAttrs{.activation = unknown}, {&x, &x, nullptr}, {&y}, kCapability);
+    };
+    FOVEA_CHECK(code_of(run_unknown) == "FOVEA_ARGUMENT", "activation %d was accepted", int(unknown));
+  }
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ namespace fovea::cuda {
 
 // ---- sm_80
 
+FOVEA_PTX int thread_index() { return int(threadIdx.x); }
 FOVEA_PTX uint32_t shared_address(const void* shared) { return emulator::shared_address_of(shared); }
 FOVEA_PTX void store_shared_32(uint32_t address, uint32_t value) {
   std::memcpy(emulator::shared_bytes(*emulator::current->block, address, 4, 4, "store_shared_32"), &value, 4);

@@ -8,14 +8,15 @@
  * B sequences of n new tokens, m = all tokens so far; shapes below use these.
  */
 import { attention, addmm, arange, concat, crossEntropy, empty, fullLike, linear } from '../../ops/index.js';
+import type { FusedActivation } from '../../ops/index.js';
 import { FoveaError } from '../../errors.js';
-import { type Activation, activationOf } from '../../nn/activations.js';
+import { type Activation, activationOf, fusedActivation } from '../../nn/activations.js';
 import { attentionWithWeights } from '../../nn/attention-weights.js';
 import { Dropout } from '../../nn/dropout.js';
 import { Embedding } from '../../nn/embedding.js';
 import { normal_, zeros_ } from '../../nn/init.js';
 import { Linear } from '../../nn/linear.js';
-import { Module } from '../../nn/module.js';
+import { Module, runsOnly } from '../../nn/module.js';
 import { LayerNorm } from '../../nn/norm.js';
 import { parameter } from '../../nn/parameter.js';
 import type { Dtype } from '../../tensor/dtype.js';
@@ -45,9 +46,13 @@ class Conv1D extends Module {
     this.bias = parameter(zeros_(empty([outputs])));
   }
 
-  override forward(x: Tensor): Tensor {
+  /** @param activation applied to the result by the same kernel, where no gradient is wanted */
+  override forward(x: Tensor, activation?: FusedActivation): Tensor {
     const rows = x.reshape([-1, x.shape.at(-1)!]);
-    return addmm(this.bias, rows, this.weight).reshape([...x.shape.slice(0, -1), this.bias.shape[0]!]);
+    return addmm(this.bias, rows, this.weight, activation && { activation }).reshape([
+      ...x.shape.slice(0, -1),
+      this.bias.shape[0]!,
+    ]);
   }
 }
 
@@ -120,7 +125,13 @@ class GPT2MLP extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    return this.dropout.forward(this.cProj.forward(this.act(this.cFc.forward(x))));
+    return this.dropout.forward(this.cProj.forward(this.#expand(x)));
+  }
+
+  #expand(x: Tensor): Tensor {
+    const fused = fusedActivation(this.act);
+    const plain = fused !== undefined && runsOnly(this.cFc, Conv1D);
+    return plain ? this.cFc.forward(x, fused) : this.act(this.cFc.forward(x));
   }
 }
 

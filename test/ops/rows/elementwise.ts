@@ -48,6 +48,8 @@ const normalCdf = (x: number): number => {
   return x < 0 ? tail : 1 - tail;
 };
 const sigmoid = (x: number): number => (x >= 0 ? 1 / (1 + Math.exp(-x)) : Math.exp(x) / (1 + Math.exp(x)));
+export const geluErf = (x: number): number => x * normalCdf(x);
+export const geluTanh = (x: number): number => x * sigmoid(2 * GELU_C * (x + 0.044715 * x ** 3));
 
 const unaryRows: Row[] = [
   unary('neg', (x) => -x, kept),
@@ -86,10 +88,7 @@ const gelu: Row = {
     unarySamples().map((s) => ({ ...s, label: `${approximate}, ${s.label}`, args: { approximate } })),
   ),
   run: ([x], { approximate }) => F.gelu(x!, { approximate: approximate as 'none' | 'tanh' }),
-  reference: ([x], { approximate }) =>
-    x!.map((v) => {
-      return approximate === 'tanh' ? v * sigmoid(2 * GELU_C * (v + 0.044715 * v ** 3)) : v * normalCdf(v);
-    }),
+  reference: ([x], { approximate }) => x!.map(approximate === 'tanh' ? geluTanh : geluErf),
 };
 
 interface BinaryOptions {

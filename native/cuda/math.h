@@ -42,10 +42,10 @@ __device__ inline float exp2_near_zero(float f) {
   return 1 + f * polynomial(f, c);
 }
 // a b = main + rest exactly.
-struct Product {
+struct ExactProduct {
   float main, rest;
 };
-__device__ inline Product product(float a, float b) {
+__device__ inline ExactProduct product(float a, float b) {
   float main = __fmul_rn(a, b);
   return {main, fmaf(a, b, -main)};
 }
@@ -79,8 +79,8 @@ __device__ inline float gelu_tanh(float x) {
   constexpr float k1 = float(kGeluTanh1 * log2e), k1_low = float(kGeluTanh1 * log2e - double(k1));
   constexpr float k3 = float(kGeluTanh3 * log2e), k3_low = float(kGeluTanh3 * log2e - double(k3));
   float h = within(x, -11.f, 6.f);  // beyond, the result is -0 or x
-  Product square = product(h, h), cube = product(h, square.main), linear = product(k1, h),
-          cubic = product(k3, cube.main);
+  ExactProduct square = product(h, h), cube = product(h, square.main), linear = product(k1, h),
+               cubic = product(k3, cube.main);
   float sum = linear.main + cubic.main, n = rintf(sum), above = sum - linear.main;
   float rest = (linear.main - (sum - above)) + (cubic.main - above);  // Knuth's: sum + rest is exact
   rest += (linear.rest + k1_low * h) + (cubic.rest + k3_low * cube.main);
@@ -106,7 +106,7 @@ struct NormalPower {
     constexpr float log2e = 0x1.715476p0f, ln2_high = 0x1.63p-1f, ln2_low = -0x1.bd0106p-13f;
     constexpr float c[] = {
         0.5f, 1.249999851e-01f, 2.083314955e-02f, 2.604275011e-03f, 2.615265781e-04f, 2.158487586e-05f};
-    Product exact = product(u, u);
+    ExactProduct exact = product(u, u);
     square = exact.main;
     n = rintf(square * (-0.5f * log2e));
     float r = ((-square - n * (2 * ln2_high)) - n * (2 * ln2_low)) - exact.rest;  // twice the exponent
