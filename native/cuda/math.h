@@ -1,7 +1,7 @@
 // Functions that CUDA C++ lacks, or has without the relative precision that their tails need: at most 4 ULP in float32,
 // which take no float64 (most devices have next to none). The formulas and polynomials are those of cpu/math.h.
 #pragma once
-#include "cuda/kernel.h"
+#include "cuda/ptx.h"
 
 namespace fovea::cuda {
 namespace {
