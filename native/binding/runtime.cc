@@ -9,7 +9,7 @@
 namespace fovea {
 namespace {
 
-constexpr int64_t kReportStep = 1 << 20, kReportCredit = 256 << 20;
+constexpr int64_t kReportStep = 1 << 20;
 
 }  // namespace
 
@@ -170,11 +170,13 @@ void Runtime::drop_passed_holds() {
 
 // V8 only collects what it believes to be large. But a report of growth may start a collection at once, whose threads
 // take the processors from the kernels, and memory that every op takes and gives back is no growth: reported each time,
-// exp of 64 MB took 5.5 ms instead of 2.6, at one mark-compact every other op. So what was given back is kept as credit
-// against later growth.
+// exp of 64 MB took 5.5 ms instead of 2.6, at one mark-compact every other op; and every step of training takes its
+// activations and gives them back. So V8 learns of what is more than it knows of, and of less only in trim().
 void Runtime::account(int64_t bytes) {
   unreported_ += bytes;
-  if (unreported_ < kReportStep && unreported_ > -kReportCredit) return;
+  if (unreported_ >= kReportStep) report_memory();
+}
+void Runtime::report_memory() {
   int64_t total = 0;
   if (napi_adjust_external_memory(env_, unreported_, &total) == napi_ok) unreported_ = 0;
 }
@@ -251,6 +253,7 @@ Block* Runtime::allocate(size_t bytes, const char* what, Place& place, Purpose p
 
 void Runtime::trim() {
   sweep();
+  report_memory();
   drop_passed_holds();
   for (auto& place : places_)
     if (place) place->allocator().trim();
