@@ -25,7 +25,7 @@ constexpr int kVectors = kEach / Vector<T>::kCount;
 // Keys that a group of lanes has under way at a time: 64 bytes of each lane, and as many of values, or half of that
 // where registers are short.
 template <class T, int kRows>
-constexpr int kKeys = (kRows == 8 || (kRows == 4 && sizeof(T) == 2) ? 2 : 4) / kVectors<T>;
+constexpr int kKeys = (kRows == 8 ? 2 : 4) / kVectors<T>;
 
 // The 8 columns of a lane: vectors lane, lane + lanes, ... of a row.
 struct Columns {
@@ -173,8 +173,13 @@ __device__ void walk_keys(const AttentionProblem& p, const DecodePart& part, con
   }
 }
 
+// Blocks that a multiprocessor must have room for: two with four rows of 16 bits, since the compiler goes for three and
+// spills; 0 leaves it to the compiler.
 template <class T, int kRows>
-__global__ void __launch_bounds__(kDecodeThreads)
+constexpr int kDecodeBlocks = sizeof(T) == 2 && kRows == 4 ? 2 : 0;
+
+template <class T, int kRows>
+__global__ void __launch_bounds__(kDecodeThreads, (kDecodeBlocks<T, kRows>))
     decode(AttentionProblem p, DecodePlan plan, int lanes, DecodeOutputs outputs) {
   using A = Compute<T>;
   const DecodePart part(p, plan);

@@ -83,12 +83,14 @@ struct DecodeOutputs {
 
 // A block's rows: row r is query r % n of query head gi group + r / n; and its keys, from `begin` on.
 struct DecodePart {
-  int64_t bi, gi, first, rows, begin;
+  int64_t bi, gi;
+  int first, rows;
+  int64_t begin;
 
   __device__ DecodePart(const AttentionProblem& p, const DecodePlan& plan) {
-    const int64_t head = blockIdx.x / plan.row_blocks;
-    bi = head / p.g, gi = head % p.g, first = blockIdx.x % plan.row_blocks * plan.rows_each;
-    rows = min_of(plan.rows_each, plan.rows - first), begin = blockIdx.y * plan.keys;
+    const int head = int(blockIdx.x) / int(plan.row_blocks);
+    bi = head / int(p.g), gi = head % int(p.g), first = int(blockIdx.x) % int(plan.row_blocks) * int(plan.rows_each);
+    rows = min(int(plan.rows_each), int(plan.rows) - first), begin = blockIdx.y * plan.keys;
   }
   __device__ int64_t head(const AttentionProblem& p, int r) const { return gi * p.group + (first + r) / p.n; }
   __device__ int64_t query(const AttentionProblem& p, int r) const { return (first + r) % p.n; }
@@ -110,7 +112,7 @@ __device__ void write_block(const AttentionProblem& p, const DecodePlan& plan, c
   const int width = int(p.e);
   const A *o = shared_memory_as<A>(), *known = o + kDecodeWarps * kRows * width;
   const int64_t row = (part.bi * p.g + part.gi) * plan.rows + part.first;
-  for (int at = int(threadIdx.x); at < int(part.rows) * width; at += kDecodeThreads) {
+  for (int at = int(threadIdx.x); at < part.rows * width; at += kDecodeThreads) {
     const int r = at / width, c = at % width;
     A top = -kInfinity<A>, total = 0, sum = 0;
 #pragma unroll

@@ -226,14 +226,6 @@ __device__ __forceinline__ void walk_keys(const AttentionProblem& p, const Decod
   const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, d = int(p.d);
   const int key = lane / 4, key_column = lane % 4 * kChunk, value = lane % 4 * 2, value_column = lane / 4 * kChunk;
   const uint32_t ring = uint32_t(warp * S::kRing + lane * 16), shared = shared_address(shared_memory());
-  const float scale = float(p.scale * kLog2e);
-  const int open = int(clamp_to(p.visible_keys(0) - part.begin, 0, end));  // keys that every query sees
-  int visible[kHalves];
-#pragma unroll
-  for (int half = 0; half < kHalves; half++) visible[half] = part.visible(p, end, key + half * 8);
-  uint32_t q[kD / 16][4];
-  load_queries<T, kD>(p, part, q);
-
   int j = warp * S::kKeys;  // the step's first key
   const T *keys = p.k.at<T>(part.bi, part.gi, part.begin + j + key) + key_column,
           *values = p.v.at<T>(part.bi, part.gi, part.begin + j + value) + value_column;
@@ -251,6 +243,14 @@ __device__ __forceinline__ void walk_keys(const AttentionProblem& p, const Decod
     ask_next_keys(j + stage * kStride, ring + uint32_t(stage * 2 * S::kBytes));
     ask_next_values(j + stage * kStride, ring + uint32_t((stage * 2 + 1) * S::kBytes));
   }
+  const float scale = float(p.scale * kLog2e);
+  const int open = int(clamp_to(p.visible_keys(0) - part.begin, 0, end));  // keys that every query sees
+  int visible[kHalves];
+#pragma unroll
+  for (int half = 0; half < kHalves; half++) visible[half] = part.visible(p, end, key + half * 8);
+  uint32_t q[kD / 16][4];
+  load_queries<T, kD>(p, part, q);
+
   for (uint32_t at = 0; j < end; j += kStride) {
     Fragment<S::kKeys> s;
     const bool edge = j + S::kKeys > open;
