@@ -21,7 +21,8 @@ const gemm80 = { file: 'native/ops/matmul/cuda_sm80.cu', tests: ['matmul'] };
 const gemm90 = { file: 'native/ops/matmul/cuda_sm90.cu', tests: ['sm90'] };
 const attention80 = { file: 'native/ops/attention/cuda_sm80.cu', tests: ['attention'] };
 const backward80 = { file: 'native/ops/attention/cuda_sm80_backward.cu', tests: ['attention'] };
-const attention90 = { file: 'native/ops/attention/cuda_sm90.cu', tests: ['attention'] };
+const attention90 = { file: 'native/ops/attention/cuda_sm90.cu', tests: ['attention_sm90'] };
+const backward90 = { file: 'native/ops/attention/cuda_backward_sm90.cu', tests: ['attention_sm90'] };
 
 /** What is planted, where, a text that is there once or more (the first is replaced), and its replacement. */
 const fault = (name, { file, tests }, text, replacement) => ({ name, file, tests, text, replacement });
@@ -55,6 +56,37 @@ const faults = [
     '',
   ),
   fault('keys not waited for, sm_90', attention90, 'mbarrier_wait(&barriers->k_full[0], 0);', ''),
+  fault(
+    'tile of gradients not waited for',
+    backward90,
+    'mbarrier_wait(&barriers->full[at.ring.stage], at.ring.parity);',
+    '',
+  ),
+  fault('own rows of gradients not waited for', backward90, 'mbarrier_wait(&barriers->own, 0);', ''),
+  fault(
+    'slot of gradients released before its products are done',
+    backward90,
+    'wgmma_wait<1>();\n    if (held >= 0) release(held);',
+    'if (held >= 0) release(held);\n    wgmma_wait<1>();',
+  ),
+  fault(
+    'statistics of gradients written before they have been read',
+    backward90,
+    '    mbarrier_wait(&barriers->empty[at.ring.stage], at.ring.parity ^ 1);',
+    '',
+  ),
+  fault(
+    'mask of gradients one key off',
+    backward90,
+    'own - int(p.last_key) - first : 0',
+    'own - int(p.last_key) - first + 1 : 0',
+  ),
+  fault(
+    'edge of gradients one key off',
+    backward90,
+    '(kRowsAreKeys && column < full)',
+    '(kRowsAreKeys && column < full - 1)',
+  ),
 ];
 
 function must(command, args) {
@@ -76,7 +108,7 @@ function compile(source, from, to) {
 function objectsWithout(source) {
   const own = `${basename(source)}.o`;
   const folder = source.split('/').slice(0, -1).join('/');
-  return ['fovea_emulator_tests', 'fovea_emulated', 'fovea_once', 'fovea_avx2', 'fovea_neon']
+  return ['fovea_emulator_tests', 'fovea_emulated', 'fovea_once', 'fovea_baseline', 'fovea_avx2', 'fovea_neon']
     .flatMap((target) => {
       const from = join(build, 'CMakeFiles', `${target}.dir`);
       const names = (() => {
