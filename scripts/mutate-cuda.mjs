@@ -22,7 +22,8 @@ const gemm90 = { file: 'native/ops/matmul/cuda_sm90.cu', tests: ['sm90'] };
 const attention80 = { file: 'native/ops/attention/cuda_sm80.cu', tests: ['attention'] };
 const decode80 = { file: 'native/ops/attention/cuda_decode_sm80.cu', tests: ['attention_decoding'] };
 const backward80 = { file: 'native/ops/attention/cuda_sm80_backward.cu', tests: ['attention'] };
-const attention90 = { file: 'native/ops/attention/cuda_sm90.cu', tests: ['attention'] };
+const attention90 = { file: 'native/ops/attention/cuda_sm90.cu', tests: ['attention_sm90'] };
+const backward90 = { file: 'native/ops/attention/cuda_backward_sm90.cu', tests: ['attention_sm90'] };
 
 /** What is planted, where, a text that is there once or more (the first is replaced), and its replacement. */
 const fault = (name, { file, tests }, text, replacement) => ({ name, file, tests, text, replacement });
@@ -63,6 +64,37 @@ const faults = [
     '',
   ),
   fault('keys not waited for, sm_90', attention90, 'mbarrier_wait(&barriers->k_full[0], 0);', ''),
+  fault(
+    'tile of gradients not waited for',
+    backward90,
+    'mbarrier_wait(&barriers->full[at.ring.stage], at.ring.parity);',
+    '',
+  ),
+  fault('own rows of gradients not waited for', backward90, 'mbarrier_wait(&barriers->own, 0);', ''),
+  fault(
+    'slot of gradients released before its products are done',
+    backward90,
+    'wgmma_wait<1>();\n    if (held >= 0) release(held);',
+    'if (held >= 0) release(held);\n    wgmma_wait<1>();',
+  ),
+  fault(
+    'statistics of gradients written before they have been read',
+    backward90,
+    '    mbarrier_wait(&barriers->empty[at.ring.stage], at.ring.parity ^ 1);',
+    '',
+  ),
+  fault(
+    'mask of gradients one key off',
+    backward90,
+    'own - int(p.last_key) - first : 0',
+    'own - int(p.last_key) - first + 1 : 0',
+  ),
+  fault(
+    'edge of gradients one key off',
+    backward90,
+    '(kRowsAreKeys && column < full)',
+    '(kRowsAreKeys && column < full - 1)',
+  ),
 ];
 
 function must(command, args) {

@@ -5,9 +5,10 @@
 // Two kernels of one shape, so that every sum has one owner and one order: blocks of 128 keys own their dk and dv and
 // walk over the queries of all heads that share them; blocks of 128 queries own their dq and walk over the keys. A
 // warpgroup has 64 of the block's rows x and y, and meets tile after tile of the other kind's u and w:
-//   s = x u^T, slopes = y w^T, weights = 2^(s2 - lse), slopes = weights (slopes - delta), dy += weights w, dx += slopes u
-// Weights and slopes never leave their registers, which are laid out as the left operand of the last two products. While
-// these are under way, the next tile's s and slopes are queued behind them; 2^x is taken while slopes are multiplied.
+//   s = x u^T, slopes = y w^T, weights = 2^(s2 - lse), slopes = weights (slopes - delta)
+//   dy += weights w (of keys only), dx += slopes u
+// Weights and slopes never leave their registers, which are laid out as the left operand of the last two products. The
+// next tile's s is queued behind these two, and its slopes once these are done; 2^x is taken meanwhile.
 #include "ops/attention/cuda_kernels.h"
 #include "ops/attention/cuda_warpgroup.h"
 
@@ -22,8 +23,8 @@ constexpr int kStep = !kRowsAreKeys ? 128
 template <int kD, bool kRowsAreKeys>
 constexpr int kStages = kRowsAreKeys || kD <= 64 ? 4 : 2;
 
-// lse and delta of a tile of queries, where these are columns. A thread has columns 8 j + 2 (lane % 4) and the next: for
-// each of the four kinds of lane its own columns in a row, which starts in another quarter of the banks.
+// lse and delta of a tile of queries, where these are columns. A thread has columns 8 j + 2 (lane % 4) and the next:
+// each of the four kinds of lane has its columns in a row, and what the four read at once lies in different banks.
 template <int kColumns>
 struct Statistics {
   static constexpr int kPitch = kColumns / 4 + 4;

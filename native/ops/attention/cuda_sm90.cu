@@ -124,6 +124,7 @@ struct Consumer {
       start_values<T, kD, kKeys>(weights, shared_address(v), o);
     }
   }
+
   // All keys, the last first.
   __device__ __forceinline__ void walk(float (&o)[kD / 2]) {
     const uint32_t shared = shared_address(shared_memory());

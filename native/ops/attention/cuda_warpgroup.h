@@ -1,6 +1,6 @@
 // What the kernels of attention on Hopper share: tiles that TMA brings and takes, and the products that a warpgroup
-// starts on them. Tiles lie as in cuda_fragments.h. A block has a warpgroup that asks for tiles (number 0), and two that
-// compute with 64 of the block's 128 rows each (numbers 1 and 2; `group` counts them from 0).
+// starts on them. Tiles lie as in cuda_fragments.h. A block has a warpgroup that asks for tiles (number 0), and two
+// that compute with 64 of the block's 128 rows each (numbers 1 and 2; `group` counts them from 0).
 #pragma once
 #include "ops/attention/cuda_fragments.h"
 

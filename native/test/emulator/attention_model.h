@@ -212,9 +212,9 @@ inline void check_hidden_keys(const AttentionCase& c, double poison, int which, 
     }
 }
 
-// With causality from the bottom right, what is `poison` of a key that only the last query sees, or of query 0, must not
-// change a bit of the gradients of those that it does not meet. Left out is what is multiplied by their weights, as 0
-// times NaN is NaN: k in dq, q in dk, dO in dv.
+// With causality from the bottom right, what is `poison` of a key that only the last query sees, or of query 0, must
+// not change a bit of the gradients of those that it does not meet. Left out is what is multiplied by their weights, as
+// 0 times NaN is NaN: k in dq, q in dk, dO in dv.
 enum class Hidden { v, d_o, q };
 inline void check_hidden_gradients(const AttentionCase& c, double poison, Hidden which, int capability) {
   AttentionInputs in(c), changed(c);

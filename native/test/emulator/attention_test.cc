@@ -153,6 +153,12 @@ FOVEA_TEST(attention_is_causal) {
         for (int which : {0, 1, 2})
           check_hidden_keys({1, 2, 1, n, 150, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which, kCapability);
 }
+FOVEA_TEST(attention_gradients_are_causal) {
+  for (auto [t, d] : {std::pair<Dtype, int64_t>{Dtype::bf16, 64}, {Dtype::f16, 128}})
+    for (double poison : {0.5, double(NAN), double(INFINITY)})
+      for (Hidden which : {Hidden::v, Hidden::d_o, Hidden::q})
+        check_hidden_gradients({1, 2, 1, 70, 90, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which, kCapability);
+}
 FOVEA_TEST(attention_rejects_bad_attributes) {
   Case c{1, 1, 1, 5, 5, 4, 4};
   AttentionInputs in(c);

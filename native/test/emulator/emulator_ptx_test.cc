@@ -188,6 +188,27 @@ FOVEA_TEST(emulator_tma_mistakes) {
   FOVEA_CHECK(code_of([&] { map_of(x, {32, 16}); }) == "FOVEA_KERNEL_FAILED", "a box of 64 bytes is taken");
 }
 
+// A tile may come later than anything that does not wait for it, however long that takes.
+FOVEA_TEST(emulator_tma_comes_late) {
+  Tensor x(Dtype::f16, {16, 64});
+  x.fill(std::vector<double>(1024, 1));
+  const TensorMap from = map_of(x, {64, 16});
+  int early = 0;
+  for_each_seed([&] {
+    emulator::launch(1, 64, 2048 + 8, 1, [&] {
+      auto* barrier = shared_as<uint64_t>(2048);
+      if (threadIdx.x == 0) {
+        mbarrier_init(barrier, 1), mbarrier_expect(barrier, 2048);
+        tma_load_2d(emulator::shared_memory(), &from, barrier, 0, 0);
+      }
+      for (int i = 0; i < 200; i++) __syncthreads();
+      if (threadIdx.x == 0) early += to_float(*shared_as<Half>()) != 1;
+      mbarrier_wait(barrier, 0);
+    });
+  });
+  FOVEA_CHECK(early > 0, "the tile was always there after 200 steps");
+}
+
 FOVEA_TEST(emulator_tma_four_axes) {
   Tensor x = Tensor::random(Dtype::f32, {2, 3, 5, 32}, 3), y(Dtype::f32, {2, 3, 5, 32});
   const TensorMap from = map_of(x, {32, 4, 1, 1}), to = map_of(y, {32, 4, 1, 1});
