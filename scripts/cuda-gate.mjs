@@ -2,8 +2,9 @@
 //
 //   node scripts/cuda-gate.mjs [file...]
 //
-// no warning C75xx (a wgmma that was serialised), no register of GEMM or attention spilled to memory, and the tensor
-// cores' instructions in the files that are written for them. Needs nvcc, no GPU.
+// no warning C75xx (a wgmma that was serialised), no register of GEMM or attention spilled to memory, the tensor cores'
+// instructions in the files that are written for them, and no function of the device alone that host code calls: nvcc
+// makes its body exit(1). Needs nvcc, no GPU.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -82,6 +83,9 @@ function check(file, architecture) {
     const spills = spillsOf(report);
     if (mustNotSpill.test(file))
       problems.push(...spills.filter(([, bytes]) => bytes > 0).map(([name, bytes]) => `${name} spills ${bytes} bytes`));
+    const symbols = spawnSync('nm', ['--undefined-only', join(folder, 'out.o')], { encoding: 'utf8' }).stdout ?? '';
+    if (!symbols) problems.push('nm lists no symbols of the object');
+    if (/\bU exit$/m.test(symbols)) problems.push('host code calls a function of the device alone');
     const ptx = readdirSync(folder).filter((name) => name.endsWith('.ptx'));
     const text = ptx.map((name) => readFileSync(join(folder, name), 'utf8')).join('\n');
     for (const [pattern, instruction] of mustContain)
