@@ -5,11 +5,12 @@
 // no warning C75xx (a wgmma that was serialised), no register of GEMM or attention spilled to memory, the tensor cores'
 // instructions in the files that are written for them, and no function of the device alone that host code calls: nvcc
 // makes its body exit(1). Needs nvcc, no GPU.
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const flags = [
@@ -58,8 +59,10 @@ function spillsOf(report) {
   return found;
 }
 
+const run = promisify(execFile);
+
 /** Compiles one file for one architecture; what is wrong with it, one line each, and how many kernels it has. */
-function check(file, architecture) {
+async function check(file, architecture) {
   const folder = mkdtempSync(join(tmpdir(), 'fovea-gate-'));
   try {
     const gencode = `arch=compute_${architecture},code=sm_${architecture}`;
@@ -75,9 +78,10 @@ function check(file, architecture) {
       '-o',
       join(folder, 'out.o'),
     ];
-    const { status, stderr, error } = spawnSync('nvcc', args, { cwd: root, encoding: 'utf8', maxBuffer: 1 << 28 });
-    if (error) return { kernels: 0, problems: [`nvcc could not be started: ${error.message}`] };
-    if (status !== 0) return { kernels: 0, problems: [`nvcc ended with ${status}:\n${stderr.slice(-2000)}`] };
+    const { stderr, failure } = await run('nvcc', args, { cwd: root, maxBuffer: 1 << 28 }).catch((error) => ({
+      failure: `nvcc: ${error.code === 'ENOENT' ? error.message : (error.stderr ?? error.message).slice(-2000)}`,
+    }));
+    if (failure) return { kernels: 0, problems: [failure] };
     const report = demangled(stderr);
     const problems = report.split('\n').filter((line) => /\bC75\d\d\b/.test(line));
     const spills = spillsOf(report);
@@ -97,11 +101,13 @@ function check(file, architecture) {
 }
 
 const files = process.argv.length > 2 ? process.argv.slice(2) : sources();
+const waiting = files.flatMap((file) => architecturesOf(file).map((architecture) => [file, architecture]));
 let failed = 0;
-for (const file of files)
-  for (const architecture of architecturesOf(file)) {
+async function work() {
+  for (let next = waiting.shift(); next; next = waiting.shift()) {
+    const [file, architecture] = next;
     const start = performance.now();
-    const { kernels, problems } = check(file, architecture);
+    const { kernels, problems } = await check(file, architecture);
     const seconds = ((performance.now() - start) / 1000).toFixed(0);
     console.log(
       `${problems.length ? 'FAIL' : 'ok  '} sm_${architecture.padEnd(3)} ${file.replace('native/', '')}: ${kernels} kernels, ${seconds} s`,
@@ -109,5 +115,7 @@ for (const file of files)
     for (const problem of problems) console.log(`     ${problem}`);
     if (problems.length > 0) failed++;
   }
+}
+await Promise.all(Array.from({ length: availableParallelism() }, work));
 console.log(failed ? `${failed} failed` : 'every CUDA source passes');
 process.exit(failed ? 1 : 0);

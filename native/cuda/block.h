@@ -154,7 +154,13 @@ class Row {
 #pragma unroll
     for (int j = 0; j < kHeld; j++)
       if (place(j) < near_) body(place(j), held_[j]);
-    for (int64_t p = place(kHeld); p < packs_; p += blockDim.x) body(p, from_[p]);
+    each_further([&](int64_t first) {
+      Pack<T, K> packs[kHeld];
+      load(first, packs);
+#pragma unroll
+      for (int j = 0; j < kHeld; j++)
+        if (first + j * blockDim.x < packs_) body(first + j * blockDim.x, packs[j]);
+    });
   }
   // body(number of the pack, pack, pack of the other row)
   template <class Body>
@@ -162,10 +168,26 @@ class Row {
 #pragma unroll
     for (int j = 0; j < kHeld; j++)
       if (place(j) < near_) body(place(j), held_[j], other.held_[j]);
-    for (int64_t p = place(kHeld); p < packs_; p += blockDim.x) body(p, from_[p], other.from_[p]);
+    each_further([&](int64_t first) {
+      Pack<T, K> packs[kHeld], others[kHeld];
+      load(first, packs), other.load(first, others);
+#pragma unroll
+      for (int j = 0; j < kHeld; j++)
+        if (first + j * blockDim.x < packs_) body(first + j * blockDim.x, packs[j], others[j]);
+    });
   }
 
  private:
+  // As many packs at a time as are kept, so that as much is under way.
+  template <class Body>
+  __device__ void each_further(Body&& body) const {
+    for (int64_t first = place(kHeld); first < packs_; first += kHeld * int64_t(blockDim.x)) body(first);
+  }
+  __device__ void load(int64_t first, Pack<T, K> (&packs)[kHeld]) const {
+#pragma unroll
+    for (int j = 0; j < kHeld; j++)
+      if (first + j * blockDim.x < packs_) packs[j] = from_[first + j * blockDim.x];
+  }
   __device__ static int place(int j) { return int(threadIdx.x + unsigned(j) * blockDim.x); }
   const Pack<T, K>* from_;
   int64_t packs_;

@@ -33,27 +33,32 @@ struct Problem {
   T* dx;
   Accumulator<T>* partial;  // [parts][dweight, dbias][d]
   int64_t rows, d;
-  int staged;  // packs of a row that a thread has in shared memory
 
   __device__ int64_t clamped(int64_t row) const { return row < rows ? row : rows - 1; }
 };
 
-// What a thread needs of x and dy, from shared memory what has been staged.
-template <class T, int K, int kKept>
+// What a thread needs of x and dy. kStages: the packs that it keeps sums of come by way of shared memory.
+template <class T, int K, int kKept, bool kStages>
 class Rows {
  public:
   using P = Pack<T, K>;
-  static constexpr bool kStages = K > 1;
-  __device__ explicit Rows(const Problem<T>& p) : p_(p), packs_(p.d / K) {}
+  __device__ explicit Rows(const Problem<T>& p)
+      : p_(p),
+        packs_(p.d / K),
+        kept_(int(min_of(packs_, int64_t(kKept) * blockDim.x))),
+        threads_(int(blockDim.x * blockDim.y)),
+        slots_(shared_memory_as<P>(kWarpSums) + threadIdx.y * blockDim.x + threadIdx.x) {}
 
   // Asks for a row, which is there after arrive().
   __device__ void ask(int stage, int64_t row) const {
     if constexpr (kStages) {
-      for (int j = 0; j < p_.staged; j++) {
-        const int64_t at = place(j);
-        if (at >= packs_) break;
-        cp_async_16(shared_address(slot(stage, 0, j)), pack(p_.x, row, at), true);
-        cp_async_16(shared_address(slot(stage, 1, j)), pack(p_.dy, row, at), true);
+      const P *x = packs_of(p_.x, row), *dy = packs_of(p_.dy, row);
+      P *x_to = slots(stage, 0), *dy_to = slots(stage, 1);
+#pragma unroll
+      for (int j = 0; j < kKept; j++) {
+        if (place(j) >= kept_) continue;
+        cp_async_16(shared_address(x_to + j * threads_), x + place(j), true);
+        cp_async_16(shared_address(dy_to + j * threads_), dy + place(j), true);
       }
       cp_async_commit();
     }
@@ -66,34 +71,33 @@ class Rows {
   // body(j, at, x, dy) for the packs number `at` that this thread keeps sums of, and body(at, x, dy) for its others.
   template <class Body>
   __device__ void each_kept(int stage, int64_t row, Body&& body) const {
+    const P *x_staged = slots(stage, 0), *dy_staged = slots(stage, 1);
 #pragma unroll
     for (int j = 0; j < kKept; j++) {
-      const int64_t at = place(j);
-      if (at >= packs_) continue;
-      const bool staged = kStages && j < p_.staged;
+      const int at = place(j);
+      if (at >= kept_) continue;
       P x, dy;
-      if (staged) x = *slot(stage, 0, j), dy = *slot(stage, 1, j);
-      else x = *pack(p_.x, row, at), dy = *pack(p_.dy, row, at);
+      if (kStages) x = x_staged[j * threads_], dy = dy_staged[j * threads_];
+      else x = packs_of(p_.x, row)[at], dy = packs_of(p_.dy, row)[at];
       body(j, at, x, dy);
     }
   }
   template <class Body>
   __device__ void each_other(int64_t row, Body&& body) const {
-    for (int64_t at = place(kKept); at < packs_; at += blockDim.x)
-      body(at, *pack(p_.x, row, at), *pack(p_.dy, row, at));
+    const P *x = packs_of(p_.x, row), *dy = packs_of(p_.dy, row);
+    for (int64_t at = place(kKept); at < packs_; at += blockDim.x) body(at, x[at], dy[at]);
   }
 
  private:
-  __device__ static int64_t place(int j) { return int64_t(threadIdx.x) + int64_t(j) * blockDim.x; }
-  __device__ const P* pack(const T* from, int64_t row, int64_t at) const {
-    return reinterpret_cast<const P*>(from + row * p_.d) + at;
+  __device__ static int place(int j) { return int(threadIdx.x + unsigned(j) * blockDim.x); }
+  __device__ const P* packs_of(const T* from, int64_t row) const {
+    return reinterpret_cast<const P*>(from) + row * packs_;
   }
-  __device__ P* slot(int stage, int tensor, int j) const {
-    const int threads = int(blockDim.x * blockDim.y), thread = int(threadIdx.y * blockDim.x + threadIdx.x);
-    return shared_memory_as<P>(kWarpSums) + ((stage * 2 + tensor) * p_.staged + j) * threads + thread;
-  }
+  __device__ P* slots(int stage, int tensor) const { return slots_ + (stage * 2 + tensor) * kKept * threads_; }
   const Problem<T>& p_;
   int64_t packs_;
+  int kept_, threads_;  // packs of a row that threads keep sums of; threads of the block
+  P* slots_;            // this thread's first
 };
 
 // The sums of a and of b over the threads that share threadIdx.y. `turn` alternates between 0 and 1.
@@ -108,6 +112,7 @@ __device__ void sum_over_group(A& a, A& b, int turn) {
   if (threadIdx.x % 32 == 0) of_warps[2 * warp] = a, of_warps[2 * warp + 1] = b;
   named_barrier_sync(1 + int(threadIdx.y), threads);
   a = b = 0;
+#pragma unroll 4
   for (int w = 0; w < warps; w++) a += of_warps[2 * w], b += of_warps[2 * w + 1];
 }
 
@@ -132,7 +137,7 @@ __device__ void write_sums(const A (&kept)[kKept][K], int64_t d, A* to) {
 }
 
 // forward: y = weight (x - mean) rstd + bias
-template <class T, int K, int kSums, bool kCentred>
+template <class T, int K, int kSums, bool kStages, bool kCentred>
 __global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) norm_backward_rows(Problem<T> p) {
   using A = Accumulator<T>;
   using P = Pack<T, K>;
@@ -144,7 +149,7 @@ __global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) n
   P ones;
 #pragma unroll
   for (int k = 0; k < K; k++) ones.value[k] = narrow<T>(1);
-  const Rows<T, K, kKept> rows(p);
+  const Rows<T, K, kKept, kStages> rows(p);
   int64_t next = p.clamped(begin + threadIdx.y);
   A next_mean = kCentred ? p.mean[next] : A(0), next_rstd = p.rstd[next];
   rows.ask(0, next);
@@ -233,25 +238,25 @@ __global__ void __launch_bounds__(kColumns* kPartsAtOnce)
 
 struct Plan {
   Config config;
-  bool packs, few;  // few: kFewSums
-  int64_t rows, d, sums, parts, staged;
+  bool packs, few, stages;  // few: kFewSums
+  int64_t rows, d, sums, parts;
 };
 Plan plan_of(Views in, Views out, const DeviceLimits& device) {
   const View &x = in[0], &dy = in[in.size() - 1];
   const int64_t d = x.dim(-1), rows = rows_of(x), sums = out.size() - 1;
   const bool packs = packs_fit(x) && packs_fit(in[1]) && packs_fit(dy) && packs_fit(out[0]);
   const int64_t k = packs ? 16 / int64_t(kDtypeBytes[int(x.dtype)]) : 1, count = ceil_div(d, k);
-  const bool few = count <= most_threads(kFewSums) * packs_kept(k, kFewSums);
+  const bool few = count > 32 * packs_kept(k, kManySums) && count <= most_threads(kFewSums) * packs_kept(k, kFewSums);
   const int of_thread = few ? kFewSums : kManySums;
   const int64_t kept = packs_kept(k, of_thread), most = most_threads(of_thread), resident = blocks_together(of_thread);
   int64_t threads = 1;
   while (threads < most && threads < count && (threads < 32 || threads * kept < count)) threads *= 2;
   // As many rows at a time as there is shared memory for; but not so many that multiprocessors have nothing to do.
-  int64_t groups = most / threads, staged = packs ? min_of(ceil_div(count, threads), kept) : 0;
+  int64_t groups = most / threads, staged = packs ? kept : 0;
   const int64_t room = int64_t(device.shared_bytes) / resident - int64_t(kBlockBytes + kWarpSums), slots = 4 * 16;
   auto fewer = [&] { return groups > 1 && groups * threads > 32; };
   while (fewer() && (staged * slots * groups * threads > room || groups * device.multiprocessors > rows)) groups /= 2;
-  staged = min_of(staged, room / (slots * groups * threads));
+  if (staged * slots * groups * threads > room) staged = 0;
   const int64_t of_groups = groups > 1 ? groups * d * int64_t(kDtypeBytes[int(accumulator_of(x.dtype))]) : 0;
   const int64_t shared = max_of(int64_t(kWarpSums) + staged * slots * groups * threads, of_groups);
   const int64_t together =
@@ -260,11 +265,11 @@ Plan plan_of(Views in, Views out, const DeviceLimits& device) {
   return {{dim3(unsigned(parts)), dim3(unsigned(threads), unsigned(groups)), size_t(shared)},
           packs,
           few,
+          staged > 0,
           rows,
           d,
           sums,
-          parts,
-          staged};
+          parts};
 }
 
 }  // namespace
@@ -289,13 +294,13 @@ void norm_backward(const CudaCall& call, const NoAttrs&) {
                        call.out[0].as<T>(),
                        call.scratch<A>(),
                        plan.rows,
-                       plan.d,
-                       int(plan.staged)};
+                       plan.d};
     dispatch_packs<T>(plan.packs, [&](auto size) {
       constexpr int K = decltype(size)::value;
-      call.launch(
-          plan.few ? norm_backward_rows<T, K, kFewSums, kCentred> : norm_backward_rows<T, K, kManySums, kCentred>,
-          plan.config, p);
+      auto kernel = norm_backward_rows<T, K, kManySums, false, kCentred>;
+      if (plan.few) kernel = norm_backward_rows<T, K, kFewSums, K != 1, kCentred>;
+      else if (plan.stages) kernel = norm_backward_rows<T, K, kManySums, K != 1, kCentred>;
+      call.launch(kernel, plan.config, p);
     });
     const Config config{dim3(unsigned(ceil_div(plan.sums * plan.d, kColumns))), dim3(kColumns, kPartsAtOnce),
                         kColumns * kPartsAtOnce * sizeof(A)};
