@@ -178,6 +178,7 @@ struct Consumer {
     }
   }
   __device__ __forceinline__ void release(int stage) const {
+    __syncwarp();  // every lane has read lse and delta, which are not read by wgmma
     if (lane == 0) mbarrier_arrive(&barriers->empty[stage]);
   }
   // Some of the group's rows meet some of the columns from `column` on.

@@ -64,7 +64,7 @@ struct DecodePlan {
     splits = 1, keys = m;
     for (int64_t count = 1; count <= clamp_to(m / kLeastKeys, 1, kMostSplits); count++) {
       const int64_t part = round_up(max_of(1, ceil_div(m, count)), kMultiple), parts = max_of(1, ceil_div(m, part));
-      const int64_t time = ceil_div(blocks * parts, each * device.multiprocessors) * (part + kOverhead) + part / 10;
+      const int64_t time = ceil_div(blocks * parts, each * device.multiprocessors) * (part + kOverhead);
       if (time < least) least = time, splits = parts, keys = part;
     }
   }
