@@ -28,4 +28,4 @@ add_executable(fovea_emulator_tests ${emulator_tests} ${emulator_harness} native
 fovea_configure(fovea_emulator_tests)
 target_include_directories(fovea_emulator_tests BEFORE PRIVATE ${PROJECT_SOURCE_DIR}/native/test/emulator)
 target_compile_definitions(fovea_emulator_tests PRIVATE ${FOVEA_HAVE})
-add_test(NAME fovea_emulator_tests COMMAND fovea_emulator_tests)
+fovea_add_tests(fovea_emulator_tests)

@@ -1,6 +1,17 @@
 // The fast tier, which .ci/run starts on a fresh checkout after `npm ci`: everything that must hold before a change lands,
 // in less than 20 minutes on two cores. The full tier is scripts/test-full.mjs.
-import { buildEmulator, finish, need, root, runnableIsas, sh, step, vitest, vitestOnEmulator } from './steps.mjs';
+import {
+  buildEmulator,
+  ctest,
+  finish,
+  need,
+  root,
+  runnableIsas,
+  sh,
+  step,
+  vitest,
+  vitestOnEmulator,
+} from './steps.mjs';
 
 /** The generic suites over the op table: what must agree between instruction sets. */
 const opSuites = ['test/ops'];
@@ -16,7 +27,7 @@ for (const isa of isas.filter((name) => ['baseline', 'avx2', 'avx512', 'neon'].i
   step(`op table, ${isa}`, () => vitest(opSuites, { env: { FOVEA_ISA: isa } }));
 }
 step('CUDA kernels on the emulator', () => {
-  sh('ctest', ['--test-dir', buildEmulator('build-emulator'), '--output-on-failure']);
+  ctest(buildEmulator('build-emulator'));
 });
 step('op table and models on the emulated GPU', () =>
   vitestOnEmulator(`${root}/build-emulator`, [

@@ -3,12 +3,12 @@
 //   node scripts/mutate-cuda.mjs [--build build-emulator] [name...]
 //
 // Needs such a build (cmake -DFOVEA_EMULATOR=ON). Only the file with the fault is compiled anew, into a folder of its own.
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { values, positionals } = parseArgs({
@@ -97,19 +97,22 @@ const faults = [
   ),
 ];
 
-function must(command, args) {
-  const { status, stderr, error } = spawnSync(command, args, { cwd: build, encoding: 'utf8', maxBuffer: 1 << 28 });
-  if (error || status !== 0) throw new Error(`${command} failed: ${error?.message ?? stderr.slice(-2000)}`);
+const run = promisify(execFile);
+
+async function must(command, args) {
+  await run(command, args, { cwd: build, maxBuffer: 1 << 28 }).catch((error) => {
+    throw new Error(`${command} failed: ${(error.stderr || error.message).slice(-2000)}`);
+  });
 }
 
 /** How the build compiles one source: arguments by position, the last two of which are swapped for ours. */
 const commands = JSON.parse(readFileSync(join(build, 'compile_commands.json'), 'utf8'));
-function compile(source, from, to) {
+async function compile(source, from, to) {
   const { command } = commands.find(({ file }) => file === join(root, source));
   const words = command.match(/(?:[^\s"\\]|\\.|"(?:[^"\\]|\\.)*")+/g).map((word) => word.replaceAll(/\\(.)/g, '$1'));
   const args = words.slice(1).map((word) => (word === join(root, source) ? from : word));
   args[args.indexOf('-o') + 1] = to;
-  must(words[0], args);
+  await must(words[0], args);
 }
 
 /** The objects of the test program, but for that of one source. */
@@ -131,41 +134,47 @@ function objectsWithout(source) {
     .filter((path) => !path.endsWith(`${folder}/${own}`));
 }
 
-/** The exit status of the tests; anything but 0 is a failure. */
-function runTests(program, filters) {
-  const { status, signal, stdout } = spawnSync(program, filters, { encoding: 'utf8', timeout: 300_000 });
+/** Whether the tests pass; those that hang do not. */
+async function pass(program, filters) {
+  const { stdout, failed } = await run(program, ['--until-failure', ...filters], { timeout: 300_000 }).catch(
+    ({ stdout }) => ({ stdout, failed: true }),
+  );
   if (/\b0 tests\b/.test(stdout ?? '')) throw new Error(`no test is named after ${filters.join(', ')}`);
-  return signal ?? status;
+  return !failed;
 }
 
-let missed = 0;
-const folder = mkdtempSync(join(tmpdir(), 'fovea-faults-'));
-try {
-  const sound = new Set();
-  for (const { name, file, tests, text, replacement } of faults) {
-    if (positionals.length > 0 && !positionals.some((part) => name.includes(part))) continue;
-    const filters = tests.join(' ');
-    if (!sound.has(filters)) {
-      if (runTests(join(build, 'fovea_emulator_tests'), tests) !== 0)
-        throw new Error(`the tests ${filters} fail as it is`);
-      sound.add(filters);
-    }
-    const source = readFileSync(join(root, file), 'utf8');
-    if (!source.includes(text)) throw new Error(`${name}: ${file} does not contain ${JSON.stringify(text)} any more`);
-    const planted = join(folder, basename(file));
-    writeFileSync(
-      planted,
-      source.replace(text, () => replacement),
-    );
-    compile(file, planted, join(folder, 'planted.o'));
-    const program = join(folder, 'tests');
-    must('c++', [join(folder, 'planted.o'), ...objectsWithout(file), '-o', program, '-pthread', '-ldl']);
-    const caught = runTests(program, tests) !== 0;
-    console.log(`${caught ? 'caught' : 'MISSED'} ${file.split('/').slice(2).join('/')}: ${name}`);
-    if (!caught) missed++;
-  }
-} finally {
-  rmSync(folder, { recursive: true });
+/** Whether the tests of a fault fail with it. */
+async function isCaught({ name, file, tests, text, replacement }, folder) {
+  const source = readFileSync(join(root, file), 'utf8');
+  if (!source.includes(text)) throw new Error(`${name}: ${file} does not contain ${JSON.stringify(text)} any more`);
+  const [planted, object, program] = [basename(file), 'planted.o', 'tests'].map((path) => join(folder, path));
+  writeFileSync(
+    planted,
+    source.replace(text, () => replacement),
+  );
+  await compile(file, planted, object);
+  await must('c++', [object, ...objectsWithout(file), '-o', program, '-pthread', '-ldl']);
+  return !(await pass(program, tests));
 }
+
+const asked = faults.filter(({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)));
+for (const filters of new Set(asked.map(({ tests }) => tests.join(' '))))
+  if (!(await pass(join(build, 'fovea_emulator_tests'), filters.split(' '))))
+    throw new Error(`the tests ${filters} fail as it is`);
+
+let missed = 0;
+async function work() {
+  for (let fault = asked.shift(); fault; fault = asked.shift()) {
+    const folder = mkdtempSync(join(tmpdir(), 'fovea-faults-'));
+    try {
+      const caught = await isCaught(fault, folder);
+      console.log(`${caught ? 'caught' : 'MISSED'} ${fault.file.split('/').slice(2).join('/')}: ${fault.name}`);
+      if (!caught) missed++;
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
+}
+await Promise.all(Array.from({ length: availableParallelism() }, work));
 console.log(missed ? `${missed} faults were not caught` : 'every planted fault was caught');
 process.exit(missed ? 1 : 0);

@@ -97,6 +97,11 @@ export function buildEmulator(name, ...options) {
   return build;
 }
 
+/** Runs the native tests of a build folder, as many at once as there are processors. */
+export function ctest(build) {
+  sh('ctest', ['--test-dir', build, '--output-on-failure', '--parallel', String(availableParallelism())]);
+}
+
 /** Runs vitest with its tensors on the emulated GPU of such a build. */
 export function vitestOnEmulator(build, filters, env = {}) {
   const plugin = join(build, 'Release/fovea_cuda.so');

@@ -6,6 +6,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   buildEmulator,
+  ctest,
   finish,
   has,
   need,
@@ -46,7 +47,7 @@ function nativeTests(folder, ...options) {
     ...options,
   ]);
   sh('cmake', ['--build', build, '--parallel', jobs, '--target', 'fovea_native_tests']);
-  sh('ctest', ['--test-dir', build, '--output-on-failure']);
+  ctest(build);
 }
 
 /** Builds with node-gyp in a copy of the tree, since both tools write to build/, and runs the op suites on the result. */
@@ -112,7 +113,7 @@ step('native tests, arm64', () => {
   nativeTests('native-arm64', `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake/aarch64-linux-gnu.cmake')}`);
 });
 step('CUDA kernels on the emulator', () => {
-  sh('ctest', ['--test-dir', buildEmulator('build-emulator'), '--output-on-failure']);
+  ctest(buildEmulator('build-emulator'));
 });
 step('op table and models on the emulated GPU', () =>
   vitestOnEmulator(join(root, 'build-emulator'), ['test/ops', 'test/device', 'test/models/gpt2']),
@@ -122,7 +123,7 @@ step('op table on an emulated GPU without wgmma', () =>
 );
 step('CUDA kernels on the emulator, address sanitizer', () => {
   const build = buildEmulator('build-emulator-address', '-DFOVEA_SANITIZE=address');
-  sh('ctest', ['--test-dir', build, '--output-on-failure']);
+  ctest(build);
 });
 step('planted faults in CUDA kernels', () => sh(process.execPath, [need('scripts/mutate-cuda.mjs')]));
 step('CUDA compilers', () => {

@@ -171,19 +171,21 @@ void Runtime::drop_passed_holds() {
 // V8 only collects what it believes to be large. But a report of growth may start a collection at once, whose threads
 // take the processors from the kernels, and memory that every op takes and gives back is no growth: reported each time,
 // exp of 64 MB took 5.5 ms instead of 2.6, at one mark-compact every other op; and every step of training takes its
-// activations and gives them back. So V8 learns of what is more than it knows of, and of less only in trim().
+// activations and gives them back. So V8 learns of what is more than it knows of, but of less only where it has found
+// that itself (sweep), and in trim().
 void Runtime::account(int64_t bytes) {
   unreported_ += bytes;
-  if (unreported_ >= kReportStep) report_memory();
+  if (unreported_ >= kReportStep) report(unreported_);
 }
-void Runtime::report_memory() {
+void Runtime::report(int64_t bytes) {
   int64_t total = 0;
-  if (napi_adjust_external_memory(env_, unreported_, &total) == napi_ok) unreported_ = 0;
+  if (napi_adjust_external_memory(env_, bytes, &total) == napi_ok) unreported_ -= bytes;
 }
 
 // Frees the slots whose JavaScript object is gone. A weak reference answers at once after a collection, also inside a
 // synchronous loop, where finalizers and FinalizationRegistry callbacks never run.
 uint32_t Runtime::sweep() {
+  const int64_t before = unreported_;
   uint32_t freed = 0;
   for (uint32_t i = 0; i < slots.all().size(); i++) {
     const Slot& slot = slots.all()[i];
@@ -193,6 +195,7 @@ uint32_t Runtime::sweep() {
     must(napi_get_reference_value(env_, slot.owner, &object));
     if (!object) free(slots.handle_of(i)), freed++;
   }
+  report(unreported_ - before);
   sweeps_++, swept_ += freed;
   return freed;
 }
@@ -253,7 +256,7 @@ Block* Runtime::allocate(size_t bytes, const char* what, Place& place, Purpose p
 
 void Runtime::trim() {
   sweep();
-  report_memory();
+  report(unreported_);
   drop_passed_holds();
   for (auto& place : places_)
     if (place) place->allocator().trim();

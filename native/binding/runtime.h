@@ -90,7 +90,7 @@ class Runtime {
   size_t live_bytes() const;
   void sweep_under_pressure(size_t bytes);
   void account(int64_t bytes);
-  void report_memory();
+  void report(int64_t bytes);
   void collect_garbage();
   void release_if_unused(Block* block);
   int32_t add_slot(const View& view, napi_value owner);

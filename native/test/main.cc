@@ -1,4 +1,5 @@
-// Runs all tests, or those whose names contain one of the arguments. Exit status 1 if any failed.
+// Runs all tests, or those whose names contain one of the arguments. --part=2/4: every fourth of them, from the second
+// on; --until-failure: no more after one that failed. Exit status 1 if any failed.
 #include <algorithm>
 #include <atomic>
 #include <cstdarg>
@@ -271,14 +272,23 @@ std::vector<Table> supported(std::initializer_list<Table> tables) {
 
 int main(int argc, char** argv) {
   using namespace fovea::test;
+  int part = 1, parts = 1;
+  bool stops = false;
+  std::vector<const char*> names;
+  for (int i = 1; i < argc; i++) {
+    if (std::strcmp(argv[i], "--until-failure") == 0) stops = true;
+    else if (std::sscanf(argv[i], "--part=%d/%d", &part, &parts) != 2) names.push_back(argv[i]);
+  }
   std::vector<Test*> tests;
-  for (Test* test = first_test; test; test = test->next) tests.push_back(test);
+  for (Test* test = first_test; test; test = test->next) {
+    bool wanted = names.empty();
+    for (const char* name : names) wanted |= std::strstr(test->name, name) != nullptr;
+    if (wanted) tests.push_back(test);
+  }
   std::sort(tests.begin(), tests.end(), [](Test* a, Test* b) { return std::strcmp(a->name, b->name) < 0; });
   int failed = 0, ran = 0;
-  for (Test* test : tests) {
-    bool wanted = argc == 1;
-    for (int i = 1; i < argc; i++) wanted |= std::strstr(test->name, argv[i]) != nullptr;
-    if (!wanted) continue;
+  for (size_t i = size_t(part - 1); i < tests.size() && !(stops && failed); i += size_t(parts)) {
+    Test* test = tests[i];
     ran++, failures = 0;
     try {
       test->body();
