@@ -19,6 +19,7 @@
 #include <exception>
 #include <initializer_list>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/check.h"
@@ -142,18 +143,33 @@ struct Table {
   Kernel find(const char* name) const;  // ends the process if there is none
 };
 
+// Rows and the elements of each.
+using Shapes = std::vector<std::pair<int64_t, int64_t>>;
+
 // nullptr stands for an optional input that is not given. Checks red zones of all tensors afterwards.
-void run_kernel(const Table& table, const char* name, const void* attrs, std::initializer_list<Tensor*> in,
-                std::initializer_list<Tensor*> out, int threads, size_t workspace_bytes);
+void run_kernel(const Table& table, const char* name, const void* attrs, const std::vector<Tensor*>& in,
+                const std::vector<Tensor*>& out, int threads, size_t workspace_bytes);
 template <class Attrs>
-void run(const Table& table, const char* name, const Attrs& attrs, std::initializer_list<Tensor*> in,
-         std::initializer_list<Tensor*> out, int threads = 2, size_t workspace_bytes = 0) {
+void run(const Table& table, const char* name, const Attrs& attrs, const std::vector<Tensor*>& in,
+         const std::vector<Tensor*>& out, int threads = 2, size_t workspace_bytes = 0) {
   run_kernel(table, name, &attrs, in, out, threads, workspace_bytes);
 }
+// What the checks of test/*_model.h, which the emulated devices share, call as run(name, attrs, inputs, outputs).
+struct RunOn {
+  const Table& table;
+  int threads = 2;
+  size_t workspace_bytes = 0;
+  template <class Attrs>
+  void operator()(const char* name, const Attrs& attrs, const std::vector<Tensor*>& in,
+                  const std::vector<Tensor*>& out) const {
+    run(table, name, attrs, in, out, threads, workspace_bytes);
+  }
+  std::string where() const { return table.isa; }
+};
 // The code of the Error that the kernel throws, or "" if it throws none.
 template <class Attrs>
-std::string error_of(const Table& table, const char* name, const Attrs& attrs, std::initializer_list<Tensor*> in,
-                     std::initializer_list<Tensor*> out, size_t workspace_bytes = 0) {
+std::string error_of(const Table& table, const char* name, const Attrs& attrs, const std::vector<Tensor*>& in,
+                     const std::vector<Tensor*>& out, size_t workspace_bytes = 0) {
   try {
     run(table, name, attrs, in, out, 2, workspace_bytes);
   } catch (const Error& error) { return error.code; }

@@ -247,8 +247,8 @@ Kernel Table::find(const char* name) const {
   std::exit(1);
 }
 
-void run_kernel(const Table& table, const char* name, const void* attrs, std::initializer_list<Tensor*> in,
-                std::initializer_list<Tensor*> out, int threads, size_t workspace_bytes) {
+void run_kernel(const Table& table, const char* name, const void* attrs, const std::vector<Tensor*>& in,
+                const std::vector<Tensor*>& out, int threads, size_t workspace_bytes) {
   std::vector<View> inputs, outputs;
   for (Tensor* t : in) inputs.push_back(t ? t->view : View{});
   for (Tensor* t : out) outputs.push_back(t->view);

@@ -1,112 +1,33 @@
 // layerNorm and rmsNorm, forward and backward, against a float64 model: all dtypes, with and without weight and bias,
 // widths around the block length, a mean far from zero, and the same bits for every thread count.
-#include "ops/norm/attrs.h"
 #include "ops/norm/workspace.h"
-#include "test/harness.h"
+#include "test/norm_model.h"
 
 FOVEA_TEST_FAMILY(norm)
 
 namespace fovea::test {
 namespace {
 
-const std::pair<int64_t, int64_t> kShapes[] = {{1, 1}, {3, 5}, {7, 64}, {130, 33}, {4, 1025}, {40, 768}};
-constexpr double kEps = 1e-5;
+const Shapes kShapes = {{1, 1}, {3, 5}, {7, 64}, {130, 33}, {4, 1025}, {40, 768}};
 
-struct Statistics {
-  double mean, rstd;
-};
-Statistics statistics_of(const Tensor& x, int64_t row, bool centred) {
-  int64_t d = x.view.dim(-1);
-  double mean = 0, squares = 0;
-  for (int64_t i = 0; centred && i < d; i++) mean += x.at(row * d + i) / double(d);
-  for (int64_t i = 0; i < d; i++) squares += (x.at(row * d + i) - mean) * (x.at(row * d + i) - mean);
-  return {mean, 1 / std::sqrt(squares / double(d) + kEps)};
-}
-size_t workspace_for(int64_t d) { return size_t(kNormParts * 2 * d) * sizeof(double); }
-double tolerance(Dtype dtype, double value, double scale) {
-  double eps = dtype == Dtype::f64 ? 1e-12 : 4e-6;
-  return eps * scale + (dtype == Dtype::f16 || dtype == Dtype::bf16 ? ulp(dtype, value) : 0);
-}
-
-void check_forward(const Table& table, Dtype dtype, bool centred, Tensor& x, Tensor* weight, Tensor* bias) {
-  int64_t d = x.view.dim(-1), rows = x.size() / d;
-  std::vector<int64_t> shape(x.view.shape, x.view.shape + x.view.rank), leading(shape.begin(), shape.end() - 1);
-  Tensor y(dtype, shape), mean(accumulator_of(dtype), leading), rstd(accumulator_of(dtype), leading);
-  if (centred) run(table, "layerNorm", LayerNormAttrs{kEps}, {&x, weight, bias}, {&y, &mean, &rstd});
-  else run(table, "rmsNorm", LayerNormAttrs{kEps}, {&x, weight}, {&y, &rstd});
-  for (int64_t row = 0; row < rows; row++) {
-    Statistics s = statistics_of(x, row, centred);
-    if (centred) FOVEA_CHECK_CLOSE(mean.at(row), s.mean, 1e-6 * (2 + std::fabs(s.mean)));
-    FOVEA_CHECK_CLOSE(rstd.at(row), s.rstd, 1e-4 * s.rstd);
-    for (int64_t i = 0; i < d; i++) {
-      double expected = (x.at(row * d + i) - s.mean) * s.rstd * (weight ? weight->at(i) : 1) + (bias ? bias->at(i) : 0);
-      FOVEA_CHECK_CLOSE(y.at(row * d + i), expected, tolerance(dtype, expected, 4 + std::fabs(s.mean) * s.rstd));
-    }
+// Backward, where the parts of rows need a workspace.
+struct RunBackward {
+  const Table& table;
+  int threads = 2;
+  template <class Attrs>
+  void operator()(const char* name, const Attrs& attrs, const std::vector<Tensor*>& in,
+                  const std::vector<Tensor*>& out) const {
+    run(table, name, attrs, in, out, threads, size_t(kNormParts * 2 * in[0]->view.dim(-1)) * sizeof(double));
   }
-}
+};
 
 }  // namespace
 
 FOVEA_TEST(norm_forward) {
-  for (const Table& table : tables_of_norm())
-    for (Dtype dtype : kFloats)
-      for (auto [rows, d] : kShapes) {
-        Tensor weight = Tensor::random(dtype, {d}, 1), bias = Tensor::random(dtype, {d}, 2),
-               x = Tensor::random(dtype, {rows, d}, 3, 3, 7);
-        Tensor strided = Tensor::strided(dtype, {2, rows, d}, {1, 0, 2});
-        strided.fill_random(4);
-        for (bool centred : {true, false})
-          for (Tensor* input : {&x, &strided}) {
-            check_forward(table, dtype, centred, *input, &weight, centred ? &bias : nullptr);
-            check_forward(table, dtype, centred, *input, nullptr, nullptr);
-            if (centred) check_forward(table, dtype, centred, *input, nullptr, &bias);
-          }
-      }
+  for (const Table& table : tables_of_norm()) check_norm(RunOn{table}, kShapes);
 }
-
 FOVEA_TEST(norm_backward) {
-  for (const Table& table : tables_of_norm())
-    for (Dtype dtype : kFloats)
-      for (auto [rows, d] : kShapes)
-        for (bool centred : {true, false})
-          for (bool with_weight : {true, false}) {
-            Dtype acc = accumulator_of(dtype);
-            Tensor x = Tensor::random(dtype, {rows, d}, 5), weight = Tensor::random(dtype, {d}, 6),
-                   dy = Tensor::random(dtype, {rows, d}, 7);
-            Tensor mean(acc, {rows}), rstd(acc, {rows}), dx(dtype, {rows, d}), dweight(dtype, {d}), dbias(dtype, {d});
-            for (int64_t row = 0; row < rows; row++) {
-              Statistics s = statistics_of(x, row, centred);
-              mean.set(row, s.mean), rstd.set(row, s.rstd);
-            }
-            Tensor* w = with_weight ? &weight : nullptr;
-            if (centred)
-              run(table, "layerNormBackward", NoAttrs{}, {&x, w, &mean, &rstd, &dy}, {&dx, &dweight, &dbias}, 2,
-                  workspace_for(d));
-            else run(table, "rmsNormBackward", NoAttrs{}, {&x, w, &rstd, &dy}, {&dx, &dweight}, 2, workspace_for(d));
-            std::vector<double> weight_sum(size_t(d), 0), bias_sum(size_t(d), 0);
-            for (int64_t row = 0; row < rows; row++) {
-              Statistics s{centred ? mean.at(row) : 0, rstd.at(row)};
-              double g_mean = 0, gx_mean = 0;
-              auto normal = [&](int64_t i) { return (x.at(row * d + i) - s.mean) * s.rstd; };
-              auto g = [&](int64_t i) { return dy.at(row * d + i) * (w ? w->at(i) : 1); };
-              for (int64_t i = 0; i < d; i++) {
-                g_mean += centred ? g(i) / double(d) : 0, gx_mean += g(i) * normal(i) / double(d);
-                weight_sum[size_t(i)] += dy.at(row * d + i) * normal(i), bias_sum[size_t(i)] += dy.at(row * d + i);
-              }
-              for (int64_t i = 0; i < d; i++) {
-                double expected = s.rstd * (g(i) - g_mean - normal(i) * gx_mean);
-                FOVEA_CHECK_CLOSE(dx.at(row * d + i), expected,
-                                  tolerance(dtype, expected, 4 * s.rstd * (1 + std::fabs(normal(i)))));
-              }
-            }
-            for (int64_t i = 0; i < d; i++) {
-              FOVEA_CHECK_CLOSE(dweight.at(i), weight_sum[size_t(i)],
-                                tolerance(dtype, weight_sum[size_t(i)], double(rows)));
-              if (centred)
-                FOVEA_CHECK_CLOSE(dbias.at(i), bias_sum[size_t(i)],
-                                  tolerance(dtype, bias_sum[size_t(i)], double(rows)));
-            }
-          }
+  for (const Table& table : tables_of_norm()) check_norm_backward(RunBackward{table}, kShapes);
 }
 
 FOVEA_TEST(norm_backward_is_the_same_for_every_thread_count) {
@@ -115,12 +36,10 @@ FOVEA_TEST(norm_backward_is_the_same_for_every_thread_count) {
     Tensor x = Tensor::random(Dtype::f32, {rows, d}, 5), dy = Tensor::random(Dtype::f32, {rows, d}, 7),
            rstd = Tensor::random(Dtype::f32, {rows}, 8, 0.5, 2);
     Tensor dx(Dtype::f32, {rows, d}), one(Dtype::f32, {d}), five(Dtype::f32, {d});
-    run(table, "rmsNormBackward", NoAttrs{}, {&x, nullptr, &rstd, &dy}, {&dx, &one}, 1, workspace_for(d));
-    run(table, "rmsNormBackward", NoAttrs{}, {&x, nullptr, &rstd, &dy}, {&dx, &five}, 5, workspace_for(d));
+    RunBackward{table, 1}("rmsNormBackward", NoAttrs{}, {&x, nullptr, &rstd, &dy}, {&dx, &one});
+    RunBackward{table, 5}("rmsNormBackward", NoAttrs{}, {&x, nullptr, &rstd, &dy}, {&dx, &five});
     FOVEA_CHECK(one.same_bits(five), "%s", table.isa);
-    Tensor none(Dtype::f32, {0, d}), no_rstd(Dtype::f32, {0}), no_dx(Dtype::f32, {0, d});
-    run(table, "rmsNormBackward", NoAttrs{}, {&none, nullptr, &no_rstd, &none}, {&no_dx, &one}, 2, workspace_for(d));
-    for (int64_t i = 0; i < d; i++) FOVEA_CHECK_CLOSE(one.at(i), 0, 0);
+    check_norm_backward_without_rows(RunBackward{table}, d);
   }
 }
 

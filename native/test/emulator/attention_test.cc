@@ -1,18 +1,19 @@
 // CUDA attention and its gradients: every kernel up to sm_80 against the definition in float64, and dropout against the
 // CPU. attention_sm90_test.cc has those of sm_90.
 #include "ops/attention/workspace.h"
-#include "test/emulator/attention_model.h"
+#include "test/attention_model.h"
+#include "test/emulator/harness_cuda.h"
 
 FOVEA_TEST_FAMILY(attention)
 
 namespace fovea::test {
 namespace {
 
-constexpr int kCapability = 80;
+constexpr RunCuda kDevice{80};
 using Case = AttentionCase;
 
-void check(const Case& c) { check_attention(c, kCapability); }
-void forward(const Case& c) { check_attention_forward(c, kCapability); }
+void check(const Case& c) { check_attention(kDevice, c); }
+void forward(const Case& c) { check_attention_forward(kDevice, c); }
 
 }  // namespace
 
@@ -27,17 +28,8 @@ FOVEA_TEST(attention_sizes) {
 FOVEA_TEST(attention_empty) {
   for (Case c : {Case{1, 2, 2, 5, 0, 4, 4}, Case{1, 2, 2, 3, 0, 4, 4}, Case{1, 2, 2, 5, 6, 4, 0}}) check(c);
 }
-// Not one query, or not one head of them: what keys and values get is 0.
 FOVEA_TEST(attention_without_queries) {
-  for (Dtype t : kFloats)
-    for (Case c : {Case{1, 2, 2, 0, 6, 64, 64}, Case{1, 0, 2, 5, 6, 64, 64}}) {
-      c.dtype = t;
-      AttentionInputs in(c);
-      AttentionOutputs out(c);
-      attention_backward(c, in, out, kCapability);
-      for (double x : out.dk.values()) FOVEA_CHECK(x == 0, "dk %g", x);
-      for (double x : out.dv.values()) FOVEA_CHECK(x == 0, "dv %g", x);
-    }
+  for (Dtype t : kFloats) check_attention_without_queries(kDevice, t);
 }
 FOVEA_TEST(attention_dtypes) {
   for (Dtype t : kFloats) {
@@ -45,17 +37,7 @@ FOVEA_TEST(attention_dtypes) {
     check({2, 4, 2, 3, 150, 33, 17, {.scale = 0.25, .causal = 2}, t});
     check({1, 2, 2, 70, 140, 64, 64, {.scale = 0.125, .causal = 2}, t, {}, {}, Case::strided});
     check({1, 2, 2, 20, 70, 64, 64, {.scale = 0.125, .causal = 2}, t, {}, {}, Case::misaligned});
-    check({1,
-           2,
-           1,
-           21,
-           33,
-           20,
-           12,
-           {.scale = 0.25, .dropoutP = 0.3, .seed = 9},
-           t,
-           {false, true, false, false},
-           {false, false, true, false}});
+    check(edited_attention(t));
   }
 }
 
@@ -67,13 +49,11 @@ FOVEA_TEST(attention_causal) {
         check({1, 2, 1, n, m, 16, 16, {.scale = 0.3, .causal = causal}, t});
 }
 FOVEA_TEST(attention_bias_and_mask) {
-  for (int axes = 0; axes < 16; axes++) {
-    std::vector<bool> some = {(axes & 1) != 0, (axes & 2) != 0, (axes & 4) != 0, (axes & 8) != 0}, rest = some;
-    rest.flip();
+  for_each_axes([](int axes, const std::vector<bool>& some, const std::vector<bool>& rest) {
     check({2, 2, 1, 17, 35, 8, 8, {.scale = 0.3, .causal = axes % 3}, Dtype::f32, some, rest});
     check({2, 2, 1, 2, 35, 8, 8, {.scale = 0.3}, Dtype::f16, rest, some});
     check({2, 2, 1, 20, 70, 64, 64, {.scale = 0.1}, Dtype::bf16, rest, some});
-  }
+  });
   const std::vector<bool> full(4, false);
   check({1, 2, 2, 140, 150, 16, 16, {.scale = 0.3}, Dtype::f32, full, {false, true, true, false}});
 }
@@ -107,12 +87,12 @@ FOVEA_TEST(attention_drops_what_the_cpu_drops) {
       AttentionInputs in(c);
       in.v.fill(std::vector<double>(size_t(in.v.size()), 1));
       AttentionOutputs cuda(c), cpu(c);
-      attention_forward(c, in, cuda, kCapability);
+      attention_forward(kDevice, c, in, cuda);
       for (const Table& table : tables_of_attention()) {
         const View views[] = {in.q.view, in.k.view, in.v.view};
         run(table, "attention", c.attrs, {&in.q, &in.k, &in.v, nullptr, nullptr}, {&cpu.o, &cpu.lse}, 1,
             attention_workspace({views, 3}, {}, &c.attrs, 1));
-        compare_attention("o against the CPU", c, kCapability, cuda.o, cpu.o.values(), epsilon(t) + 1e-6);
+        compare_attention("o against the CPU", c, kDevice.where(), cuda.o, cpu.o.values(), epsilon(t) + 1e-6);
       }
     }
 }
@@ -120,29 +100,12 @@ FOVEA_TEST(attention_rows_that_see_nothing) {
   for (Dtype t : {Dtype::f32, Dtype::f16})
     for (auto [n, d] : {std::pair<int64_t, int64_t>{3, 8}, {40, 8}, {40, 64}}) {
       check({1, 1, 1, n, 40, d, d, {.scale = 0.3}, t, {}, {true, true, false, true}});  // whole rows are masked
-      Case by_bias{1, 1, 1, n, 40, d, d, {.scale = 0.3}, t, {true, true, false, false}};
-      AttentionInputs in(by_bias);
-      for (int64_t j = 0; j < 40; j++) in.bias.set(j, -INFINITY);  // row 0
-      AttentionOutputs out(by_bias);
-      attention_forward(by_bias, in, out, kCapability), attention_backward(by_bias, in, out, kCapability);
-      FOVEA_CHECK(out.lse.at(0) == -INFINITY, "lse %g", out.lse.at(0));
-      for (int64_t l = 0; l < d; l++)
-        FOVEA_CHECK(out.o.at(l) == 0 && out.dq.at(l) == 0, "o %g, dq %g", out.o.at(l), out.dq.at(l));
-      for (int64_t j = 0; j < 40; j++) FOVEA_CHECK(out.dbias.at(j) == 0, "dbias %g", out.dbias.at(j));
-      for (double x : out.dk.values()) FOVEA_CHECK(std::isfinite(x), "dk %g", x);
+      check_row_that_sees_nothing(kDevice, t, n, d, {true, true, false, false});
     }
 }
 FOVEA_TEST(attention_large_scores) {
-  for (auto [t, n] : {std::pair<Dtype, int64_t>{Dtype::f32, 2}, {Dtype::f32, 20}, {Dtype::f16, 2}, {Dtype::f16, 20}}) {
-    Case c{1, 1, 1, n, 200, 8, 8, {.scale = 40, .causal = 2}, t};
-    AttentionInputs in(c);
-    const AttentionModel model(c, in);
-    AttentionOutputs out(c);
-    attention_forward(c, in, out, kCapability);
-    // An error of 1e-7 in a score of 1000 is 1e-4 in a probability.
-    compare_attention("o", c, kCapability, out.o, model.o, 2e-3 + 2 * epsilon(t));
-    compare_attention("lse", c, kCapability, out.lse, model.lse, 1e-6);
-  }
+  for (Dtype t : {Dtype::f32, Dtype::f16})
+    for (int64_t n : {2, 20}) check_large_scores(kDevice, t, n, 2e-3 + 2 * epsilon(t));
 }
 // What comes after a query must not change a bit of its result, not even if it is NaN or infinite; what comes before
 // must, if it is NaN.
@@ -151,25 +114,15 @@ FOVEA_TEST(attention_is_causal) {
     for (int64_t n : {3, 150})
       for (double poison : {0.5, double(NAN), double(INFINITY)})
         for (int which : {0, 1, 2})
-          check_hidden_keys({1, 2, 1, n, 150, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which, kCapability);
+          check_hidden_keys(kDevice, {1, 2, 1, n, 150, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which);
 }
 FOVEA_TEST(attention_gradients_are_causal) {
   for (auto [t, d] : {std::pair<Dtype, int64_t>{Dtype::bf16, 64}, {Dtype::f16, 128}})
     for (double poison : {0.5, double(NAN), double(INFINITY)})
       for (Hidden which : {Hidden::v, Hidden::d_o, Hidden::q})
-        check_hidden_gradients({1, 2, 1, 70, 90, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which, kCapability);
+        check_hidden_gradients(kDevice, {1, 2, 1, 70, 90, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which);
 }
-FOVEA_TEST(attention_rejects_bad_attributes) {
-  Case c{1, 1, 1, 5, 5, 4, 4};
-  AttentionInputs in(c);
-  for (AttentionAttrs bad :
-       {AttentionAttrs{.causal = 3}, AttentionAttrs{.dropoutP = -0.1}, AttentionAttrs{.dropoutP = 1.5}}) {
-    AttentionOutputs out(c);
-    c.attrs = bad;
-    std::string code = code_of([&] { attention_forward(c, in, out, kCapability); });
-    FOVEA_CHECK(code == "FOVEA_ARGUMENT", "code %s", code.c_str());
-  }
-}
+FOVEA_TEST(attention_rejects_bad_attributes) { check_attention_rejects_bad_attributes(kDevice); }
 
 // The tensor-core kernels: each width they pad to, tails of every tile, both causalities.
 FOVEA_TEST(attention_16_bit_sizes) {
@@ -253,7 +206,7 @@ FOVEA_TEST(attention_decoding_16_bit_is_causal) {
       for (int64_t m : {8, 33, 150, 600})
         for (double poison : {double(NAN), double(INFINITY), -double(INFINITY)})
           for (int which : {0, 1, 2})
-            check_hidden_keys({1, 2, 1, n, m, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which, kCapability);
+            check_hidden_keys(kDevice, {1, 2, 1, n, m, d, d, {.scale = 0.1, .causal = 2}, t}, poison, which);
 }
 FOVEA_TEST(attention_decoding_of_many_splits) {
   for (Dtype t : kFloats) {
@@ -262,8 +215,8 @@ FOVEA_TEST(attention_decoding_of_many_splits) {
     const AttentionModel model(c, in);
     AttentionOutputs out(c);
     run_cuda("attention", c.attrs, in.forward(c), {&out.o, &out.lse}, 90, 132);
-    compare_attention("o", c, 90, out.o, model.o, 2 * epsilon(t) + 20 * epsilon(accumulator_of(t)));
-    compare_attention("lse", c, 90, out.lse, model.lse, 20 * epsilon(accumulator_of(t)));
+    compare_attention("o", c, "sm_90", out.o, model.o, 2 * epsilon(t) + 20 * epsilon(accumulator_of(t)));
+    compare_attention("lse", c, "sm_90", out.lse, model.lse, 20 * epsilon(accumulator_of(t)));
   }
 }
 FOVEA_TEST(attention_decoding_of_many_rows) {

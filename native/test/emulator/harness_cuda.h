@@ -19,5 +19,15 @@ void run_cuda(const char* name, const Attrs& attrs, const std::vector<Tensor*>& 
               int capability = 0, int multiprocessors = 4) {
   run_cuda_kernel(name, &attrs, in, out, capability, multiprocessors);
 }
+// RunOn of test/harness.h for a device.
+struct RunCuda {
+  int capability = 0;
+  template <class Attrs>
+  void operator()(const char* name, const Attrs& attrs, const std::vector<Tensor*>& in,
+                  const std::vector<Tensor*>& out) const {
+    run_cuda(name, attrs, in, out, capability);
+  }
+  std::string where() const { return capability ? "sm_" + std::to_string(capability) : "the emulator"; }
+};
 
 }  // namespace fovea::test

@@ -1,10 +1,11 @@
-// CUDA attention against the definition in float64, one score at a time.
+// Attention and its gradients against the definition in float64, one score at a time, on the CPU and on emulated
+// devices.
 #pragma once
 #include <algorithm>
 
 #include "core/random.h"
 #include "ops/attention/attrs.h"
-#include "test/emulator/harness_cuda.h"
+#include "test/harness.h"
 
 namespace fovea::test {
 
@@ -18,6 +19,21 @@ struct AttentionCase {
   // multiples of 16 bytes apart.
   enum Rows { dense, strided, misaligned } rows = dense;
 };
+
+// Bias, mask and dropout at once.
+inline AttentionCase edited_attention(Dtype dtype) {
+  const std::vector<bool> heads = {false, true, false, false}, queries = {false, false, true, false};
+  return {1, 2, 1, 21, 33, 20, 12, {.scale = 0.25, .dropoutP = 0.3, .seed = 9}, dtype, heads, queries};
+}
+// Every choice of axes, by number: body(axes, those along which something repeats, the rest).
+template <class Body>
+void for_each_axes(const Body& body) {
+  for (int axes = 0; axes < 16; axes++) {
+    std::vector<bool> some = {(axes & 1) != 0, (axes & 2) != 0, (axes & 4) != 0, (axes & 8) != 0}, rest = some;
+    rest.flip();
+    body(axes, some, rest);
+  }
+}
 
 inline Tensor attention_operand(const AttentionCase& c, std::vector<int64_t> shape, uint64_t seed) {
   if (c.rows == AttentionCase::dense) return Tensor::random(c.dtype, shape, seed, -1.5, 1.5);
@@ -59,18 +75,19 @@ struct AttentionOutputs {
         dbias(c.dtype, {c.b, c.h, c.n, c.m}) {}
 };
 
-inline void attention_forward(const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out, int capability) {
-  run_cuda("attention", c.attrs, in.forward(c), {&out.o, &out.lse}, capability);
+template <class Run>
+void attention_forward(const Run& run, const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out) {
+  run("attention", c.attrs, in.forward(c), {&out.o, &out.lse});
 }
-inline void attention_backward(const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out, int capability) {
+template <class Run>
+void attention_backward(const Run& run, const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out) {
   std::vector<Tensor*> inputs = in.forward(c);
   for (Tensor* t : {&out.o, &out.lse, &in.d_o}) inputs.push_back(t);
-  run_cuda("attentionBackward", c.attrs, inputs, {&out.dq, &out.dk, &out.dv}, capability);
-  if (!c.bias.empty() && out.dbias.size() > 0)
-    run_cuda("attentionBiasBackward", c.attrs, inputs, {&out.dbias}, capability);
+  run("attentionBackward", c.attrs, inputs, {&out.dq, &out.dk, &out.dv});
+  if (!c.bias.empty() && out.dbias.size() > 0) run("attentionBiasBackward", c.attrs, inputs, {&out.dbias});
 }
 
-// The definition. With `gradients` false only o and lse.
+// The definition.
 struct AttentionModel {
   std::vector<double> o, lse, dq, dk, dv, dbias;
   std::vector<double> p, factor;  // of one row
@@ -138,7 +155,7 @@ struct AttentionModel {
   }
 };
 
-inline void compare_attention(const char* what, const AttentionCase& c, int capability, const Tensor& t,
+inline void compare_attention(const char* what, const AttentionCase& c, const std::string& where, const Tensor& t,
                               const std::vector<double>& expected, double tolerance) {
   double worst = 0;
   size_t at = 0;
@@ -150,53 +167,118 @@ inline void compare_attention(const char* what, const AttentionCase& c, int capa
     if (std::isnan(error)) break;
   }
   FOVEA_CHECK(worst <= tolerance,
-              "%s of %s n=%lld m=%lld d=%lld e=%lld causal=%lld on %d: element %zu is %.9g, expected %.9g", what,
+              "%s of %s n=%lld m=%lld d=%lld e=%lld causal=%lld on %s: element %zu is %.9g, expected %.9g", what,
               name_of(c.dtype), static_cast<long long>(c.n), static_cast<long long>(c.m), static_cast<long long>(c.d),
-              static_cast<long long>(c.e), static_cast<long long>(c.attrs.causal), capability, at, t.at(int64_t(at)),
+              static_cast<long long>(c.e), static_cast<long long>(c.attrs.causal), where.c_str(), at, t.at(int64_t(at)),
               expected[at]);
 }
 
-// 16-bit: probabilities are rounded before they meet v, and delta is summed over an o that was rounded.
-inline void check_attention_forward(const AttentionCase& c, int capability) {
+// 16-bit: o is rounded once, or twice where probabilities are rounded before they meet v; delta is summed over an o
+// that was rounded.
+template <class Run>
+void compare_attention_forward(const Run& run, const AttentionCase& c, const AttentionOutputs& out,
+                               const AttentionModel& model, int roundings) {
+  double inner = epsilon(accumulator_of(c.dtype));
+  compare_attention("o", c, run.where(), out.o, model.o, roundings * epsilon(c.dtype) + 20 * inner);
+  compare_attention("lse", c, run.where(), out.lse, model.lse, 20 * inner);
+}
+template <class Run>
+void check_attention_forward(const Run& run, const AttentionCase& c) {
   AttentionInputs in(c);
   const AttentionModel model(c, in);
   AttentionOutputs out(c);
-  attention_forward(c, in, out, capability);
-  double eps = epsilon(c.dtype), inner = epsilon(accumulator_of(c.dtype));
-  compare_attention("o", c, capability, out.o, model.o, 2 * eps + 20 * inner);
-  compare_attention("lse", c, capability, out.lse, model.lse, 20 * inner);
+  attention_forward(run, c, in, out);
+  compare_attention_forward(run, c, out, model, 2);
 }
-inline void check_attention(const AttentionCase& c, AttentionInputs& in, int capability) {
+template <class Run>
+void check_attention(const Run& run, const AttentionCase& c, AttentionInputs& in, const AttentionModel& model,
+                     int roundings) {
+  AttentionOutputs out(c);
+  attention_forward(run, c, in, out);
+  compare_attention_forward(run, c, out, model, roundings);
+  attention_backward(run, c, in, out);
+  double tolerance = 4 * epsilon(c.dtype) + 100 * epsilon(accumulator_of(c.dtype));
+  compare_attention("dq", c, run.where(), out.dq, model.dq, tolerance);
+  compare_attention("dk", c, run.where(), out.dk, model.dk, tolerance);
+  compare_attention("dv", c, run.where(), out.dv, model.dv, tolerance);
+  if (!c.bias.empty()) compare_attention("dbias", c, run.where(), out.dbias, model.dbias, tolerance);
+}
+template <class Run>
+void check_attention(const Run& run, const AttentionCase& c, AttentionInputs& in) {
+  check_attention(run, c, in, AttentionModel(c, in), 2);
+}
+template <class Run>
+void check_attention(const Run& run, const AttentionCase& c) {
+  AttentionInputs in(c);
+  check_attention(run, c, in);
+}
+
+// Query 0 of n sees no key, as its bias, which repeats along these axes, is -Infinity.
+template <class Run>
+void check_row_that_sees_nothing(const Run& run, Dtype dtype, int64_t n, int64_t d, const std::vector<bool>& repeats) {
+  const AttentionCase c{1, 1, 1, n, 40, d, d, {.scale = 0.3}, dtype, repeats};
+  AttentionInputs in(c);
+  for (int64_t j = 0; j < 40; j++) in.bias.set(j, -INFINITY);
+  AttentionOutputs out(c);
+  attention_forward(run, c, in, out), attention_backward(run, c, in, out);
+  FOVEA_CHECK(out.lse.at(0) == -INFINITY, "lse %g", out.lse.at(0));
+  for (int64_t l = 0; l < d; l++)
+    FOVEA_CHECK(out.o.at(l) == 0 && out.dq.at(l) == 0, "o %g, dq %g", out.o.at(l), out.dq.at(l));
+  for (int64_t j = 0; j < 40; j++) FOVEA_CHECK(out.dbias.at(j) == 0, "dbias %g", out.dbias.at(j));
+  for (double x : out.dk.values()) FOVEA_CHECK(std::isfinite(x), "dk %g", x);
+}
+
+// Scores of a thousand, where an error of 1e-7 is 1e-4 in a probability.
+template <class Run>
+void check_large_scores(const Run& run, Dtype dtype, int64_t n, double tolerance) {
+  const AttentionCase c{1, 1, 1, n, 200, 8, 8, {.scale = 40, .causal = 2}, dtype};
+  AttentionInputs in(c);
   const AttentionModel model(c, in);
   AttentionOutputs out(c);
-  attention_forward(c, in, out, capability);
-  double eps = epsilon(c.dtype), inner = epsilon(accumulator_of(c.dtype));
-  compare_attention("o", c, capability, out.o, model.o, 2 * eps + 20 * inner);
-  compare_attention("lse", c, capability, out.lse, model.lse, 20 * inner);
-  attention_backward(c, in, out, capability);
-  double tolerance = 4 * eps + 100 * inner;
-  compare_attention("dq", c, capability, out.dq, model.dq, tolerance);
-  compare_attention("dk", c, capability, out.dk, model.dk, tolerance);
-  compare_attention("dv", c, capability, out.dv, model.dv, tolerance);
-  if (!c.bias.empty()) compare_attention("dbias", c, capability, out.dbias, model.dbias, tolerance);
+  attention_forward(run, c, in, out);
+  compare_attention("o", c, run.where(), out.o, model.o, tolerance);
+  compare_attention("lse", c, run.where(), out.lse, model.lse, 1e-6);
 }
-inline void check_attention(const AttentionCase& c, int capability) {
+
+// Not one query, or not one head of them: what keys and values get is 0.
+template <class Run>
+void check_attention_without_queries(const Run& run, Dtype dtype) {
+  for (AttentionCase c : {AttentionCase{1, 2, 2, 0, 6, 64, 64}, AttentionCase{1, 0, 2, 5, 6, 64, 64}}) {
+    c.dtype = dtype;
+    AttentionInputs in(c);
+    AttentionOutputs out(c);
+    attention_backward(run, c, in, out);
+    for (double x : out.dk.values()) FOVEA_CHECK(x == 0, "dk %g", x);
+    for (double x : out.dv.values()) FOVEA_CHECK(x == 0, "dv %g", x);
+  }
+}
+
+template <class Run>
+void check_attention_rejects_bad_attributes(const Run& run) {
+  AttentionCase c{1, 1, 1, 5, 5, 4, 4};
   AttentionInputs in(c);
-  check_attention(c, in, capability);
+  for (AttentionAttrs bad :
+       {AttentionAttrs{.causal = 3}, AttentionAttrs{.dropoutP = -0.1}, AttentionAttrs{.dropoutP = 1.5}}) {
+    AttentionOutputs out(c);
+    c.attrs = bad;
+    std::string code = code_of([&] { attention_forward(run, c, in, out); });
+    FOVEA_CHECK(code == "FOVEA_ARGUMENT", "code %s", code.c_str());
+  }
 }
 
 // All queries but the last cannot see a key whose k (which = 0), v (1) or both are `poison`, and must not change by
 // a bit; the last one can, and must if it is NaN.
-inline void check_hidden_keys(const AttentionCase& c, double poison, int which, int capability) {
+template <class Run>
+void check_hidden_keys(const Run& run, const AttentionCase& c, double poison, int which) {
   const int64_t hidden_from = c.n - 2, key = c.m - 1;
   AttentionInputs in(c), changed(c);
   AttentionOutputs before(c), after(c);
-  attention_forward(c, in, before, capability);
+  attention_forward(run, c, in, before);
   for (int64_t l = 0; l < c.d; l++) {
     if (which != 1) changed.k.set(key * c.d + l, poison);
     if (which != 0) changed.v.set(key * c.d + l, poison);
   }
-  attention_forward(c, changed, after, capability);
+  attention_forward(run, c, changed, after);
   for (int64_t row = 0; row < c.h * c.n; row++)
     for (int64_t l = 0; l < c.e; l++) {
       const int64_t at = row * c.e + l, i = row % c.n;
@@ -216,24 +298,25 @@ inline void check_hidden_keys(const AttentionCase& c, double poison, int which, 
 // not change a bit of the gradients of those that it does not meet. Left out is what is multiplied by their weights, as
 // 0 times NaN is NaN: k in dq, q in dk, dO in dv.
 enum class Hidden { v, d_o, q };
-inline void check_hidden_gradients(const AttentionCase& c, double poison, Hidden which, int capability) {
+template <class Run>
+void check_hidden_gradients(const Run& run, const AttentionCase& c, double poison, Hidden which) {
   AttentionInputs in(c), changed(c);
   AttentionOutputs before(c), after(c);
-  attention_forward(c, in, before, capability), attention_backward(c, in, before, capability);
+  attention_forward(run, c, in, before), attention_backward(run, c, in, before);
   for (int64_t l = 0; l < c.d; l++) {
     if (which == Hidden::v) changed.v.set((c.m - 1) * c.e + l, poison);
     if (which == Hidden::d_o) changed.d_o.set(l, poison);
     if (which == Hidden::q) changed.q.set(l, poison);
   }
-  attention_forward(c, changed, after, capability), attention_backward(c, changed, after, capability);
+  attention_forward(run, c, changed, after), attention_backward(run, c, changed, after);
   const Tensor& old = which == Hidden::v ? before.dq : which == Hidden::d_o ? before.dk : before.dv;
   const Tensor& now = which == Hidden::v ? after.dq : which == Hidden::d_o ? after.dk : after.dv;
   const int64_t rows = which == Hidden::v ? c.n : c.m;
   for (int64_t at = 0; at < old.size(); at++) {
     const int64_t row = at / c.d % rows;
     if (which == Hidden::v ? row == c.n - 1 : row <= c.m - c.n) continue;
-    FOVEA_CHECK(old.at(at) == now.at(at), "%s on %d: row %lld of gradient %d changed with %g", name_of(c.dtype),
-                capability, static_cast<long long>(row), int(which), poison);
+    FOVEA_CHECK(old.at(at) == now.at(at), "%s on %s: row %lld of gradient %d changed with %g", name_of(c.dtype),
+                run.where().c_str(), static_cast<long long>(row), int(which), poison);
   }
 }
 
