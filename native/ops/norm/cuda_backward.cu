@@ -248,8 +248,8 @@ Plan plan_of(Views in, Views out, const DeviceLimits& device) {
   const int64_t k = packs ? 16 / int64_t(kDtypeBytes[int(x.dtype)]) : 1, count = ceil_div(d, k);
   // Many sums for rows that one warp can keep, without a barrier, and for packs of 16-bit elements: they take so many
   // instructions that it counts how many of a row's own each thread repeats.
-  const bool few = k <= 4 && count > 32 * packs_kept(k, kManySums) &&
-                   count <= most_threads(kFewSums) * packs_kept(k, kFewSums);
+  const bool few =
+      k <= 4 && count > 32 * packs_kept(k, kManySums) && count <= most_threads(kFewSums) * packs_kept(k, kFewSums);
   const int of_thread = few ? kFewSums : kManySums;
   const int64_t kept = packs_kept(k, of_thread), most = most_threads(of_thread), resident = blocks_together(of_thread);
   int64_t threads = 1;
