@@ -158,22 +158,26 @@ async function isCaught({ name, file, tests, text, replacement }, folder) {
 }
 
 const asked = faults.filter(({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)));
-for (const filters of new Set(asked.map(({ tests }) => tests.join(' '))))
+let missed = 0;
+async function tryFault(fault) {
+  const folder = mkdtempSync(join(tmpdir(), 'fovea-faults-'));
+  try {
+    const caught = await isCaught(fault, folder);
+    console.log(`${caught ? 'caught' : 'MISSED'} ${fault.file.split('/').slice(2).join('/')}: ${fault.name}`);
+    if (!caught) missed++;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+async function checkSound(filters) {
   if (!(await pass(join(build, 'fovea_emulator_tests'), filters.split(' '))))
     throw new Error(`the tests ${filters} fail as it is`);
+}
 
-let missed = 0;
+const filters = new Set(asked.map(({ tests }) => tests.join(' ')));
+const jobs = [...asked.map((fault) => () => tryFault(fault)), ...[...filters].map((names) => () => checkSound(names))];
 async function work() {
-  for (let fault = asked.shift(); fault; fault = asked.shift()) {
-    const folder = mkdtempSync(join(tmpdir(), 'fovea-faults-'));
-    try {
-      const caught = await isCaught(fault, folder);
-      console.log(`${caught ? 'caught' : 'MISSED'} ${fault.file.split('/').slice(2).join('/')}: ${fault.name}`);
-      if (!caught) missed++;
-    } finally {
-      rmSync(folder, { recursive: true });
-    }
-  }
+  for (let job = jobs.shift(); job; job = jobs.shift()) await job();
 }
 await Promise.all(Array.from({ length: availableParallelism() }, work));
 console.log(missed ? `${missed} faults were not caught` : 'every planted fault was caught');
