@@ -12,6 +12,9 @@ const build = join(import.meta.dirname, '../../build');
 /** Symbols that may be shared, each with the reason. */
 const allowed: [RegExp, string][] = [[/^DW\.ref\.__gxx_personality_v0$/, 'a pointer to the C++ runtime, no code']];
 
+/** Folders beside them whose objects are linked into programs of their own, or are there once. */
+const others = new Set(['once', 'native_tests', 'cuda', 'cuda_sm90']);
+
 /** Folders of objects per instruction set: CMake's, else node-gyp's. */
 function objectFolders(): Map<string, string> {
   const places: [string, RegExp][] = [
@@ -20,7 +23,7 @@ function objectFolders(): Map<string, string> {
   ];
   for (const [place, pattern] of places) {
     const found = existsSync(place) ? readdirSync(place).map((name) => pattern.exec(name)) : [];
-    const folders = found.filter((match) => match !== null && match[1] !== 'once' && match[1] !== 'native_tests');
+    const folders = found.filter((match) => match !== null && !others.has(match[1]!));
     if (folders.length) return new Map(folders.map((match) => [match![1]!, join(place, match![0])]));
   }
   return new Map();
