@@ -139,7 +139,7 @@ export class Module {
   }
 
   #set(property: string, tensor: Tensor): void {
-    (this as unknown as Record<string, unknown>)[property] = tensor;
+    Object.assign(this, { [property]: tensor });
   }
 
   #key(property: string): string {

@@ -15,6 +15,7 @@ function run(env: Record<string, string>, body: string): string {
 }
 const reason = 'console.log(f.devices()[1].available, f.devices()[1].reason);';
 
+// Both tiers run it on the emulator; a real driver cannot be made to fail on demand.
 describe.runIf(emulated)('an emulated device', () => {
   it.each([
     ['no-driver', /no NVIDIA driver is installed/],

@@ -31,6 +31,7 @@ const oldCompiler = '[ "$1" = --version ] && echo "g++ 7.5.0"';
 const tools = { make: 'echo make', cmake: 'echo "cmake version 3.25.1"', python3: 'echo Python' };
 const { make, python3 } = tools;
 
+// The tools that are missing or old are played by scripts of sh, which Windows lacks; the messages are the same there.
 describe.skipIf(process.platform === 'win32')('a build', () => {
   test.each<[string, Record<string, string>, RegExp]>([
     ['no compiler', tools, /^fovea: no C\+\+ compiler was found; install one .*apt install g\+\+ make/],

@@ -50,6 +50,7 @@ function leaks(objects: string[], isa: string): string[] {
   return [...names].filter((name) => !name.includes(mangled) && !allowed.some(([pattern]) => pattern.test(name)));
 }
 
+// Windows has no nm; what is compiled from the same sources is looked at where there is one.
 describe.skipIf(process.platform === 'win32')('objects of each instruction set', () => {
   const folder = mkdtempSync(join(tmpdir(), 'fovea-objects-'));
   afterAll(() => rmSync(folder, { recursive: true }));

@@ -11,33 +11,9 @@
 namespace fovea::cuda {
 namespace {
 
-// What an elementwise function computes a storage type in.
+// What an elementwise function computes a storage type in: small integers and bool in int32_t.
 template <class T>
-struct WorkOf {
-  using type = T;
-};
-template <>
-struct WorkOf<Half> {
-  using type = float;
-};
-template <>
-struct WorkOf<Bfloat16> {
-  using type = float;
-};
-template <>
-struct WorkOf<uint8_t> {
-  using type = int32_t;
-};
-template <>
-struct WorkOf<int8_t> {
-  using type = int32_t;
-};
-template <>
-struct WorkOf<Bool> {
-  using type = int32_t;
-};
-template <class T>
-using Work = typename WorkOf<T>::type;
+using Work = std::conditional_t<kSame<T, uint8_t> || kSame<T, int8_t> || kSame<T, Bool>, int32_t, Compute<T>>;
 
 constexpr int kThreads = 128;
 
