@@ -1,6 +1,6 @@
 # The CPU addon for node-gyp, where CMake is missing (`npm run build:gyp`). Sources and flags: native/sources.json, through
 # scripts/sources.mjs. Each instruction set is two static libraries of the same sources: most kernels, and those that must
-# round exactly.
+# round exactly. amx is one, of the kernels that use its instructions.
 {
   "target_defaults": {
     "default_configuration": "Release",
@@ -17,7 +17,7 @@
       "OTHER_CPLUSPLUSFLAGS": ["<!@(node scripts/sources.mjs flags)"]
     },
     "conditions": [
-      ["target_arch=='x64'", { "defines": ["FOVEA_HAVE_baseline", "FOVEA_HAVE_avx2", "FOVEA_HAVE_avx512", "FOVEA_HAVE_avx512bf16"] }],
+      ["target_arch=='x64'", { "defines": ["FOVEA_HAVE_baseline", "FOVEA_HAVE_avx2", "FOVEA_HAVE_avx512", "FOVEA_HAVE_avx512bf16", "FOVEA_HAVE_amx"] }],
       ["target_arch=='arm64'", { "defines": ["FOVEA_HAVE_neon", "FOVEA_HAVE_neonbf16"] }]
     ]
   },
@@ -36,7 +36,8 @@
             "kernels_baseline", "exact_baseline",
             "kernels_avx2", "exact_avx2",
             "kernels_avx512", "exact_avx512",
-            "kernels_avx512bf16", "exact_avx512bf16"
+            "kernels_avx512bf16", "exact_avx512bf16",
+            "kernels_amx"
           ]
         }],
         ["target_arch=='arm64'", {
@@ -58,7 +59,8 @@
         { "target_name": "kernels_avx512", "variables": { "isa": "avx512", "group": "perIsa" }, "includes": ["native/kernels.gypi"] },
         { "target_name": "exact_avx512", "variables": { "isa": "avx512", "group": "exact" }, "includes": ["native/kernels.gypi"] },
         { "target_name": "kernels_avx512bf16", "variables": { "isa": "avx512bf16", "group": "perIsa" }, "includes": ["native/kernels.gypi"] },
-        { "target_name": "exact_avx512bf16", "variables": { "isa": "avx512bf16", "group": "exact" }, "includes": ["native/kernels.gypi"] }
+        { "target_name": "exact_avx512bf16", "variables": { "isa": "avx512bf16", "group": "exact" }, "includes": ["native/kernels.gypi"] },
+        { "target_name": "kernels_amx", "variables": { "isa": "amx", "group": "perIsa" }, "includes": ["native/kernels.gypi"] }
       ]
     }],
     ["target_arch=='arm64'", {

@@ -17,9 +17,9 @@ function(fovea_json_list out)
   set(${out} ${items} PARENT_SCOPE)
 endfunction()
 
-# The files that the patterns of one group (once, binding, perIsa) match.
-function(fovea_sources out group)
-  fovea_json_list(patterns ${group})
+# The files that the patterns of one group (once, binding, perIsa; onlyIn amx) match.
+function(fovea_sources out)
+  fovea_json_list(patterns ${ARGN})
   list(TRANSFORM patterns PREPEND ${PROJECT_SOURCE_DIR}/native/)
   file(GLOB files CONFIGURE_DEPENDS ${patterns})
   set(${out} ${files} PARENT_SCOPE)
@@ -35,4 +35,15 @@ function(fovea_isas out arch)
     list(APPEND names ${name})
   endforeach()
   set(${out} ${names} PARENT_SCOPE)
+endfunction()
+
+# The kernel sources of one instruction set: all of `perIsa`, or what `onlyIn` names of it.
+function(fovea_isa_sources out name)
+  string(JSON only ERROR_VARIABLE missing GET "${FOVEA_SOURCES_JSON}" onlyIn ${name})
+  if(missing)
+    fovea_sources(files perIsa)
+  else()
+    fovea_sources(files onlyIn ${name})
+  endif()
+  set(${out} ${files} PARENT_SCOPE)
 endfunction()

@@ -1,9 +1,10 @@
 // Prints what native/sources.json says, one item per line, for binding.gyp (CMake reads the JSON itself):
-//   node scripts/sources.mjs files <once|binding|perIsa|exact>
+//   node scripts/sources.mjs files <once|binding|perIsa|exact> [<isa>]
 //   node scripts/sources.mjs flags [<arch> <isa> <perIsa|exact>]   those of all files; those of kernels besides
 //
-// The groups: `once` and `binding` are compiled once, `perIsa` once per instruction set; those of them that are also in
-// `exact` must not fuse a multiplication with an addition, so that every instruction set gives the same bits.
+// The groups: `once` and `binding` are compiled once, `perIsa` once per instruction set (of a set that `onlyIn` names,
+// what it lists); those of them that are also in `exact` must not fuse a multiplication with an addition, so that every
+// instruction set gives the same bits.
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,8 +23,8 @@ function match(pattern) {
   return expand('native', pattern.split('/')).toSorted();
 }
 
-function files(group) {
-  const all = sources[group].flatMap(match);
+function files(group, isa) {
+  const all = ((group === 'perIsa' && sources.onlyIn[isa]) || sources[group]).flatMap(match);
   const exact = group === 'perIsa' ? files('exact') : [];
   return all.filter((path) => !exact.includes(path));
 }

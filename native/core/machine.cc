@@ -163,6 +163,8 @@ std::vector<std::string> cpu_features() {
   FOVEA_FEATURE("avx512vl")
   FOVEA_FEATURE("avx512vnni")
   FOVEA_FEATURE("avx512bf16")
+  FOVEA_FEATURE("amx-tile")
+  FOVEA_FEATURE("amx-bf16")
 #undef FOVEA_FEATURE
 #elif defined(__aarch64__) && defined(__linux__)
   unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);

@@ -9,6 +9,9 @@
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
+#elif defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace fovea {
@@ -30,6 +33,11 @@ extern const KernelEntry* const families[];
 #endif
 #ifdef FOVEA_HAVE_avx512bf16
 namespace isa_avx512bf16 {
+extern const KernelEntry* const families[];
+}
+#endif
+#ifdef FOVEA_HAVE_amx
+namespace isa_amx {
 extern const KernelEntry* const families[];
 }
 #endif
@@ -58,6 +66,17 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
+bool has_avx512_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool has_amx() {
+#if defined(__linux__)
+  if (!has_avx512_bf16() || !__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, Documentation/x86/xstate.rst
+  static const bool granted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
 #elif defined(__aarch64__)
 // Dot products, half precision arithmetic and bfloat16 matrix instructions.
 bool has_neon_bf16() {
@@ -84,12 +103,23 @@ std::string supported_names() {
   return names;
 }
 
+// Whether a set is worth taking of itself. Intel's vdpbf16ps multiplies pairs at half the speed at which their values
+// are multiplied as float32 (measured: 120 GFLOP/s a core, where float32 has 245); AMX makes up for
+// it, and AMD's is as fast as one would expect.
+bool pays_off(std::string_view isa) {
+#if defined(__x86_64__)
+  return isa != "avx512bf16" || !__builtin_cpu_is("intel");
+#else
+  return !isa.empty();
+#endif
+}
+
 const Isa& choose() {
   const Isa* best = nullptr;
   const char* wanted = std::getenv("FOVEA_ISA");
   if (wanted && !*wanted) wanted = nullptr;
   for (const Isa& isa : compiled_isas())
-    if (machine_supports(isa.name) && (!wanted || std::string_view(wanted) == isa.name)) best = &isa;
+    if (machine_supports(isa.name) && (wanted ? std::string_view(wanted) == isa.name : pays_off(isa.name))) best = &isa;
   if (!best)
     fail("FOVEA_ARGUMENT", "FOVEA_ISA is \"", wanted ? wanted : "", "\"; expected one of ", supported_names(),
          ", or unset it to use the best");
@@ -112,6 +142,9 @@ std::span<const Isa> compiled_isas() {
 #ifdef FOVEA_HAVE_avx512bf16
       {"avx512bf16", isa_avx512bf16::families},
 #endif
+#ifdef FOVEA_HAVE_amx
+      {"amx", isa_amx::families},
+#endif
 #ifdef FOVEA_HAVE_neon
       {"neon", isa_neon::families},
 #endif
@@ -127,7 +160,8 @@ bool machine_supports(std::string_view isa) {
 #if defined(__x86_64__)
   if (isa == "avx2") return has_avx2();
   if (isa == "avx512") return has_avx512();
-  if (isa == "avx512bf16") return has_avx512() && __builtin_cpu_supports("avx512bf16");
+  if (isa == "avx512bf16") return has_avx512_bf16();
+  if (isa == "amx") return has_amx();
   return isa == "baseline";
 #elif defined(__aarch64__)
   return isa == "neonbf16" ? has_neon_bf16() : isa == "neon";

@@ -3,6 +3,7 @@
 //   micro_kernel     a tile of C, Rows x Vectors registers, summed over k in registers
 //   pack_panel       what it reads: [k][lanes], contiguous, in the type that is computed in
 //   load_compute     a vector of storage type in the type that is computed in
+//   Engine<S>        how operands of storage type S are packed and multiplied: as above, or as cpu/gemm_bf16.h says
 //
 // The tile is as high as the register file allows, because each step of k costs Rows broadcasts and Vectors loads for
 // Rows x Vectors multiply-adds (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008).
@@ -37,11 +38,24 @@ FOVEA_INLINE void prefetch_rows(const T* c, int64_t c_stride) {
   }
 }
 
+// Packed operands in registers: what their product is summed in, and one step of it.
+template <class P>
+struct PackedType {
+  using Sum = P;
+  FOVEA_INLINE static Vec<P> load_vector(const P* p) { return load(p); }
+  FOVEA_INLINE static Vec<P> splat_value(const P* p) { return splat(*p); }
+  FOVEA_INLINE static Vec<P> multiply_add(Vec<P> sum, Vec<P> a, Vec<P> b) { return sum + a * b; }
+};
+template <class P>
+using Sum = typename PackedType<P>::Sum;
+
 // c[Rows][Vectors x lanes] = before + a[depth][Rows]^T b[depth][kTileColumns]. `before` is a contiguous tile with rows
 // of kTileColumns, or nullptr for zeros. With fewer Vectors than kTileVectors only the first columns are computed.
-template <class T, int Rows, int Vectors>
-void micro_kernel(int64_t depth, const T* __restrict a, const T* __restrict b, const T* before, T* c,
+template <class P, int Rows, int Vectors>
+void micro_kernel(int64_t depth, const P* __restrict a, const P* __restrict b, const Sum<P>* before, Sum<P>* c,
                   int64_t c_stride) {
+  using T = Sum<P>;
+  using Type = PackedType<P>;
   constexpr int L = kLanes<T>;
   // Every loop over `tile` must be unrolled, or gcc 12 keeps it on the stack.
   Vec<T> tile[Rows][Vectors];
@@ -52,14 +66,14 @@ void micro_kernel(int64_t depth, const T* __restrict a, const T* __restrict b, c
   prefetch_rows<T, Rows, Vectors>(c, c_stride);
 #pragma GCC unroll 1
   for (int64_t p = 0; p < depth; p++, a += Rows, b += kTileColumns<T>) {
-    Vec<T> column[Vectors];
+    decltype(Type::load_vector(b)) column[Vectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < Vectors; j++) column[j] = load(b + j * L);
+    for (int j = 0; j < Vectors; j++) column[j] = Type::load_vector(b + j * L);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; i++) {
-      Vec<T> x = splat(a[i]);
+      auto x = Type::splat_value(a + i);
 #pragma GCC unroll 4
-      for (int j = 0; j < Vectors; j++) tile[i][j] += x * column[j];
+      for (int j = 0; j < Vectors; j++) tile[i][j] = Type::multiply_add(tile[i][j], x, column[j]);
     }
   }
   if (before) {
@@ -74,27 +88,27 @@ void micro_kernel(int64_t depth, const T* __restrict a, const T* __restrict b, c
     for (int j = 0; j < Vectors; j++) store(c + j * L, tile[i][j]);
 }
 
-template <class T>
-using MicroKernel = void (*)(int64_t depth, const T* a, const T* b, const T* before, T* c, int64_t c_stride);
+template <class P>
+using MicroKernel = void (*)(int64_t depth, const P* a, const P* b, const Sum<P>* before, Sum<P>* c, int64_t c_stride);
 
-// kMicroKernels<T>.of[vectors - 1][rows - 1]: one instance per height, so that rows are cut into nearly equal strips
+// kMicroKernels<P>.of[vectors - 1][rows - 1]: one instance per height, so that rows are cut into nearly equal strips
 // (15 rows are 8 + 7, not 14 + 1), and no row is ever padded.
-template <class T>
+template <class P>
 struct MicroKernelTable {
-  MicroKernel<T> of[kTileVectors][kTileRows];
+  MicroKernel<P> of[kTileVectors][kTileRows];
 };
-template <class T, int Vectors, int... I>
-constexpr void fill_heights(MicroKernelTable<T>& table, std::integer_sequence<int, I...>) {
-  ((table.of[Vectors - 1][I] = micro_kernel<T, I + 1, Vectors>), ...);
+template <class P, int Vectors, int... I>
+constexpr void fill_heights(MicroKernelTable<P>& table, std::integer_sequence<int, I...>) {
+  ((table.of[Vectors - 1][I] = micro_kernel<P, I + 1, Vectors>), ...);
 }
-template <class T, int... J>
-constexpr MicroKernelTable<T> all_micro_kernels(std::integer_sequence<int, J...>) {
-  MicroKernelTable<T> table{};
-  (fill_heights<T, J + 1>(table, std::make_integer_sequence<int, kTileRows>{}), ...);
+template <class P, int... J>
+constexpr MicroKernelTable<P> all_micro_kernels(std::integer_sequence<int, J...>) {
+  MicroKernelTable<P> table{};
+  (fill_heights<P, J + 1>(table, std::make_integer_sequence<int, kTileRows>{}), ...);
   return table;
 }
-template <class T>
-constexpr MicroKernelTable<T> kMicroKernels = all_micro_kernels<T>(std::make_integer_sequence<int, kTileVectors>{});
+template <class P>
+constexpr MicroKernelTable<P> kMicroKernels = all_micro_kernels<P>(std::make_integer_sequence<int, kTileVectors>{});
 
 // ---- storage type -> type that is computed in
 
@@ -229,6 +243,50 @@ void pack_panel(const S* from, int64_t lane_stride, int64_t k_stride, int64_t la
     for (int64_t i = lanes; i < pitch; i++) packed[p * pitch + i] = T(0);
   }
 }
+
+// ---- engines
+
+#if defined(__AMX_BF16__)
+constexpr bool kUsesTiles = true;  // for bfloat16
+#else
+constexpr bool kUsesTiles = false;
+#endif
+
+// Operands are packed in lanes: rows of A, up to kRows in a strip, and columns of B, kColumns in a panel. kSteps
+// neighbours along k make one packed element; k is packed in multiples of kDepthQuantum, with zeros behind the last.
+template <class S>
+struct Engine {
+  using Packed = Compute<S>;
+  using T = Compute<S>;
+  static constexpr int64_t kRows = kTileRows, kColumns = kTileColumns<T>, kSteps = 1, kDepthQuantum = 1;
+  static constexpr int64_t kRowQuantum = 1;   // where strips of rows may start
+  static constexpr int64_t kRun = INT64_MAX;  // of k in one call of multiply(): what lets a panel of B stay in L1
+  static constexpr bool kTurns = false;       // whether c may be multiplied transposed
+  struct Use {};                              // what a thread holds while it multiplies
+
+  // Packed elements of each lane over `depth` of k.
+  FOVEA_INLINE static int64_t packed_depth(int64_t depth) { return depth; }
+
+  FOVEA_INLINE static void pack_a(const S* a, int64_t row_stride, int64_t k_stride, int64_t rows, int64_t depth,
+                                  Packed* packed) {
+    pack_panel(a, row_stride, k_stride, rows, depth, packed, rows);
+  }
+  FOVEA_INLINE static void pack_b(const S* b, int64_t column_stride, int64_t k_stride, int64_t columns, int64_t depth,
+                                  Packed* packed) {
+    pack_panel(b, column_stride, k_stride, columns, depth, packed, kColumns);
+  }
+  // One packed row of a panel, of columns that are neighbours.
+  FOVEA_INLINE static void pack_b_row(const S* b, int64_t, Packed* packed) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kTileVectors; v++) store(packed + v * kLanes<T>, load_compute(b + v * kLanes<T>));
+  }
+  // c[rows][columns] = before + the product of a strip and a panel. `before` is nullptr or has rows of kColumns. Whole
+  // vectors of columns are written, and rows up to the next kRowQuantum.
+  FOVEA_INLINE static void multiply(int64_t rows, int64_t columns, int64_t depth, const Packed* a, const Packed* b,
+                                    const T* before, T* c, int64_t c_stride) {
+    kMicroKernels<Packed>.of[(columns - 1) / kLanes<T>][rows - 1](depth, a, b, before, c, c_stride);
+  }
+};
 
 }  // namespace
 }  // namespace fovea::FOVEA_ISA

@@ -16,7 +16,8 @@ struct Isa {
   Kernel find(std::string_view op) const;  // nullptr: no kernel of that name
 };
 
-// Whether processor and operating system can run code for this instruction set.
+// Whether processor and operating system can run code for this instruction set. For amx this asks Linux for the tile
+// registers, which every process has to do that uses them.
 bool machine_supports(std::string_view isa);
 
 // All that were compiled in, from the plainest to the best.

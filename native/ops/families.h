@@ -18,6 +18,11 @@
   F(probe)                \
   F(faults)
 
+// Those that have kernels of their own for the tile registers of AMX.
+#define FOVEA_AMX_FAMILIES(F) \
+  F(matmul)                   \
+  F(probe)
+
 namespace fovea {
 class Registry;
 #define FOVEA_DECLARE(family) void declare_##family(Registry&);

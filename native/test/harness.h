@@ -200,6 +200,11 @@ std::vector<Table> supported(std::initializer_list<Table> tables);
 #else
 #define FOVEA_TEST_AVX512BF16(F, family)
 #endif
+#ifdef FOVEA_HAVE_amx
+#define FOVEA_TEST_AMX(F, family) F(amx, family)
+#else
+#define FOVEA_TEST_AMX(F, family)
+#endif
 #ifdef FOVEA_HAVE_neon
 #define FOVEA_TEST_NEON(F, family) F(neon, family)
 #else
@@ -220,12 +225,14 @@ std::vector<Table> supported(std::initializer_list<Table> tables);
     extern const KernelEntry family##_kernels[]; \
   }
 #define FOVEA_TEST_ROW(isa, family) {#isa, ::fovea::isa_##isa::family##_kernels},
-#define FOVEA_TEST_FAMILY(family)                                            \
-  FOVEA_TEST_ISAS(FOVEA_TEST_DECLARE, family)                                \
-  static const std::vector<::fovea::test::Table>& tables_of_##family() {     \
-    static const std::vector<::fovea::test::Table> tables =                  \
-        ::fovea::test::supported({FOVEA_TEST_ISAS(FOVEA_TEST_ROW, family)}); \
-    return tables;                                                           \
+#define FOVEA_TEST_TABLES(isas, family)                                                                               \
+  isas(FOVEA_TEST_DECLARE, family) static const std::vector<::fovea::test::Table>& tables_of_##family() {             \
+    static const std::vector<::fovea::test::Table> tables = ::fovea::test::supported({isas(FOVEA_TEST_ROW, family)}); \
+    return tables;                                                                                                    \
   }
+#define FOVEA_TEST_FAMILY(family) FOVEA_TEST_TABLES(FOVEA_TEST_ISAS, family)
+// A family that has kernels of its own for AMX.
+#define FOVEA_TEST_ISAS_AND_AMX(F, family) FOVEA_TEST_ISAS(F, family) FOVEA_TEST_AMX(F, family)
+#define FOVEA_TEST_FAMILY_WITH_AMX(family) FOVEA_TEST_TABLES(FOVEA_TEST_ISAS_AND_AMX, family)
 
 }  // namespace fovea::test

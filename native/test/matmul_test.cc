@@ -6,7 +6,7 @@
 #include "test/activation_model.h"
 #include "test/harness.h"
 
-FOVEA_TEST_FAMILY(matmul)
+FOVEA_TEST_FAMILY_WITH_AMX(matmul)
 
 namespace fovea::test {
 namespace {

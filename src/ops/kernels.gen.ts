@@ -125,6 +125,8 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   clip_: ['g!:..., norm: ->', 'float float32 ->'],
   fmaProbe: ['x: -> y:@chunks', 'float32 -> float32'],
   fmaProbeFlops: ['x: -> y:', 'float32 -> float32'],
+  bf16Probe: ['x: -> y:@chunks', 'float32 -> float32'],
+  bf16ProbeFlops: ['x: -> y:', 'float32 -> float32'],
   copyProbe: ['x:n -> y:n', 'float32 -> float32'],
   readProbe: ['x:n -> y:@chunks', 'float32 -> float32'],
   throws: ['x:... -> y:...', 'T -> T | T: any'],
@@ -368,6 +370,10 @@ export interface Kernels {
   fmaProbe: { in: { x: Tensor }; attrs: { rounds?: number | undefined; chunks?: number | undefined }; out: { y: Tensor } };
   /** x: -> y:   float32 -> float32 */
   fmaProbeFlops: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
+  /** x: -> y:@chunks   float32 -> float32 */
+  bf16Probe: { in: { x: Tensor }; attrs: { rounds?: number | undefined; chunks?: number | undefined }; out: { y: Tensor } };
+  /** x: -> y:   float32 -> float32 */
+  bf16ProbeFlops: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:n -> y:n   float32 -> float32 */
   copyProbe: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:n -> y:@chunks   float32 -> float32 */
@@ -499,6 +505,8 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   clip_: { inputs: ["g","norm"], outputs: [] },
   fmaProbe: { inputs: ["x"], outputs: ["y"] },
   fmaProbeFlops: { inputs: ["x"], outputs: ["y"] },
+  bf16Probe: { inputs: ["x"], outputs: ["y"] },
+  bf16ProbeFlops: { inputs: ["x"], outputs: ["y"] },
   copyProbe: { inputs: ["x"], outputs: ["y"] },
   readProbe: { inputs: ["x"], outputs: ["y"] },
   throws: { inputs: ["x"], outputs: ["y"] },
@@ -1329,28 +1337,40 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     y_.id = native.run(117, y_, x.id);
     return { y: new Tensor(y_) };
   },
+  bf16Probe(given, attrs) {
+    const x = slotOf(given.x, 'bf16Probe', 'x');
+    const y_ = new Slot(0);
+    y_.id = native.run(118, y_, x.id, attrs.rounds, attrs.chunks);
+    return { y: new Tensor(y_) };
+  },
+  bf16ProbeFlops(given, _attrs) {
+    const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
+    const y_ = new Slot(0);
+    y_.id = native.run(119, y_, x.id);
+    return { y: new Tensor(y_) };
+  },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(118, y_, x.id);
+    y_.id = native.run(120, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(119, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(121, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(120, y_, x.id, attrs.inChunk);
+    y_.id = native.run(122, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(121, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(123, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

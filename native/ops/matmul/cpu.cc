@@ -34,7 +34,7 @@ void multiply_all_skinny(Parallel& parallel, const Product<S>& first, const Memo
   int64_t step = p.b_k == 1 ? 16 : wide;
   chunk = max_of(step, min_of(chunk, kMaxFinished) / step * step);
   int64_t chunks = ceil_div(p.n, chunk), unit = min_of(chunk, p.n) * p.k * p.m;
-  int64_t grain = max_of(1, kTaskMultiplications / 8 / unit), units = p.batches * chunks;
+  int64_t grain = max_of(1, p.cuts.task / 8 / unit), units = p.batches * chunks;
   parallel.for_each(ceil_div(units, grain), [&](int64_t task, int thread) {
     T* x_copy = memory.own<T>(thread, 0);
     int64_t copied = -1;
@@ -54,7 +54,7 @@ void fill_empty_sums(const Product<S>& first) {
   for (int64_t batch = 0; batch < p.batches; batch++)
     for (int64_t row = 0; row < p.m; row++)
       for (int64_t column = 0; column < p.n; column += kMaxFinished)
-        finish(product_at(first, batch), zeros, 0, row, column, 1, min_of(kMaxFinished, p.n - column));
+        finish(product_at(first, batch), p, zeros, 0, row, column, 1, min_of(kMaxFinished, p.n - column));
 }
 
 template <class S>
@@ -64,12 +64,14 @@ void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> b
   Memory memory{call.workspace, plan};
   const View &a = call.in[p.transposed ? 1 : 0], &b = call.in[p.transposed ? 0 : 1];
   const S* bias = p.biased ? call.in[2].as<S>() : nullptr;
-  Product<S> first{p, a.as<S>(), b.as<S>(), bias, call.out[0].as<S>(), alpha, beta, activation};
+  MatmulProblem written = p;
+  if (p.transposed) transpose_problem(written);
+  Product<S> first{p, written, a.as<S>(), b.as<S>(), bias, call.out[0].as<S>(), alpha, beta, activation};
   if (p.k == 0) return fill_empty_sums(first);
   if constexpr (std::is_floating_point_v<Compute<S>>)
     if (plan.path == MatmulPath::skinny) return multiply_all_skinny(call.parallel, first, memory);
   if (plan.path == MatmulPath::per_matrix) {
-    int64_t grain = max_of(1, kTaskMultiplications / (p.m * p.n * p.k));
+    int64_t grain = max_of(1, p.cuts.task / (p.m * p.n * p.k));
     return call.parallel.for_each(ceil_div(p.batches, grain), [&](int64_t task, int thread) {
       for (int64_t i = task * grain; i < min_of(p.batches, (task + 1) * grain); i++)
         multiply_alone(product_at(first, i), plan, memory, thread);
@@ -85,7 +87,8 @@ void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> b
 void matmul(Call& call, const MatmulAttrs& attrs) {
   const View& c = call.out[0];
   if (c.size() == 0) return;
-  MatmulProblem problem = matmul_problem(call.in, c, attrs);
+  MatmulProblem problem =
+      matmul_problem(call.in, c, attrs, kUsesTiles && c.dtype == Dtype::bf16 ? kTileCuts : kVectorCuts);
   double alpha = attrs.alpha, beta = attrs.beta;
   MatmulActivation activation{attrs.activation};
   if (activation < MatmulActivation::none || activation > MatmulActivation::gelu_tanh)

@@ -1,5 +1,7 @@
 // C = activation(alpha A B + beta bias), batched over the leading axes. Transposed operands are views, packed
 // differently.
+#include <algorithm>
+
 #include "core/registry.h"
 #include "ops/families.h"
 #include "ops/matmul/plan.h"
@@ -8,9 +10,12 @@
 namespace fovea {
 
 size_t matmul_workspace(Views in, Views out, const void* attrs, int threads) {
-  MatmulProblem problem = matmul_problem(in, out[0], *static_cast<const MatmulAttrs*>(attrs));
-  MatmulPlan plan = matmul_plan(problem, threads);
-  return size_t(plan.shared_bytes + plan.thread_bytes * threads);
+  auto bytes = [&](const MatmulCuts& cuts) {
+    MatmulProblem problem = matmul_problem(in, out[0], *static_cast<const MatmulAttrs*>(attrs), cuts);
+    return plan_bytes(matmul_plan(problem, threads), threads);
+  };
+  size_t vectors = bytes(kVectorCuts);
+  return out[0].dtype == Dtype::bf16 ? std::max(vectors, bytes(kTileCuts)) : vectors;
 }
 
 void declare_matmul(Registry& r) {

@@ -1,7 +1,7 @@
 // One matrix product of a batch as kernels see it, and what is done to finished sums:
 // c = activation(alpha sum + beta bias), rounded once to the storage type.
 #pragma once
-#include "cpu/gemm.h"
+#include "cpu/gemm_bf16.h"
 #include "cpu/math.h"
 #include "ops/matmul/plan.h"
 
@@ -12,8 +12,9 @@ namespace {
 template <class S>
 struct Product {
   using T = Compute<S>;
-  const MatmulProblem& shape;
-  const S *a, *b, *bias;  // bias: nullptr for none
+  const MatmulProblem& shape;    // as it is multiplied
+  const MatmulProblem& written;  // as the op has it, whose c is row-major; `shape` may be its transposition
+  const S *a, *b, *bias;         // bias: nullptr for none
   S* c;
   T alpha, beta;
   MatmulActivation activation;
@@ -42,11 +43,16 @@ __attribute__((noinline)) void activate(MatmulActivation activation, T* line, in
 }
 
 // c[row + i][column + j] = activation(alpha sums[i][j] + beta bias[row + i][column + j]); at most kMaxFinished columns.
+// Rows and columns are those of `p`, one of the product's two.
 template <class S>
-void finish(const Product<S>& product, const Compute<S>* sums, int64_t pitch, int64_t row, int64_t column, int64_t rows,
-            int64_t columns) {
+void finish(const Product<S>& product, const MatmulProblem& p, const Compute<S>* sums, int64_t pitch, int64_t row,
+            int64_t column, int64_t rows, int64_t columns) {
   using T = Compute<S>;
-  const MatmulProblem& p = product.shape;
+  if (product.plain() && p.c_column == 1) {
+    for (int64_t i = 0; i < rows; i++)
+      from_compute_row(sums + i * pitch, product.c + (row + i) * p.c_row + column, columns);
+    return;
+  }
   T line[kMaxFinished], bias[kMaxFinished];
   S rounded[kMaxFinished];
   for (int64_t i = 0; i < rows; i++) {

@@ -1,5 +1,6 @@
 // How a matrix product is cut, from shapes and strides alone: used by op.cc to size the workspace and by cpu.cc to run.
-// The widths of tiles differ between instruction sets, so every size here is an upper bound over all of them.
+// The widths of tiles differ between instruction sets, so every size here is an upper bound over all of them. Where a
+// product is multiplied in tile registers (AMX) it is cut in another way; op.cc takes the larger of both workspaces.
 //
 // Each element of C is summed over blocks of k in the same order whatever the path or the cut into tasks, except that
 // `skinny` sums differently; that choice depends on shapes and strides only. So thread counts never change a result.
@@ -11,14 +12,23 @@
 namespace fovea {
 
 constexpr int64_t kMaxSkinnyRows = 8;
-constexpr int64_t kDepthBytes = 2048;                 // of k per pass: a strip of A and a panel of B stay in L1/L2
-constexpr int64_t kRowChunk = 168;                    // rows of A packed at a time; a multiple of most tile heights
 constexpr int64_t kColumnChunk = 1024;                // columns of C per task, so that its unfinished sums stay in L2
 constexpr int64_t kPackedBBytes = int64_t(16) << 20;  // packed at a time where B is shared by all rows: about L3
 constexpr int64_t kPrivateBBytes = int64_t(1) << 20;  // packed by one thread for itself: about L2
-constexpr int64_t kTaskMultiplications = 1 << 19;     // below this, waking a thread costs more than it saves
 constexpr int64_t kPanelGroup = 4;                    // panels packed together, since they share rows of B
-constexpr int64_t kMaxTileRows = 16, kMaxTileColumns = 32, kSlotPadding = 16;
+constexpr int64_t kMaxTileRows = 32, kMaxTileColumns = 32, kSlotPadding = 16;
+constexpr int64_t kMaxDepthQuantum = 32;  // k is packed in multiples of it at most
+
+// The sizes that suit a way to multiply.
+struct MatmulCuts {
+  int64_t depth_bytes;   // of k per pass, packed: a strip of A and a panel of B stay in L1/L2
+  int64_t packed_bytes;  // of one value, packed; 0: what is computed in
+  int64_t rows;          // of A packed at a time; a multiple of most tile heights
+  int64_t task;          // multiplications below which waking a thread costs more than it saves
+  bool tiles;            // in tile registers: A is packed as it lies if its k has stride 1, and runs of k are summed
+};
+constexpr MatmulCuts kVectorCuts{2048, 0, 168, int64_t(1) << 19, false};
+constexpr MatmulCuts kTileCuts{2048, 2, 512, int64_t(1) << 22, true};
 
 // The product with its leading axes: as many as possible are folded into rows, since one large product beats many
 // small.
@@ -31,15 +41,16 @@ struct MatmulProblem {
   bool biased = false;      // beta = 0 leaves the bias unread
   bool transposed = false;  // this is c^T = b^T a^T: what is called a here is the op's b
   bool integers;
+  MatmulCuts cuts;
 
-  FOVEA_INLINE int64_t depth_blocks() const { return max_of(1, ceil_div(k * bytes, kDepthBytes)); }
-  FOVEA_INLINE int64_t depth() const { return ceil_div(k, depth_blocks()); }
+  FOVEA_INLINE int64_t depth_blocks() const {
+    return max_of(1, ceil_div(k * (cuts.packed_bytes ? cuts.packed_bytes : bytes), cuts.depth_bytes));
+  }
+  FOVEA_INLINE int64_t depth() const { return round_up(ceil_div(k, depth_blocks()), kMaxDepthQuantum); }
 };
 
-// A vector-like A is multiplied without packing, and so is a vector-like B, as the transposed product.
-FOVEA_INLINE void transpose_if_skinny(MatmulProblem& p) {
-  bool streams = !p.integers && (p.a_k == 1 || p.a_row == 1);
-  if (p.n > kMaxSkinnyRows || p.m <= kMaxSkinnyRows || !streams) return;
+// c^T = b^T a^T in place of c = a b.
+FOVEA_INLINE void transpose_problem(MatmulProblem& p) {
   p.transposed = true;
   auto swap = [](int64_t& x, int64_t& y) {
     int64_t old = x;
@@ -49,16 +60,24 @@ FOVEA_INLINE void transpose_if_skinny(MatmulProblem& p) {
   swap(p.c_row, p.c_column), swap(p.bias_row, p.bias_column);
   for (int i = 0; i < p.rank; i++) swap(p.a_leading[i], p.b_leading[i]);
 }
+// A vector-like A is multiplied without packing, and so is a vector-like B, as the transposed product.
+FOVEA_INLINE bool better_transposed(const MatmulProblem& p) {
+  if (p.integers || p.m <= kMaxSkinnyRows) return false;
+  if (p.n <= kMaxSkinnyRows) return p.a_k == 1 || p.a_row == 1;
+  return p.cuts.tiles && p.b_k == 1 && p.n > p.m;
+}
 
 FOVEA_INLINE bool is_skinny(const MatmulProblem& p) {
   return !p.integers && p.m <= kMaxSkinnyRows && (p.b_k == 1 || p.b_column == 1);
 }
 
 // in: a [..., m, k], b [..., k, n], bias [..., m, n] or absent.
-FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulAttrs& attrs) {
+FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulAttrs& attrs,
+                                          const MatmulCuts& cuts = kVectorCuts) {
   const View &a = in[0], &b = in[1], &bias = in[2];
   bool biased = bias.present() && attrs.beta != 0;
   MatmulProblem p;
+  p.cuts = cuts;
   p.m = c.dim(-2), p.n = c.dim(-1), p.k = a.dim(-1);
   p.a_row = a.stride(-2), p.a_k = a.stride(-1), p.b_k = b.stride(-2), p.b_column = p.n == 1 ? 1 : b.stride(-1);
   p.c_row = p.n, p.c_column = 1;
@@ -81,7 +100,7 @@ FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulA
     p.bias_leading[p.rank++] = bias_stride;
     p.batches *= size;
   }
-  transpose_if_skinny(p);
+  if (better_transposed(p)) transpose_problem(p);
   return p;
 }
 
@@ -106,10 +125,13 @@ FOVEA_INLINE int64_t packed_a_bytes(const MatmulProblem& p, int64_t rows, int64_
   return round_up((rows + kMaxTileRows) * (p.depth() + 1 + kSlotPadding) * blocks * p.bytes, 64);
 }
 FOVEA_INLINE int64_t packed_b_bytes(const MatmulProblem& p, int64_t columns, int64_t depth) {
-  return round_up((columns + kMaxTileColumns) * depth * p.bytes, 64);
+  return round_up((columns + kMaxTileColumns) * round_up(depth, kMaxDepthQuantum) * p.bytes, 64);
 }
 FOVEA_INLINE int64_t sums_bytes(const MatmulProblem& p, int64_t rows, int64_t columns) {
-  if (p.depth_blocks() == 1) return 0;
+  if (p.depth_blocks() == 1) {
+    if (!p.cuts.tiles) return 0;
+    columns = 0;  // those of one panel
+  }
   return round_up((rows + kMaxTileRows) * (columns + 3 * kMaxTileColumns) * p.bytes, 64);
 }
 
@@ -126,7 +148,7 @@ FOVEA_INLINE void plan_shared_b(const MatmulProblem& p, int64_t useful_tasks, in
   int64_t columns = max_of(kColumnChunk / 2, kPackedBBytes / (p.k * p.bytes));
   plan.column_blocks = ceil_div(p.n, columns);
   columns = ceil_div(p.n, plan.column_blocks) + kMaxTileColumns;
-  plan.row_chunks = ceil_div(p.m, kRowChunk);
+  plan.row_chunks = ceil_div(p.m, p.cuts.rows);
   if (int64_t even = round_up(plan.row_chunks, threads); p.m / even >= 2 * kMaxTileRows) plan.row_chunks = even;
   plan.column_chunks = ceil_div(columns - kMaxTileColumns, kColumnChunk);
   int64_t wanted = min_of(useful_tasks, threads);
@@ -142,19 +164,19 @@ FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
   MatmulPlan plan{};
   plan.column_blocks = plan.row_chunks = plan.column_chunks = 1;
   if (p.m == 0 || p.n == 0 || p.k == 0 || p.batches == 0) return plan;
-  int64_t useful_tasks = max_of(1, p.m * p.n * p.k / kTaskMultiplications);
+  int64_t useful_tasks = max_of(1, p.m * p.n * p.k / p.cuts.task);
   bool enough = p.batches >= 4 * threads || (p.batches > 1 && useful_tasks < 2 * threads);
   if (is_skinny(p)) {
     plan.path = MatmulPath::skinny;
     plan.thread_bytes = round_up(p.m * p.k * p.bytes, 64);
   } else if (enough && packed_b_bytes(p, p.n, p.k) <= kPrivateBBytes) {
     plan.path = MatmulPath::per_matrix;
-    plan.row_chunks = ceil_div(p.m, kRowChunk);
+    plan.row_chunks = ceil_div(p.m, p.cuts.rows);
     int64_t rows = ceil_div(p.m, plan.row_chunks);
     plan.b_offset = packed_a_bytes(p, rows, 1);
     plan.sums_offset = plan.b_offset + packed_b_bytes(p, p.n, p.k);
     plan.thread_bytes = plan.sums_offset + sums_bytes(p, rows, p.n);
-  } else if (p.m <= kRowChunk) {
+  } else if (p.m <= p.cuts.rows) {
     plan.path = MatmulPath::shared_a;
     plan_shared_a(p, useful_tasks, threads, plan);
   } else {
@@ -162,6 +184,9 @@ FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
     plan_shared_b(p, useful_tasks, threads, plan);
   }
   return plan;
+}
+FOVEA_INLINE size_t plan_bytes(const MatmulPlan& plan, int threads) {
+  return size_t(plan.shared_bytes + plan.thread_bytes * threads);
 }
 
 }  // namespace fovea

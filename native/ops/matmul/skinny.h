@@ -153,7 +153,7 @@ void skinny_rows(const Product<S>& product, const Compute<S>* x, int64_t x_row, 
   const S* b = product.b + column * p.b_column;
   if (p.b_k == 1) dot_columns<S, Rows>(x, x_row, p.k, b, p.b_column, columns, sums, kMaxFinished);
   else sweep_columns<S, Rows>(x, x_row, p.k, b, p.b_k, columns, sums, kMaxFinished);
-  finish(product, sums, kMaxFinished, row, column, Rows, columns);
+  finish(product, p, sums, kMaxFinished, row, column, Rows, columns);
 }
 
 template <class S>

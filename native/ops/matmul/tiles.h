@@ -11,112 +11,172 @@ namespace {
 constexpr int64_t kPackGrain = 1 << 15;  // elements that are worth waking a thread for
 constexpr int64_t kPackRows = 256;       // of B in one piece of packing: few pages at a time, pieces for all threads
 
+// The i-th of `count` nearly equal parts of n starts here, at a multiple of `quantum`.
+FOVEA_INLINE int64_t part_begin(int64_t n, int64_t i, int64_t count, int64_t quantum) {
+  return min_of(n, round_up(n * i / count, quantum));
+}
+
 // Rows cut into strips of nearly equal height; each strip's packed form starts at a multiple of `slot`.
+template <class E>
 struct Strips {
   int64_t rows, count, slot;
   FOVEA_INLINE Strips(int64_t rows, int64_t depth)
-      : rows(rows), count(ceil_div(rows, kTileRows)), slot(depth * kTileRows + kSlotPadding) {}
-  FOVEA_INLINE int64_t begin(int64_t strip) const { return rows * strip / count; }
+      : rows(rows), count(ceil_div(rows, E::kRows)), slot(E::packed_depth(depth) * E::kRows + kSlotPadding) {}
+  FOVEA_INLINE int64_t begin(int64_t strip) const { return part_begin(rows, strip, count, E::kRowQuantum); }
   FOVEA_INLINE int64_t height(int64_t strip) const { return begin(strip + 1) - begin(strip); }
 };
 
-// k cut into blocks of nearly equal depth.
+// Tasks of rows: whole strips, where strips may not start anywhere.
+template <class E>
+FOVEA_INLINE int64_t task_row(const MatmulProblem& p, int64_t task, int64_t tasks) {
+  return part_begin(p.m, task, tasks, E::kRowQuantum > 1 ? E::kRows : 1);
+}
+
+// k cut into blocks.
 struct Depths {
-  int64_t k, count;
-  FOVEA_INLINE explicit Depths(const MatmulProblem& p) : k(p.k), count(p.depth_blocks()) {}
-  FOVEA_INLINE int64_t begin(int64_t block) const { return k * block / count; }
-  FOVEA_INLINE int64_t depth(int64_t block) const { return begin(block + 1) - begin(block); }
+  int64_t k, count, whole;
+  FOVEA_INLINE explicit Depths(const MatmulProblem& p) : k(p.k), count(p.depth_blocks()), whole(p.depth()) {}
+  FOVEA_INLINE int64_t begin(int64_t block) const { return block * whole; }
+  FOVEA_INLINE int64_t depth(int64_t block) const { return min_of(whole, k - begin(block)); }
 };
 
 // One task: rows [row, row + rows) times panels [panel, panel_end).
-template <class T>
+template <class E>
 struct Block {
+  using Packed = typename E::Packed;
   int64_t row, rows, panel, panel_end;
-  const T* packed_a = nullptr;  // [depth block][strip], packed before; nullptr: packed here into own_a
-  const T* packed_b = nullptr;  // [panel - first_panel][k], packed before; nullptr: packed here into own_b
+  const Packed* packed_a = nullptr;  // [depth block][strip], packed before; nullptr: packed here into own_a
+  const Packed* packed_b = nullptr;  // [panel - first_panel][k], packed before; nullptr: packed here into own_b
   int64_t first_panel = 0;
-  T *own_a = nullptr, *own_b = nullptr, *sums = nullptr;
+  Packed *own_a = nullptr, *own_b = nullptr;
+  typename E::T* sums = nullptr;
 };
 
-template <class T>
+template <class E>
 FOVEA_INLINE int64_t panels_of(int64_t columns) {
-  return ceil_div(columns, kTileColumns<T>);
+  return ceil_div(columns, E::kColumns);
+}
+// Packed elements of a panel over all of k.
+template <class E>
+FOVEA_INLINE int64_t panel_size(const MatmulProblem& p) {
+  return E::packed_depth(p.k) * E::kColumns;
 }
 
 template <class S>
-void pack_strip(const Product<S>& product, const Strips& strips, int64_t strip, int64_t row, int64_t k0, int64_t depth,
-                Compute<S>* packed) {
+void pack_strip(const Product<S>& product, const Strips<Engine<S>>& strips, int64_t strip, int64_t row, int64_t k0,
+                int64_t depth, typename Engine<S>::Packed* packed) {
   const MatmulProblem& p = product.shape;
-  int64_t height = strips.height(strip);
-  pack_panel(product.a + (row + strips.begin(strip)) * p.a_row + k0 * p.a_k, p.a_row, p.a_k, height, depth, packed,
-             height);
+  Engine<S>::pack_a(product.a + (row + strips.begin(strip)) * p.a_row + k0 * p.a_k, p.a_row, p.a_k,
+                    strips.height(strip), depth, packed);
 }
 
 // Panels [panel, panel_end), k in [k0, k0 + depth); panel after panel at `panel_stride`. Rows of B are read in runs as
 // long as the group is wide, since single panels would use two cache lines of a page at a time.
 template <class S>
 void pack_panels(const Product<S>& product, int64_t panel, int64_t panel_end, int64_t k0, int64_t depth,
-                 Compute<S>* packed, int64_t panel_stride) {
-  using T = Compute<S>;
+                 typename Engine<S>::Packed* packed, int64_t panel_stride) {
+  using E = Engine<S>;
   const MatmulProblem& p = product.shape;
-  constexpr int64_t N = kTileColumns<T>;
+  constexpr int64_t N = E::kColumns;
   const S* b = product.b + panel * N * p.b_column + k0 * p.b_k;
-  int64_t full = min_of(panel_end, p.n / N) - panel;
-  if (p.b_column != 1 || full < 0) full = 0;
-  for (int64_t i = 0; full > 0 && i < depth; i++)
-    for (int64_t j = 0; j < full; j++) {
-      const S* from = b + i * p.b_k + j * N;
-      T* to = packed + j * panel_stride + i * N;
-#pragma GCC unroll 4
-      for (int v = 0; v < kTileVectors; v++) store(to + v * kLanes<T>, load_compute(from + v * kLanes<T>));
-    }
-  for (int64_t j = full; j < panel_end - panel; j++)
-    pack_panel(b + j * N * p.b_column, p.b_column, p.b_k, min_of(N, p.n - (panel + j) * N), depth,
-               packed + j * panel_stride, N);
+  int64_t full = p.b_column == 1 ? max_of(0, min_of(panel_end, p.n / N) - panel) : 0;
+  int64_t in_runs = full > 0 ? depth / E::kDepthQuantum * E::kDepthQuantum : 0;
+  for (int64_t i = 0; i < in_runs; i += E::kSteps)
+    for (int64_t j = 0; j < full; j++)
+      E::pack_b_row(b + i * p.b_k + j * N, p.b_k, packed + j * panel_stride + i / E::kSteps * N);
+  for (int64_t j = 0; j < panel_end - panel; j++) {
+    int64_t done = j < full ? in_runs : 0;
+    if (done == depth) continue;
+    E::pack_b(b + j * N * p.b_column + done * p.b_k, p.b_column, p.b_k, min_of(N, p.n - (panel + j) * N), depth - done,
+              packed + j * panel_stride + done / E::kSteps * N);
+  }
 }
 
-// One strip times one panel over one block of k.
+// to[column][row] = tile[row][column], in whole blocks of vectors.
+template <class T, int Rows, int Columns>
+FOVEA_INLINE void turn_tile(const T* tile, T* to) {
+  constexpr int L = kLanes<T>;
+  for (int i = 0; i < Rows; i += L)
+    for (int j = 0; j < Columns; j += L) {
+      Vec<T> rows[L];
+#pragma GCC unroll 16
+      for (int r = 0; r < L; r++) rows[r] = load(tile + (i + r) * Columns + j);
+      transpose<T>(rows);
+#pragma GCC unroll 16
+      for (int r = 0; r < L; r++) store(to + (j + r) * Rows + i, rows[r]);
+    }
+}
+
+// One strip times one panel over one run of k.
 template <class S>
 FOVEA_INLINE void multiply_tile(const Product<S>& product, int64_t row, int64_t height, int64_t panel, int64_t depth,
-                                bool first, bool last, const Compute<S>* a, const Compute<S>* b, Compute<S>* sums) {
+                                bool first, bool last, const typename Engine<S>::Packed* a,
+                                const typename Engine<S>::Packed* b, Compute<S>* sums) {
+  using E = Engine<S>;
   using T = Compute<S>;
-  constexpr int64_t N = kTileColumns<T>;
-  int64_t column = panel * N, columns = min_of(N, product.shape.n - column);
-  auto kernel = kMicroKernels<T>.of[(columns - 1) / kLanes<T>][height - 1];
+  constexpr int64_t N = E::kColumns;
+  const MatmulProblem& p = product.shape;
+  int64_t column = panel * N, columns = min_of(N, p.n - column), packed = E::packed_depth(depth);
   const T* before = first ? nullptr : sums;
-  if (!last) return kernel(depth, a, b, before, sums, N);
+  if (!last) return E::multiply(height, columns, packed, a, b, before, sums, N);
   if constexpr (std::is_same_v<S, T>)
     if (columns == N && product.plain())
-      return kernel(depth, a, b, before, product.c + row * product.shape.n + column, product.shape.n);
-  alignas(64) T tile[kTileRows * N];
-  kernel(depth, a, b, before, tile, N);
-  finish(product, tile, N, row, column, height, columns);
+      return E::multiply(height, columns, packed, a, b, before, product.c + row * p.n + column, p.n);
+  alignas(64) T tile[E::kRows * N];
+  E::multiply(height, columns, packed, a, b, before, tile, N);
+  if constexpr (E::kTurns)
+    if (p.transposed) {
+      alignas(64) T turned[E::kRows * N];
+      turn_tile<T, E::kRows, N>(tile, turned);
+      return finish(product, product.written, turned, E::kRows, column, row, columns, height);
+    }
+  finish(product, p, tile, N, row, column, height, columns);
+}
+
+// Part `i` of `count` of what is read next, into L2: B comes from L3 while A stays in L2.
+template <class P>
+FOVEA_INLINE void fetch_part(const P* next, int64_t size, int64_t i, int64_t count) {
+  const char *bytes = reinterpret_cast<const char*>(next), *end = bytes + size * (i + 1) / count * int64_t(sizeof(P));
+  for (bytes += size * i / count * int64_t(sizeof(P)); bytes < end; bytes += 64) __builtin_prefetch(bytes, 0, 2);
 }
 
 template <class S>
-void multiply_block(const Product<S>& product, const Block<Compute<S>>& block) {
-  using T = Compute<S>;
-  constexpr int64_t N = kTileColumns<T>;
+void multiply_block(const Product<S>& product, const Block<Engine<S>>& block) {
+  using E = Engine<S>;
+  using Packed = typename E::Packed;
+  constexpr int64_t N = E::kColumns;
   const MatmulProblem& p = product.shape;
-  Strips strips(block.rows, p.depth());
+  Strips<E> strips(block.rows, p.depth());
   Depths depths(p);
+  [[maybe_unused]] typename E::Use use;
+  int64_t b_bytes = (block.panel_end - block.panel) * panel_size<E>(p) * int64_t(sizeof(Packed));
+  bool fetches = block.packed_b && b_bytes > kPrivateBBytes;
   int64_t group = block.packed_b ? block.panel_end - block.panel : kPanelGroup;
   for (int64_t d = 0; d < depths.count; d++) {
     int64_t k0 = depths.begin(d), depth = depths.depth(d);
-    const T* a = block.packed_a ? block.packed_a + d * strips.count * strips.slot : block.own_a;
+    const Packed* a = block.packed_a ? block.packed_a + d * strips.count * strips.slot : block.own_a;
     if (!block.packed_a)
       for (int64_t s = 0; s < strips.count; s++)
         pack_strip(product, strips, s, block.row, k0, depth, block.own_a + s * strips.slot);
     for (int64_t g = block.panel; g < block.panel_end; g += group) {
       int64_t end = min_of(g + group, block.panel_end);
-      if (!block.packed_b) pack_panels(product, g, end, k0, depth, block.own_b, depth * N);
+      if (!block.packed_b) pack_panels(product, g, end, k0, depth, block.own_b, E::packed_depth(depth) * N);
       for (int64_t panel = g; panel < end; panel++) {
-        const T* b = block.packed_b ? block.packed_b + (panel - block.first_panel) * p.k * N + k0 * N
-                                    : block.own_b + (panel - g) * depth * N;
-        for (int64_t s = 0; s < strips.count; s++) {
-          T* sums = block.sums + ((panel - block.panel) * strips.count + s) * kTileRows * N;
-          multiply_tile(product, block.row + strips.begin(s), strips.height(s), panel, depth, d == 0,
-                        d == depths.count - 1, a + s * strips.slot, b, sums);
+        const Packed* b = block.packed_b
+                              ? block.packed_b + (panel - block.first_panel) * panel_size<E>(p) + k0 / E::kSteps * N
+                              : block.own_b + (panel - g) * E::packed_depth(depth) * N;
+        int64_t slot = depths.count > 1 ? panel - block.panel : 0;  // sums outlive a panel only if k is cut
+        for (int64_t run = 0; run < depth; run += E::kRun) {
+          int64_t length = min_of(E::kRun, depth - run), at = run / E::kSteps;
+          bool first = d == 0 && run == 0, last = d == depths.count - 1 && run + length == depth;
+          for (int64_t s = 0; s < strips.count; s++) {
+            int64_t height = strips.height(s);
+            if (fetches && panel + 1 < end)
+              fetch_part(b + panel_size<E>(p) + at * N, E::packed_depth(length) * N, s, strips.count);
+            multiply_tile(product, block.row + strips.begin(s), height, panel, length, first, last,
+                          a + s * strips.slot + at * round_up(height, E::kRowQuantum), b + at * N,
+                          block.sums + (slot * strips.count + s) * E::kRows * N);
+          }
         }
       }
     }
@@ -141,11 +201,12 @@ struct Memory {
 
 template <class S>
 void multiply_shared_a(Parallel& parallel, const Product<S>& product, const MatmulPlan& plan, const Memory& memory) {
-  using T = Compute<S>;
+  using E = Engine<S>;
+  using Packed = typename E::Packed;
   const MatmulProblem& p = product.shape;
-  Strips strips(p.m, p.depth());
+  Strips<E> strips(p.m, p.depth());
   Depths depths(p);
-  T* packed = memory.shared<T>();
+  auto* packed = memory.shared<Packed>();
   auto pack = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
       int64_t d = i / strips.count;
@@ -153,23 +214,23 @@ void multiply_shared_a(Parallel& parallel, const Product<S>& product, const Matm
     }
   };
   parallel.for_range(depths.count * strips.count, max_of(1, kPackGrain / strips.slot), pack);
-  int64_t panels = panels_of<T>(p.n), tasks = plan.column_chunks;
+  int64_t panels = panels_of<E>(p.n), tasks = plan.column_chunks;
   parallel.for_each(tasks, [&](int64_t task, int thread) {
-    Block<T> block{.row = 0, .rows = p.m, .panel = panels * task / tasks, .panel_end = panels * (task + 1) / tasks};
+    Block<E> block{.row = 0, .rows = p.m, .panel = panels * task / tasks, .panel_end = panels * (task + 1) / tasks};
     block.packed_a = packed;
-    block.own_b = memory.own<T>(thread, plan.b_offset);
-    block.sums = memory.own<T>(thread, plan.sums_offset);
+    block.own_b = memory.own<Packed>(thread, plan.b_offset);
+    block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
     multiply_block(product, block);
   });
 }
 
 template <class S>
 void multiply_shared_b(Parallel& parallel, const Product<S>& product, const MatmulPlan& plan, const Memory& memory) {
-  using T = Compute<S>;
-  constexpr int64_t N = kTileColumns<T>;
+  using E = Engine<S>;
+  using Packed = typename E::Packed;
   const MatmulProblem& p = product.shape;
-  T* packed = memory.shared<T>();
-  int64_t all_panels = panels_of<T>(p.n);
+  auto* packed = memory.shared<Packed>();
+  int64_t all_panels = panels_of<E>(p.n);
   for (int64_t pass = 0; pass < plan.column_blocks; pass++) {
     int64_t first = all_panels * pass / plan.column_blocks,
             panels = all_panels * (pass + 1) / plan.column_blocks - first;
@@ -178,21 +239,21 @@ void multiply_shared_b(Parallel& parallel, const Product<S>& product, const Matm
       for (int64_t i = begin; i < end; i++) {
         int64_t g = i / pieces * kPanelGroup, k0 = i % pieces * kPackRows;
         pack_panels(product, first + g, first + min_of(g + kPanelGroup, panels), k0, min_of(kPackRows, p.k - k0),
-                    packed + (g * p.k + k0) * N, p.k * N);
+                    packed + g * panel_size<E>(p) + k0 / E::kSteps * E::kColumns, panel_size<E>(p));
       }
     };
-    parallel.for_range(groups * pieces, max_of(1, kPackGrain / (p.k / pieces * N * kPanelGroup)), pack);
+    parallel.for_range(groups * pieces, max_of(1, kPackGrain / (p.k / pieces * E::kColumns * kPanelGroup)), pack);
     int64_t rows = plan.row_chunks, columns = plan.column_chunks;
     parallel.for_each(rows * columns, [&](int64_t task, int thread) {
-      int64_t r = task % rows, c = task / rows, row = p.m * r / rows;
-      Block<T> block{.row = row,
-                     .rows = p.m * (r + 1) / rows - row,
+      int64_t r = task % rows, c = task / rows, row = task_row<E>(p, r, rows);
+      Block<E> block{.row = row,
+                     .rows = task_row<E>(p, r + 1, rows) - row,
                      .panel = first + panels * c / columns,
                      .panel_end = first + panels * (c + 1) / columns};
       block.packed_b = packed;
       block.first_panel = first;
-      block.own_a = memory.own<T>(thread, 0);
-      block.sums = memory.own<T>(thread, plan.sums_offset);
+      block.own_a = memory.own<Packed>(thread, 0);
+      block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
       multiply_block(product, block);
     });
   }
@@ -200,17 +261,18 @@ void multiply_shared_b(Parallel& parallel, const Product<S>& product, const Matm
 
 template <class S>
 void multiply_alone(const Product<S>& product, const MatmulPlan& plan, const Memory& memory, int thread) {
-  using T = Compute<S>;
+  using E = Engine<S>;
+  using Packed = typename E::Packed;
   const MatmulProblem& p = product.shape;
-  int64_t panels = panels_of<T>(p.n);
-  T* packed = memory.own<T>(thread, plan.b_offset);
-  pack_panels(product, 0, panels, 0, p.k, packed, p.k * kTileColumns<T>);
+  int64_t panels = panels_of<E>(p.n);
+  auto* packed = memory.own<Packed>(thread, plan.b_offset);
+  pack_panels(product, 0, panels, 0, p.k, packed, panel_size<E>(p));
   for (int64_t r = 0; r < plan.row_chunks; r++) {
-    int64_t row = p.m * r / plan.row_chunks;
-    Block<T> block{.row = row, .rows = p.m * (r + 1) / plan.row_chunks - row, .panel = 0, .panel_end = panels};
+    int64_t row = task_row<E>(p, r, plan.row_chunks);
+    Block<E> block{.row = row, .rows = task_row<E>(p, r + 1, plan.row_chunks) - row, .panel = 0, .panel_end = panels};
     block.packed_b = packed;
-    block.own_a = memory.own<T>(thread, 0);
-    block.sums = memory.own<T>(thread, plan.sums_offset);
+    block.own_a = memory.own<Packed>(thread, 0);
+    block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
     multiply_block(product, block);
   }
 }

@@ -1,5 +1,5 @@
 #include "core/kernel.h"
-#include "cpu/simd.h"
+#include "cpu/gemm_bf16.h"
 #include "ops/probe/attrs.h"
 
 namespace fovea::FOVEA_ISA {
@@ -29,6 +29,60 @@ void fma_probe(Call& call, const ProbeAttrs& attrs) {
 void fma_probe_flops(Call& call, const NoAttrs&) {
   *call.out[0].as<float>() = float(kChains * kSteps * kLanes<float> * 2);
 }
+
+// Products of bfloat16 as Engine<Bfloat16> computes them, from operands that never leave registers.
+#if defined(__AMX_BF16__)
+constexpr int64_t kBf16Operations = 4 * kSteps * kBlock * kBlock * (2 * kBlock) * 2;
+float multiply_bf16(float seed, int64_t rounds) {
+  alignas(64) float tile[kBlock * kBlock] = {seed};
+  Engine<Bfloat16>::Use use;
+  order_memory();
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, tile, 64);
+  _tile_loadd(5, tile, 64);
+  _tile_loadd(6, tile, 64);
+  _tile_loadd(7, tile, 64);
+  for (int64_t r = 0; r < rounds * kSteps; r++) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  _tile_stored(0, tile, 64);
+  order_memory();
+  return tile[0];
+}
+#elif defined(__AVX512BF16__)
+constexpr int64_t kBf16Operations = kChains * kSteps * kLanes<float> * 4;
+float multiply_bf16(float seed, int64_t rounds) {
+  using Type = PackedType<Pair>;
+  Pair values[2] = {{bits_of(seed)}, {bits_of(seed + 1)}};
+  Vec<float> acc[kChains];
+  auto a = Type::splat_value(values), b = Type::splat_value(values + 1);
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; i++) acc[i] = splat(float(i) + seed);
+  for (int64_t r = 0; r < rounds * kSteps; r++)
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; i++) acc[i] = Type::multiply_add(acc[i], a, b);
+  Vec<float> total{};
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; i++) total += acc[i];
+  return sum_lanes<float>(total);
+}
+#else
+constexpr int64_t kBf16Operations = kChains * kSteps * kLanes<float> * 2;
+float multiply_bf16(float seed, int64_t rounds) { return multiply_add(seed, rounds); }
+#endif
+
+void bf16_probe(Call& call, const ProbeAttrs& attrs) {
+  float seed = *call.in[0].as<float>();
+  call.parallel.for_each(
+      attrs.chunks, [&](int64_t chunk, int) { call.out[0].as<float>()[chunk] = multiply_bf16(seed, attrs.rounds); });
+}
+void bf16_probe_flops(Call& call, const NoAttrs&) { *call.out[0].as<float>() = float(kBf16Operations); }
 
 void copy_probe(Call& call, const NoAttrs&) {
   const float* x = call.in[0].as<float>();
@@ -70,7 +124,9 @@ void read_probe(Call& call, const ProbeAttrs& attrs) {
 }  // namespace
 
 FOVEA_KERNELS(probe, FOVEA_KERNEL("fmaProbe", fma_probe, ProbeAttrs),
-              FOVEA_KERNEL("fmaProbeFlops", fma_probe_flops, NoAttrs), FOVEA_KERNEL("copyProbe", copy_probe, NoAttrs),
+              FOVEA_KERNEL("fmaProbeFlops", fma_probe_flops, NoAttrs),
+              FOVEA_KERNEL("bf16Probe", bf16_probe, ProbeAttrs),
+              FOVEA_KERNEL("bf16ProbeFlops", bf16_probe_flops, NoAttrs), FOVEA_KERNEL("copyProbe", copy_probe, NoAttrs),
               FOVEA_KERNEL("readProbe", read_probe, ProbeAttrs))
 
 }  // namespace fovea::FOVEA_ISA
