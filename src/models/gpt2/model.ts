@@ -21,6 +21,7 @@ import { LayerNorm } from '../../nn/norm.js';
 import { parameter } from '../../nn/parameter.js';
 import type { Dtype } from '../../tensor/dtype.js';
 import { optionsArg } from '../../tensor/check.js';
+import { getAutocastDtype } from '../../tensor/modes.js';
 import { slotOf, type Tensor } from '../../tensor/tensor.js';
 import { KvCache } from '../../generate/kv-cache.js';
 import type { CausalLMInput, CausalLMOutput } from '../../generate/language-model.js';
@@ -245,7 +246,9 @@ export class GPT2LMHeadModel extends CausalLM {
 
   override makeCache(batch: number, capacity: number): KvCache {
     const { nLayer: layers, nHead: heads, nEmbd } = this.config;
-    const dtype: Dtype = this.transformer.wte.weight.dtype;
+    const { dtype: own } = this.transformer.wte.weight;
+    // Under autocast keys and values come in its dtype, and attention wants them in it.
+    const dtype: Dtype = own === 'float64' ? own : (getAutocastDtype() ?? own);
     return new KvCache({ layers, batch, heads, capacity, headDim: nEmbd / heads, dtype, device: this.device });
   }
 
