@@ -1,6 +1,6 @@
 /** Losses. The mean over what counts is the default, as in PyTorch. */
 import { FoveaError } from '../errors.js';
-import { argumentError, integerArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
+import { integerArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
 import { accumulatorOf, Code, isFloat } from '../tensor/dtype.js';
 import { sameShape, sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
@@ -12,12 +12,11 @@ import { abs, add, div, exp, log, log1p, maximum, mul, neg, square, sub } from '
 import { where } from './select.js';
 import { gather } from './indexing.js';
 import { kernels } from './kernels.gen.js';
+import { countTargets, reductionArg, type Reduction } from './loss-common.js';
 import { mean, sum } from './reduce.js';
 import { logSoftmax } from './softmax.js';
 import { movedim, reshape, unsqueeze } from './shape.js';
 
-/** How the losses of the elements become one: 'mean' (default), 'sum', or 'none' for all of them. */
-export type Reduction = 'mean' | 'sum' | 'none';
 /** Options of all losses. */
 export interface LossOptions {
   /** Default 'mean'. */
@@ -36,12 +35,6 @@ export interface NllLossOptions extends LossOptions {
   ignoreIndex?: number;
 }
 
-function reductionArg(op: string, reduction: Reduction | undefined): Reduction {
-  if (reduction === undefined) return 'mean';
-  if (reduction !== 'mean' && reduction !== 'sum' && reduction !== 'none')
-    throw argumentError(op, 'reduction', "'mean', 'sum' or 'none'", reduction);
-  return reduction;
-}
 function reduced(loss: Tensor, reduction: Reduction): Tensor {
   return reduction === 'none' ? loss : reduction === 'sum' ? sum(loss) : mean(loss);
 }
@@ -77,8 +70,7 @@ function targetShape(shape: readonly number[]): readonly number[] {
 }
 /** The mean over the targets that count; NaN, as in PyTorch, where none does. */
 function meanCounted(loss: Tensor, target: Tensor, ignoreIndex: number): Tensor {
-  const counted = kernels.countNonzero({ x: ne(target, ignoreIndex) }, {}).count;
-  return div(sum(loss), castTo(counted, loss.slot!.dtype));
+  return div(sum(loss), countTargets(target, ignoreIndex, loss.slot!.dtype));
 }
 function classTarget(op: string, logits: Tensor, target: Tensor): Tensor {
   const { shape, dtype } = slotOf(target, op, 'target');

@@ -143,7 +143,7 @@ async function trainStep(training: Training, ids: () => Tensor, { maxGradNorm, p
   const { model, optimizer, scheduler, scaler } = training;
   return tidy(async () => {
     const inputIds = ids();
-    const forward = (): Tensor => model.forward({ inputIds, labels: inputIds }).loss!;
+    const forward = (): Tensor => model.forward({ inputIds, labels: inputIds, outputLogits: false }).loss!;
     const loss = autocast(precision === 'float32' ? false : precision, forward);
     scaler.scale(loss).backward();
     scaler.unscale_(optimizer);
@@ -313,7 +313,7 @@ export async function bitsPerToken(
       const loss = noGrad(() =>
         tidy(() => {
           const inputIds = windowsAt(tokens, part, contextLength, model.device);
-          return model.forward({ inputIds, labels: inputIds }).loss!;
+          return model.forward({ inputIds, labels: inputIds, outputLogits: false }).loss!;
         }),
       );
       sum += (await loss.item()) * part.length;
