@@ -35,7 +35,7 @@ import { resultType } from './promote.js';
 import { sum } from './reduce.js';
 import { narrow, reshape, transpose, unsqueeze } from './shape.js';
 
-/** Logits of a chunk, by default; there is as much again for their gradient. */
+/** Logits of a chunk in float32, by default; there is as much again for their gradient. */
 const CHUNK_BYTES = 24 << 20;
 /** Of dW at a time: what is added is still in the cache. */
 const BLOCK_BYTES = 4 << 20;
@@ -44,7 +44,7 @@ const BLOCK_BYTES = 4 << 20;
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   /** [v], added to the logits. */
   bias?: Tensor | null;
-  /** Rows whose logits exist at the same time; default: as many as fit in 24 MB, at least one. */
+  /** Rows whose logits exist at the same time; default: as many as fit in 24 MB as float32, at least one. */
   chunkSize?: number;
 }
 
@@ -293,7 +293,8 @@ export function linearCrossEntropy(
   const code = dtypeOf(bias ? [hidden, weight, bias] : [hidden, weight]);
   const [v, k] = weight.shape as [number, number];
   if (v === 0) throw argumentError(op, 'weight', 'at least one class [v,k]', weight.shape);
-  const fitting = Math.max(1, Math.floor(CHUNK_BYTES / (v * dtypeBytes[code]!)));
+  // counted in the dtype of sums, since products of 16 bits widen what they pack
+  const fitting = Math.max(1, Math.floor(CHUNK_BYTES / (v * dtypeBytes[accumulatorOf(code)]!)));
   const n = sizeOf(target.shape);
   const operands = {
     hidden: toLowered(reshape(hidden, [n, k]), code),

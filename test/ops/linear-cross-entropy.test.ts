@@ -182,6 +182,11 @@ describe('memory', () => {
     expect(used).toBeGreaterThan(gradients);
     expect(w.grad!.size).toBe(v * k);
   });
+  it.each(['bfloat16', 'float16'] as const)('%s takes no more, beside the converted weight', (dtype) => {
+    const [h, w, t] = make();
+    const used = peak(() => autocast(dtype, () => F.linearCrossEntropy(h, w, t)).backward());
+    expect(used - 6 * (n * k + v * k)).toBeLessThanOrEqual(64e6);
+  });
   it('without gradients is half of that', () => {
     const [h, w, t] = make();
     expect(peak(() => noGrad(() => F.linearCrossEntropy(h, w, t)))).toBeLessThanOrEqual(45e6);
