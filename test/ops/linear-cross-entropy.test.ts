@@ -1,6 +1,7 @@
 // linearCrossEntropy against crossEntropy(linear()): gradients in every precision, graphs that are walked again, memory.
 import {
   autocast,
+  type Device,
   type Dtype,
   functional as F,
   grad,
@@ -25,8 +26,9 @@ const composed = (h: Tensor, w: Tensor, t: Tensor, { bias, ...more }: Options): 
   const logits = F.linear(h, w, bias);
   return F.crossEntropy(logits.reshape([-1, logits.shape.at(-1)!]), t.reshape([-1]), options);
 };
-const leaf = (shape: number[], dtype: Dtype = 'float64'): Tensor => randn(shape, { dtype, device }).requiresGrad_();
-const classes = (v: number, shape: number[]): Tensor => randint(0, v, shape, { device });
+const leaf = (shape: number[], dtype: Dtype = 'float64', where: Device = device): Tensor =>
+  randn(shape, { dtype, device: where }).requiresGrad_();
+const classes = (v: number, shape: number[], where: Device = device): Tensor => randint(0, v, shape, { device: where });
 function expectClose(a: Tensor, b: Tensor, tolerance: number, what = ''): void {
   expect([...a.shape], what).toEqual([...b.shape]);
   const [x, y] = [list(a), list(b)];
@@ -165,7 +167,7 @@ describe('under autocast', () => {
 describe('memory', () => {
   const [n, k, v] = [400, 64, 50_257];
   const make = (): [Tensor, Tensor, Tensor] =>
-    tidy(() => [leaf([n, k], 'float32'), leaf([v, k], 'float32'), classes(v, [n])]);
+    tidy(() => [leaf([n, k], 'float32', 'cpu'), leaf([v, k], 'float32', 'cpu'), classes(v, [n], 'cpu')]);
   /** Bytes at the peak of `run` beyond what was there before. */
   const peak = (run: () => void): number => {
     synchronizeSync();

@@ -60,6 +60,7 @@ const precise: Record<string, Call> = {
   norm: (x) => F.norm(x),
   crossEntropy: (x) => F.crossEntropy(x, classes),
   'crossEntropy of probabilities': (x) => F.crossEntropy(x, x.detach()),
+  linearCrossEntropy: (x) => F.linearCrossEntropy(x, ones([4, 4]), classes),
   nllLoss: (x) => F.nllLoss(x, classes),
   mseLoss: (x) => F.mseLoss(x, zeros([4, 4]).to(x.dtype)),
   l1Loss: (x) => F.l1Loss(x, zeros([4, 4]).to(x.dtype)),

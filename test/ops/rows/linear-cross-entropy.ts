@@ -37,7 +37,7 @@ const samples: Sample[] = [
   sample([6, 5, 9], { chunkSize: 4, reduction: 'sum' }, { layout: 'expanded' }),
   sample([0, 3, 5], { reduction: 'none' }),
   sample([0, 3, 5], { reduction: 'sum' }),
-  sample([130, 64, 50_257], {}),
+  sample([3, 8, 50_257], { chunkSize: 2 }),
   sample([3, 700, 2000], { chunkSize: 2, labelSmoothing: 0.1 }, { bias: true }),
 ];
 
