@@ -36,7 +36,9 @@ interface Arrivals {
 export function propagate(outputs: readonly Tensor[], seeds: readonly Tensor[], walk: Walk): Gradient[] {
   // Gradients belong to nobody's scope until they are handed out; a graph of them belongs to the caller's.
   const scope = walk.createGraph ? activeScope() : null;
-  const results = runUnder({ recording: walk.createGraph, scope }, () => new Engine(walk).run(outputs, seeds));
+  // The dtypes are those that forward ran in, so no autocast around this call has a say.
+  const change = { recording: walk.createGraph, scope, autocast: null };
+  const results = runUnder(change, () => new Engine(walk).run(outputs, seeds));
   if (!walk.createGraph) for (const g of results) if (g) activeScope()?.made.push(g);
   return results;
 }

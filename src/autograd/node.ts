@@ -56,9 +56,10 @@ export abstract class Node implements GradNode {
    */
   abstract differentiate(incoming: readonly Gradient[], again: boolean): readonly Gradient[];
 
-  /** Frees what was saved. */
+  /** Frees what was saved. A node that saved nothing can be walked again, as in PyTorch. */
   free(): void {
-    for (const { slot } of this.saved ?? []) slot.release();
+    if (this.saved === null || this.saved.length === 0) return;
+    for (const { slot } of this.saved) slot.release();
     this.saved = null;
   }
 

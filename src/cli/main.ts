@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import type { GenerateCommandOptions } from './generate-command.js';
 import { runCommand } from './run-command.js';
 import { defaultTrainOptions, type TrainTextOptions } from './train-options.js';
@@ -61,6 +61,11 @@ program
   .option('--lr <x>', 'the highest learning rate', real, defaults.lr)
   .option('--seed <n>', 'seed of the weights and of the windows', count, defaults.seed)
   .option('--device <name>', 'where to train: cpu, cuda or cuda:<n>', defaults.device)
+  .addOption(
+    new Option('--precision <name>', 'of products and attention; weights stay float32')
+      .choices(['float32', 'bfloat16', 'float16'])
+      .default(defaults.precision),
+  )
   .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>) =>
     runCommand(async (signal) => (await import('./train-text.js')).trainText({ ...options, paths, signal })),
   );

@@ -1,4 +1,5 @@
 import type { Device } from '../tensor/device.js';
+import type { TrainOptions } from '../train/train.js';
 
 /** Size of a model that is trained on text, and length of its training. */
 export interface TrainTextOptions {
@@ -16,6 +17,7 @@ export interface TrainTextOptions {
   lr: number;
   seed: number;
   device: Device;
+  precision: NonNullable<TrainOptions['precision']>;
   signal?: AbortSignal | undefined;
 }
 
@@ -33,4 +35,5 @@ export const defaultTrainOptions: Readonly<Omit<TrainTextOptions, 'paths' | 'out
   lr: 3e-3,
   seed: 0,
   device: 'cpu',
+  precision: 'float32',
 };

@@ -30,7 +30,7 @@ function makeModel({ layers, width, heads, context, seed }: TrainTextOptions): C
 
 /** Trains, saves and reports on the standard error stream. */
 export async function trainText(options: TrainTextOptions): Promise<void> {
-  const { paths, out, steps, layers, width, context, batch, lr, seed, device, signal } = options;
+  const { paths, out, steps, layers, width, context, batch, lr, seed, device, precision, signal } = options;
   const corpus = await readCorpus(paths);
   const megabytes = ((corpus.train.length + corpus.validation.length) / 1e6).toFixed(2);
   say(`text: ${corpus.files} files, ${megabytes} MB, the last 5 % held out`);
@@ -47,6 +47,7 @@ export async function trainText(options: TrainTextOptions): Promise<void> {
     steps,
     batchSize: batch,
     lr,
+    precision,
     seed,
     ...(signal ? { signal } : {}),
     onProgress: ({ step, loss, tokensPerSecond, secondsLeft }) => {

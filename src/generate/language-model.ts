@@ -17,6 +17,11 @@ export interface CausalLMInput {
   pastKeyValues?: KvCache | undefined;
   /** Compute the logits of the last positions only; 0 means all (default). */
   logitsToKeep?: number | undefined;
+  /**
+   * Whether to compute logits (default true). Without them a loss takes the vocabulary's logits a few rows at a time, and
+   * `logits` has no positions.
+   */
+  outputLogits?: boolean | undefined;
   /** Return what every block gives. */
   outputHiddenStates?: boolean | undefined;
   /** Return probabilities, which needs memory in proportion to n · m. */
@@ -25,7 +30,7 @@ export interface CausalLMInput {
 
 /** Results of a language model's `forward`. */
 export interface CausalLMOutput {
-  /** [B, n, vocabulary], or fewer positions with `logitsToKeep`. */
+  /** [B, n, vocabulary], or fewer positions with `logitsToKeep`, none without `outputLogits`. */
   logits: Tensor;
   /** After the embeddings and after each block, [B, n, width] each; the last is the normalised one. */
   hiddenStates?: Tensor[];

@@ -1,6 +1,7 @@
 /** Activation functions. Their gradients are kernels of their own; `composed` forms serve higher-order gradients. */
 import { argumentError, dimArg, numberArg, optionsArg, shapeError } from '../tensor/check.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { inFloat32 } from './autocast.js';
 import { castTo } from './cast.js';
 import { gt } from './compare.js';
 import { defineOp } from './define-op.js';
@@ -139,7 +140,7 @@ export interface SoftplusOptions {
 export function softplus(x: Tensor, options?: SoftplusOptions): Tensor {
   const { beta = 1, threshold = 20 } = optionsArg('softplus', options, ['beta', 'threshold']);
   return softplusOp(
-    { x },
+    { x: inFloat32(x) },
     { beta: numberArg('softplus', 'beta', beta), threshold: numberArg('softplus', 'threshold', threshold) },
   ).y;
 }
@@ -150,7 +151,7 @@ export function softplus(x: Tensor, options?: SoftplusOptions): Tensor {
  * @returns the shape of `x`, floats
  */
 export function logSigmoid(x: Tensor): Tensor {
-  return neg(softplus(neg(floating(x, 'logSigmoid'))));
+  return neg(softplusOp({ x: neg(floating(x, 'logSigmoid')) }, { beta: 1, threshold: 20 }).y);
 }
 /** Options of `leakyRelu`. */
 export interface LeakyReluOptions {

@@ -9,6 +9,7 @@ import { Code, isFloat } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { attentionReference, causalCodes } from './attention-reference.js';
+import { lowered, toLowered } from './autocast.js';
 import { expand, sumTo } from './broadcast.js';
 import { castTo } from './cast.js';
 import { filled } from './creation.js';
@@ -96,8 +97,8 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
   const { causal = false, dropoutP = 0 } = options;
   const lead = slotOf(q, op, 'q').shape.slice(0, -2);
   const four = [asFour(op, 'q', q), asFour(op, 'k', k), asFour(op, 'v', v)] as const;
-  const code = resultType(four);
-  const [x, y, z] = four.map((t) => castTo(t, code)) as [Tensor, Tensor, Tensor];
+  const code = lowered(resultType(four));
+  const [x, y, z] = four.map((t) => toLowered(t, code)) as [Tensor, Tensor, Tensor];
   const mask = options.mask && scoresLike(op, 'mask', options.mask, lead);
   if (mask && mask.slot!.dtype !== Code.bool)
     throw new FoveaError(

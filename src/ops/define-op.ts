@@ -3,7 +3,7 @@ import { FoveaError } from '../errors.js';
 import { propagate } from '../autograd/engine.js';
 import { attach, edgeOf, Node, record, save, type Edge, type Gradient, type Saved } from '../autograd/node.js';
 import { CPU, deviceName, gpusInUse, hasKernel } from '../tensor/device.js';
-import { activeMode } from '../tensor/modes.js';
+import { activeMode, runUnder } from '../tensor/modes.js';
 import { alias, live, type Tensor } from '../tensor/tensor.js';
 import { isFloat } from '../tensor/dtype.js';
 import { kernels, layouts, type KernelName, type Kernels } from './kernels.gen.js';
@@ -144,6 +144,8 @@ function fallBack(spec: AnySpec, reason: string, x: Tensors, attrs: AnyAttrs): T
       `${spec.kernel}: ${reason}, and strict mode refuses its slower reference; leave strict() or change the device`,
     );
   reasons.set(spec.kernel, reason);
+  // The op has already converted its operands: what it is composed of must not choose again.
+  if (activeMode().autocast !== null) return runUnder({ autocast: null }, () => spec.reference!(x, attrs));
   return spec.reference!(x, attrs);
 }
 

@@ -5,8 +5,8 @@
 import { argumentError, shapeError } from '../tensor/check.js';
 import { sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { lowered, toLowered } from './autocast.js';
 import { expand, sumOver } from './broadcast.js';
-import { castTo } from './cast.js';
 import { matmul } from './matmul.js';
 import { mul } from './elementwise.js';
 import { resultType } from './promote.js';
@@ -159,10 +159,10 @@ export function einsum(equation: string, ...operands: Tensor[]): Tensor {
       equation,
     );
   operands.forEach((x, i) => slotOf(x, 'einsum', `operands[${i}]`));
-  const code = resultType(operands);
+  const code = lowered(resultType(operands));
   const terms = texts.map((text, i) => parseTerm(equation, text, operands[i]!.rank));
   const wanted = outputAxes(equation, output, terms);
-  const named = operands.map((x, i) => withoutRepeats({ x: castTo(x, code), axes: terms[i]! }, equation));
+  const named = operands.map((x, i) => withoutRepeats({ x: toLowered(x, code), axes: terms[i]! }, equation));
   checkSizes(equation, named);
   let result = named[0]!;
   for (let i = 1; i < named.length; i++) {

@@ -2,6 +2,7 @@
 import { argumentError } from '../tensor/check.js';
 import { isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { inFloat32 } from './autocast.js';
 import { broadcastArgs, sumTo } from './broadcast.js';
 import { castTo } from './cast.js';
 import { eq, gt } from './compare.js';
@@ -208,7 +209,7 @@ function floatingUnless(x: Tensor, other: Operand, argument: string): Tensor {
  *   negative power
  */
 export function pow(a: Tensor | number, b: Tensor | number): Tensor {
-  return binary(powOp, 'pow', a, b);
+  return binary(powOp, 'pow', inFloat32(a), inFloat32(b));
 }
 /**
  * The larger of a and b (both broadcast); NaN wins, and equals share the gradient. For bool: or.
@@ -331,7 +332,7 @@ export function sign(x: Tensor): Tensor {
 }
 /** x^2. @param x any shape @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function square(x: Tensor): Tensor {
-  return squareOp({ x }).y;
+  return squareOp({ x: inFloat32(x) }).y;
 }
 /** The largest whole number <= x; no gradient. @returns the shape and dtype of x @throws FOVEA_DTYPE for bool */
 export function floor(x: Tensor): Tensor {
@@ -353,23 +354,23 @@ export function trunc(x: Tensor): Tensor {
 }
 /** e^x. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function exp(x: Tensor): Tensor {
-  return expOp({ x: floating(x, 'exp') }).y;
+  return expOp({ x: floating(inFloat32(x), 'exp') }).y;
 }
 /** e^x - 1, exact near 0. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function expm1(x: Tensor): Tensor {
-  return expm1Op({ x: floating(x, 'expm1') }).y;
+  return expm1Op({ x: floating(inFloat32(x), 'expm1') }).y;
 }
 /** The natural logarithm. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function log(x: Tensor): Tensor {
-  return logOp({ x: floating(x, 'log') }).y;
+  return logOp({ x: floating(inFloat32(x), 'log') }).y;
 }
 /** log(1 + x), exact near 0. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function log1p(x: Tensor): Tensor {
-  return log1pOp({ x: floating(x, 'log1p') }).y;
+  return log1pOp({ x: floating(inFloat32(x), 'log1p') }).y;
 }
 /** The logarithm to base 2. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function log2(x: Tensor): Tensor {
-  return log2Op({ x: floating(x, 'log2') }).y;
+  return log2Op({ x: floating(inFloat32(x), 'log2') }).y;
 }
 /** The square root. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function sqrt(x: Tensor): Tensor {
@@ -377,11 +378,11 @@ export function sqrt(x: Tensor): Tensor {
 }
 /** 1 / sqrt(x). @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function rsqrt(x: Tensor): Tensor {
-  return rsqrtOp({ x: floating(x, 'rsqrt') }).y;
+  return rsqrtOp({ x: floating(inFloat32(x), 'rsqrt') }).y;
 }
 /** 1 / x. @param x any shape; integers and bool become float32 @returns the shape of x, floats */
 export function reciprocal(x: Tensor): Tensor {
-  return reciprocalOp({ x: floating(x, 'reciprocal') }).y;
+  return reciprocalOp({ x: floating(inFloat32(x), 'reciprocal') }).y;
 }
 /** The sine. @param x radians, any shape; integers and bool become float32 @returns the shape of x, floats */
 export function sin(x: Tensor): Tensor {

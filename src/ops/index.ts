@@ -76,7 +76,9 @@ export {
 } from './indexing.js';
 export type { EmbeddingOptions } from './indexing.js';
 export * from './join.js';
+export { linearCrossEntropy, type LinearCrossEntropyOptions } from './linear-cross-entropy.js';
 export * from './loss.js';
+export type { Reduction } from './loss-common.js';
 export * from './matmul.js';
 export { layerNorm, rmsNorm } from './norm.js';
 export type { LayerNormOptions, RmsNormOptions } from './norm.js';

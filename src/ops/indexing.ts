@@ -5,6 +5,7 @@ import { Code, isFloat } from '../tensor/dtype.js';
 import { sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { record } from '../autograd/node.js';
+import { widest } from './autocast.js';
 import { clone } from './cast.js';
 import { eq } from './compare.js';
 import { arange, filled } from './creation.js';
@@ -125,7 +126,8 @@ export function scatter(x: Tensor, dim: number, index: Tensor, src: Tensor | num
  * @throws what `scatter` throws, and FOVEA_DTYPE for bool
  */
 export function scatterAdd(x: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
-  return scattered('scatterAdd', x, dim, index, src);
+  const [y, added] = widest(x, src);
+  return scattered('scatterAdd', y, dim, index, added);
 }
 
 const rowsOf = (shape: Shape, dim: number): [number, number, number] => [

@@ -1,9 +1,10 @@
 /** Losses. The mean over what counts is the default, as in PyTorch. */
 import { FoveaError } from '../errors.js';
-import { argumentError, integerArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
+import { integerArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
 import { accumulatorOf, Code, isFloat } from '../tensor/dtype.js';
 import { sameShape, sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { inFloat32 } from './autocast.js';
 import { castTo } from './cast.js';
 import { eq, ne } from './compare.js';
 import { defineOp } from './define-op.js';
@@ -11,12 +12,11 @@ import { abs, add, div, exp, log, log1p, maximum, mul, neg, square, sub } from '
 import { where } from './select.js';
 import { gather } from './indexing.js';
 import { kernels } from './kernels.gen.js';
+import { countTargets, reductionArg, type Reduction } from './loss-common.js';
 import { mean, sum } from './reduce.js';
 import { logSoftmax } from './softmax.js';
 import { movedim, reshape, unsqueeze } from './shape.js';
 
-/** How the losses of the elements become one: 'mean' (default), 'sum', or 'none' for all of them. */
-export type Reduction = 'mean' | 'sum' | 'none';
 /** Options of all losses. */
 export interface LossOptions {
   /** Default 'mean'. */
@@ -35,12 +35,6 @@ export interface NllLossOptions extends LossOptions {
   ignoreIndex?: number;
 }
 
-function reductionArg(op: string, reduction: Reduction | undefined): Reduction {
-  if (reduction === undefined) return 'mean';
-  if (reduction !== 'mean' && reduction !== 'sum' && reduction !== 'none')
-    throw argumentError(op, 'reduction', "'mean', 'sum' or 'none'", reduction);
-  return reduction;
-}
 function reduced(loss: Tensor, reduction: Reduction): Tensor {
   return reduction === 'none' ? loss : reduction === 'sum' ? sum(loss) : mean(loss);
 }
@@ -76,8 +70,7 @@ function targetShape(shape: readonly number[]): readonly number[] {
 }
 /** The mean over the targets that count; NaN, as in PyTorch, where none does. */
 function meanCounted(loss: Tensor, target: Tensor, ignoreIndex: number): Tensor {
-  const counted = kernels.countNonzero({ x: ne(target, ignoreIndex) }, {}).count;
-  return div(sum(loss), castTo(counted, loss.slot!.dtype));
+  return div(sum(loss), countTargets(target, ignoreIndex, loss.slot!.dtype));
 }
 function classTarget(op: string, logits: Tensor, target: Tensor): Tensor {
   const { shape, dtype } = slotOf(target, op, 'target');
@@ -127,9 +120,9 @@ function softCrossEntropy(logits: Tensor, target: Tensor, smoothing: number, red
       'crossEntropy',
       `a target of probabilities needs the shape of the logits [${logits.shape.join(',')}], received [${target.shape.join(',')}]`,
     );
-  const rows = classRows('crossEntropy', logits);
+  const rows = classRows('crossEntropy', inFloat32(logits));
   const c = rows.shape[1]!;
-  const smooth = add(mul(classRows('crossEntropy', target), 1 - smoothing), smoothing / c);
+  const smooth = add(mul(classRows('crossEntropy', inFloat32(target)), 1 - smoothing), smoothing / c);
   const loss = neg(sum(mul(logSoftmax(rows, 1), smooth), 1));
   return reduction === 'none' ? reshape(loss, targetShape(logits.shape)) : reduced(loss, reduction);
 }
@@ -150,7 +143,7 @@ export function nllLoss(logProbs: Tensor, target: Tensor, options?: NllLossOptio
   slotOf(logProbs, 'nllLoss', 'logProbs');
   const classes = classTarget('nllLoss', logProbs, target);
   const counts = ne(classes, ignoreIndex);
-  const picked = gather(classRows('nllLoss', logProbs), 1, unsqueeze(where(counts, classes, 0), 1));
+  const picked = gather(classRows('nllLoss', inFloat32(logProbs)), 1, unsqueeze(where(counts, classes, 0), 1));
   const loss = where(counts, neg(reshape(picked, classes.shape)), 0);
   if (reduction === 'mean') return meanCounted(loss, classes, ignoreIndex);
   return reduction === 'sum' ? sum(loss) : reshape(loss, target.shape);
@@ -173,7 +166,7 @@ function pair(op: string, input: Tensor, target: Tensor): void {
 export function mseLoss(input: Tensor, target: Tensor, options?: LossOptions): Tensor {
   const reduction = reductionArg('mseLoss', optionsArg('mseLoss', options, ['reduction']).reduction);
   pair('mseLoss', input, target);
-  return reduced(square(sub(input, target)), reduction);
+  return reduced(square(sub(inFloat32(input), inFloat32(target))), reduction);
 }
 /**
  * |input - target|
@@ -186,7 +179,7 @@ export function mseLoss(input: Tensor, target: Tensor, options?: LossOptions): T
 export function l1Loss(input: Tensor, target: Tensor, options?: LossOptions): Tensor {
   const reduction = reductionArg('l1Loss', optionsArg('l1Loss', options, ['reduction']).reduction);
   pair('l1Loss', input, target);
-  return reduced(abs(sub(input, target)), reduction);
+  return reduced(abs(sub(inFloat32(input), inFloat32(target))), reduction);
 }
 /**
  * -(t log sigmoid(x) + (1 - t) log(1 - sigmoid(x))), without overflow: max(x, 0) - x t + log(1 + e^-|x|).
@@ -200,7 +193,8 @@ export function binaryCrossEntropyWithLogits(input: Tensor, target: Tensor, opti
   const op = 'binaryCrossEntropyWithLogits';
   const reduction = reductionArg(op, optionsArg(op, options, ['reduction']).reduction);
   pair(op, input, target);
-  const loss = add(sub(maximum(input, 0), mul(input, target)), log1p(exp(neg(abs(input)))));
+  const [x, t] = [inFloat32(input), inFloat32(target)];
+  const loss = add(sub(maximum(x, 0), mul(x, t)), log1p(exp(neg(abs(x)))));
   return reduced(loss, reduction);
 }
 /** Options of `klDiv`. */
@@ -221,9 +215,8 @@ export interface KlDivOptions {
 export function klDiv(input: Tensor, target: Tensor, options?: KlDivOptions): Tensor {
   const { reduction = 'mean', logTarget = false } = optionsArg('klDiv', options, ['reduction', 'logTarget']);
   pair('klDiv', input, target);
-  const loss = logTarget
-    ? mul(exp(target), sub(target, input))
-    : sub(where(eq(target, 0), 0, mul(target, log(target))), mul(target, input));
+  const [x, t] = [inFloat32(input), inFloat32(target)];
+  const loss = logTarget ? mul(exp(t), sub(t, x)) : sub(where(eq(t, 0), 0, mul(t, log(t))), mul(t, x));
   if (reduction !== 'batchmean') return reduced(loss, reductionArg('klDiv', reduction));
   return div(sum(loss), input.shape[0] ?? 1);
 }

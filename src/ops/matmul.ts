@@ -9,8 +9,8 @@ import { slotOf, viewOf, type Tensor } from '../tensor/tensor.js';
 import { sizeOf } from '../tensor/layout.js';
 import { record, wantsGradient } from '../autograd/node.js';
 import { gelu } from './activation.js';
+import { lowered, toLowered } from './autocast.js';
 import { sumOver, sumTo } from './broadcast.js';
-import { castTo } from './cast.js';
 import { defineOp, type DefinedOp } from './define-op.js';
 import { mul } from './elementwise.js';
 import { kernels } from './kernels.gen.js';
@@ -50,10 +50,10 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   const rb = slotOf(b, 'matmul', 'b').shape.length;
   if (ra === 0 || rb === 0)
     throw shapeError('matmul', 'expected tensors with at least one axis, received a 0-d tensor; use mul()');
-  const code = a.slot!.dtype === b.slot!.dtype ? a.slot!.dtype : resultType([a, b]);
-  const x = castTo(ra === 1 ? unsqueeze(a, 0) : a, code);
-  const y = castTo(rb === 1 ? unsqueeze(b, 1) : b, code);
-  const c = product(x, y);
+  const code = lowered(a.slot!.dtype === b.slot!.dtype ? a.slot!.dtype : resultType([a, b]));
+  const x = toLowered(a, code);
+  const y = toLowered(b, code);
+  const c = product(ra === 1 ? unsqueeze(x, 0) : x, rb === 1 ? unsqueeze(y, 1) : y);
   if (ra > 1 && rb > 1) return c;
   const { shape } = c;
   return reshape(
@@ -131,12 +131,12 @@ export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOption
       'addmm',
       `expected input [m,n], a [m,k] and b [k,n], received [${input.shape.join(',')}], [${a.shape.join(',')}] and [${b.shape.join(',')}]; for batches add the result of matmul()`,
     );
-  const code = resultType([input, a, b]);
+  const code = lowered(resultType([input, a, b]));
   const fused = fusedArg('addmm', activation, code);
-  let bias = castTo(input, code);
+  let bias = toLowered(input, code);
   while (bias.rank < 2) bias = unsqueeze(bias, 0);
   const attrs = { alpha: numberArg('addmm', 'alpha', alpha), beta: numberArg('addmm', 'beta', beta) };
-  const operands = { a: castTo(a, code), b: castTo(b, code), bias };
+  const operands = { a: toLowered(a, code), b: toLowered(b, code), bias };
   if (fused === undefined) return matmulOp(operands, attrs).c;
   if (Object.values(operands).some(wantsGradient)) return fused.apply(matmulOp(operands, attrs).c);
   return matmulOp(operands, { ...attrs, activation: fused.code }).c;
@@ -168,11 +168,11 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor | null, options?
       'linear',
       `the weight [${w.join(',')}] needs a bias [${w[0]}], received [${bias.shape.join(',')}]`,
     );
-  const code = resultType(bias ? [x, weight, bias] : [x, weight]);
+  const code = lowered(resultType(bias ? [x, weight, bias] : [x, weight]));
   const { activation } = optionsArg('linear', options, ['activation']);
   const fused = fusedArg('linear', activation, code);
-  const rows = reshape(castTo(x, code), [sizeOf(shape.slice(0, -1)), w[1]!]);
-  const y = linearRows(rows, castTo(weight, code), bias ? castTo(bias, code) : undefined, fused);
+  const rows = reshape(toLowered(x, code), [sizeOf(shape.slice(0, -1)), w[1]!]);
+  const y = linearRows(rows, toLowered(weight, code), bias ? toLowered(bias, code) : undefined, fused);
   return shape.length === 2 ? y : reshape(y, [...shape.slice(0, -1), w[0]!]);
 }
 

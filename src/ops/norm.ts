@@ -5,6 +5,7 @@
 import { argumentError, numberArg, optionsArg, shapeArg, shapeError } from '../tensor/check.js';
 import { sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { inFloat32 } from './autocast.js';
 import { castTo } from './cast.js';
 import { defineOp } from './define-op.js';
 import { add, mul, rsqrt, square, sub } from './elementwise.js';
@@ -108,9 +109,10 @@ export function layerNorm(
   options?: LayerNormOptions,
 ): Tensor {
   const eps = epsOf('layerNorm', options, 1e-5);
-  const { rows, flat } = prepare('layerNorm', x, normalizedShape, { weight, bias });
+  const input = inFloat32(x);
+  const { rows, flat } = prepare('layerNorm', input, normalizedShape, { weight, bias });
   const { y } = layerNormOp({ x: rows, weight: flat[0], bias: flat[1] }, { eps });
-  return rows === x ? y : reshape(y, x.shape);
+  return rows === input ? y : reshape(y, x.shape);
 }
 
 /**

@@ -3,6 +3,7 @@ import { argumentError, dimArg, dimsArg, dtypeOr, numberArg, optionsArg, shapeEr
 import { Code, isFloat, type Dtype } from '../tensor/dtype.js';
 import { range } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { inFloat32 } from './autocast.js';
 import { expand, reducedLast, sumOver } from './broadcast.js';
 import { castTo } from './cast.js';
 import { eq, logicalAnd } from './compare.js';
@@ -138,7 +139,8 @@ const cumsumLast: DefinedOp<'cumsum'> = defineOp({
 });
 
 /** Sums of integers and bool are int64. */
-function summable(op: string, x: Tensor, dtype: Dtype | undefined): Tensor {
+function summable(op: string, given: Tensor, dtype: Dtype | undefined): Tensor {
+  const x = dtype === undefined ? inFloat32(given) : given;
   const from = slotOf(x, op, 'x').dtype;
   return castTo(x, dtypeOr(op, dtype, isFloat(from) ? from : Code.int64));
 }
@@ -351,7 +353,7 @@ export interface NormOptions extends ReduceOptions {
 export function norm(x: Tensor, dim?: Dims, options?: NormOptions): Tensor {
   const { keepdim, p = 2 } = optionsArg('norm', options, ['keepdim', 'p']);
   numberArg('norm', 'p', p);
-  return over(x, axesOf('norm', x, dim), keepdim, (v) => normLast({ x: v }, { p }).y);
+  return over(inFloat32(x), axesOf('norm', x, dim), keepdim, (v) => normLast({ x: v }, { p }).y);
 }
 /**
  * log sum e^x over axes `dim`, all by default, without overflow; -Infinity for no elements.
@@ -362,7 +364,12 @@ export function norm(x: Tensor, dim?: Dims, options?: NormOptions): Tensor {
  */
 export function logsumexp(x: Tensor, dim?: Dims, options?: ReduceOptions): Tensor {
   const { keepdim } = optionsArg('logsumexp', options, ['keepdim']);
-  return over(floating(x, 'logsumexp'), axesOf('logsumexp', x, dim), keepdim, (v) => logsumexpLast({ x: v }).y);
+  return over(
+    floating(inFloat32(x), 'logsumexp'),
+    axesOf('logsumexp', x, dim),
+    keepdim,
+    (v) => logsumexpLast({ x: v }).y,
+  );
 }
 /**
  * Sums of the elements up to each along `dim`.

@@ -2,6 +2,7 @@
 import { dimArg, dtypeArg, optionsArg } from '../tensor/check.js';
 import type { Dtype } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { inFloat32 } from './autocast.js';
 import { castTo } from './cast.js';
 import { defineOp, type DefinedOp } from './define-op.js';
 import { div, exp, log, mul, sub } from './elementwise.js';
@@ -50,7 +51,7 @@ function along(
   options: SoftmaxOptions | undefined,
 ): Tensor {
   const { dtype } = optionsArg(name, options, ['dtype']);
-  const from = floating(x, name);
+  const from = floating(dtype === undefined ? inFloat32(x) : x, name);
   const input = dtype === undefined ? from : castTo(from, dtypeArg(name, dtype));
   const d = dimArg(name, dim, slotOf(x, name, 'x').shape.length);
   if (input.rank === 0) return reshape(op({ x: reshape(input, [1]) }).y, []);

@@ -1,6 +1,7 @@
-/** Optimizers and schedules of the learning rate. */
+/** Optimizers, schedules of the learning rate, and scaling of the loss. */
 export * as lrScheduler from './lr-scheduler.js';
 export { Adam, type AdamOptions, AdamW } from './adam.js';
+export { GradScaler, type GradScalerOptions, type GradScalerState } from './grad-scaler.js';
 export { LambdaLR, type WarmupCosineOptions } from './lr-scheduler.js';
 export {
   Optimizer,

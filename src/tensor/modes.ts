@@ -1,13 +1,15 @@
 /**
  * What is in force while a function runs: whether the tape records, which scope owns new tensors, whether fallbacks are
- * errors. A mode follows asynchronous work through AsyncLocalStorage, so that one request's mode never reaches another's.
+ * errors, in which dtype products run. A mode follows asynchronous work through AsyncLocalStorage, so that one request's mode never reaches another's.
  *
  * Reading the mode must cost nanoseconds, since every op does. While all functions under a mode are synchronous, a plain
  * variable says what is in force; AsyncLocalStorage is asked only while some function under a mode has returned a
  * promise that is still pending.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
-import { functionArg } from './check.js';
+import { argumentError, functionArg } from './check.js';
+import { Code, dtypeNames } from './dtype.js';
+import type { Version } from './slot.js';
 import type { Tensor } from './tensor.js';
 
 /** Tensors made while a function runs under `tidy`. */
@@ -23,6 +25,18 @@ export class Scope {
   }
 }
 
+/** A leaf in another dtype, good for as long as the leaf holds what it held then. */
+export interface CachedCast {
+  /** Of the leaf's storage. */
+  readonly version: Version;
+  /** The leaf's count of writes then. */
+  readonly count: number;
+  /** The conversion, attached to the leaf if that was recorded. */
+  readonly cast: Tensor;
+}
+/** Conversions by leaf, made by ops under `autocast` and freed at the end of the outermost. */
+export type CastCache = Map<Tensor, CachedCast>;
+
 /** What is in force while a function runs. */
 export interface Mode {
   /** Whether ops on tensors that require gradients are recorded. */
@@ -31,6 +45,10 @@ export interface Mode {
   readonly scope: Scope | null;
   /** Whether an op without a kernel throws instead of running its reference. */
   readonly strict: boolean;
+  /** The code of the dtype that products of matrices run in; null: that of their operands. */
+  readonly autocast: number | null;
+  /** What the outermost `autocast` has converted; null outside of every one. */
+  readonly casts: CastCache | null;
 }
 
 /** A mode with the one around it, which is in force again for whatever outlives the function. */
@@ -39,7 +57,15 @@ interface EnteredMode extends Mode {
   over: boolean;
 }
 
-const root: EnteredMode = { recording: true, scope: null, strict: false, outer: null, over: false };
+const root: EnteredMode = {
+  recording: true,
+  scope: null,
+  strict: false,
+  autocast: null,
+  casts: null,
+  outer: null,
+  over: false,
+};
 const storage = new AsyncLocalStorage<EnteredMode>();
 let current: EnteredMode = root;
 let pending = 0;
@@ -136,4 +162,54 @@ async function settle(
 export function strict<T>(fn: () => T): T {
   functionArg('strict', 'fn', fn);
   return runUnder({ strict: true }, fn);
+}
+
+/** A dtype that `autocast` runs products in. */
+export type AutocastDtype = 'bfloat16' | 'float16';
+
+/**
+ * Mixed precision (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740), with the lists of ops of
+ * `torch.autocast` for CUDA, on every device; src/ops/autocast.ts has them, and says why.
+ *
+ * - In `dtype`: matmul, linear, addmm, einsum, attention, scaledDotProductAttention, and the logits of linearCrossEntropy.
+ * - In float32: softmax, logSoftmax, logsumexp, layerNorm, all losses, exp, expm1, log, log1p, log2, pow, square,
+ *   reciprocal, rsqrt, softplus, sum, prod, cumsum and norm.
+ * - In the widest dtype of their operands: concat, stack, where, scatterAdd and arithmetic.
+ * - All others in the dtype of what they are given, which stays what it is: so do float64, integers and bool everywhere.
+ *
+ * Parameters stay float32 and so do their gradients: conversions are part of the graph. A parameter's conversion is made
+ * once for all ops until it is written to, or until the outermost `autocast` ends. Backward runs in the dtypes that
+ * forward ran in, whether or not it is called under `autocast`; call it and the optimizer outside.
+ *
+ * @example
+ * const loss = autocast('bfloat16', () => model.forward({ inputIds, labels }).loss!);
+ * loss.backward();
+ * @param dtype float16 reaches 65504 only and needs a `GradScaler`, bfloat16 does not; false: as without `autocast`
+ * @param fn a synchronous or asynchronous function
+ * @returns what `fn` returns
+ * @throws FOVEA_ARGUMENT for another dtype or for what is no function, and what `fn` throws
+ */
+export function autocast<T>(dtype: AutocastDtype | false, fn: () => T): T {
+  if (dtype !== false && dtype !== 'bfloat16' && dtype !== 'float16')
+    throw argumentError('autocast', 'dtype', "'bfloat16', 'float16' or false", dtype);
+  functionArg('autocast', 'fn', fn);
+  if (dtype === false) return runUnder({ autocast: null }, fn);
+  const change = { autocast: Code[dtype] };
+  if (activeMode().casts !== null) return runUnder(change, fn);
+  const casts: CastCache = new Map();
+  return runUnder({ ...change, casts }, fn, () => {
+    for (const { cast } of casts.values()) cast.dispose();
+    casts.clear();
+  });
+}
+
+/** Whether an `autocast` is in force. */
+export function isAutocastEnabled(): boolean {
+  return activeMode().autocast !== null;
+}
+
+/** The dtype that products run in; null where no `autocast` is in force. */
+export function getAutocastDtype(): AutocastDtype | null {
+  const code = activeMode().autocast;
+  return code === null ? null : (dtypeNames[code] as AutocastDtype);
 }

@@ -1,5 +1,6 @@
 /**
- * Trains a language model on a sequence of tokens: random windows, AdamW with warm-up and a cosine, clipped gradients.
+ * Trains a language model on a sequence of tokens: random windows, AdamW with warm-up and a cosine, clipped gradients,
+ * in float32 or in mixed precision.
  *
  * The loop is asynchronous and stays one step ahead of what it reads, so that the kernels never wait for JavaScript and
  * JavaScript never waits for a kernel.
@@ -11,9 +12,11 @@ import type { CausalLM } from '../models/causal-lm.js';
 import { clipGradNorm_ } from '../nn/utils.js';
 import { Generator, randint, tensor } from '../ops/index.js';
 import { AdamW } from '../optim/adam.js';
+import { GradScaler } from '../optim/grad-scaler.js';
 import { type LambdaLR, warmupCosine } from '../optim/lr-scheduler.js';
 import { argumentError, countArg, optionsArg, withoutUndefined } from '../tensor/check.js';
 import type { Device } from '../tensor/device.js';
+import { autocast, type AutocastDtype } from '../tensor/modes.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 
@@ -49,6 +52,11 @@ export interface TrainOptions {
   weightDecay?: number;
   /** Default 1. */
   maxGradNorm?: number;
+  /**
+   * 'bfloat16' and 'float16' run forward under `autocast`, and backward in the same dtypes; weights and gradients stay
+   * float32. 'float16' scales the loss, and waits for each step's gradients before the next (default 'float32').
+   */
+  precision?: 'float32' | AutocastDtype;
   /** Chooses the windows (default 0). */
   seed?: number;
   /** Cancels between steps: training then rejects with FOVEA_ABORTED. */
@@ -65,6 +73,7 @@ const optionNames = [
   'warmupSteps',
   'weightDecay',
   'maxGradNorm',
+  'precision',
   'seed',
   'signal',
   'onProgress',
@@ -120,23 +129,30 @@ function makeOptimizer(model: CausalLM, lr: number, weightDecay: number): AdamW 
   );
 }
 
-/** Queues one step and returns its loss. */
-function trainStep(
-  model: CausalLM,
-  optimizer: AdamW,
-  scheduler: LambdaLR,
-  ids: () => Tensor,
-  maxGradNorm: number,
-): Tensor {
-  return tidy(() => {
+/** What a step changes. */
+interface Training {
+  model: CausalLM;
+  optimizer: AdamW;
+  scheduler: LambdaLR;
+  /** Enabled for float16 alone. */
+  scaler: GradScaler;
+}
+
+/** Queues one step, which waits for the stream only if the loss is scaled, and gives its loss. */
+async function trainStep(training: Training, ids: () => Tensor, { maxGradNorm, precision }: Plan): Promise<Tensor> {
+  const { model, optimizer, scheduler, scaler } = training;
+  return tidy(async () => {
     const inputIds = ids();
-    const { loss } = model.forward({ inputIds, labels: inputIds });
-    loss!.backward();
+    const forward = (): Tensor => model.forward({ inputIds, labels: inputIds, outputLogits: false }).loss!;
+    const loss = autocast(precision === 'float32' ? false : precision, forward);
+    scaler.scale(loss).backward();
+    scaler.unscale_(optimizer);
     clipGradNorm_(model.parameters(), maxGradNorm);
-    optimizer.step();
+    await scaler.step(optimizer);
+    await scaler.update();
     scheduler.step();
     optimizer.zeroGrad();
-    return loss!.detach();
+    return loss.detach();
   });
 }
 
@@ -152,12 +168,15 @@ function planOf(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Plan
     warmupSteps: Math.ceil(countArg('train', 'steps', options.steps, 1) / 20),
     weightDecay: 0.1,
     maxGradNorm: 1,
+    precision: 'float32' as const,
     seed: 0,
     ...withoutUndefined(options),
     steps: options.steps,
   };
   countArg('train', 'batchSize', plan.batchSize, 1);
   countArg('train', 'contextLength', plan.contextLength, 2);
+  if (!['float32', 'bfloat16', 'float16'].includes(plan.precision))
+    throw argumentError('train', 'precision', "'float32', 'bfloat16' or 'float16'", plan.precision);
   checkTokens('train', tokens, plan.contextLength, model);
   return plan;
 }
@@ -222,12 +241,14 @@ class LossReader {
  */
 export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Promise<number> {
   const plan = planOf(model, tokens, given);
-  const { steps, batchSize, contextLength, maxGradNorm, signal } = plan;
+  const { steps, batchSize, contextLength, signal } = plan;
   const { device } = model;
   const optimizer = makeOptimizer(model, plan.lr, plan.weightDecay);
   const scheduler = warmupCosine(optimizer, { warmupSteps: plan.warmupSteps, totalSteps: steps, minLrRatio: 0.1 });
   const windows = randomStarts(tokens, contextLength, batchSize, plan.seed);
   const losses = new LossReader(plan);
+  const scaler = new GradScaler({ enabled: plan.precision === 'float16' });
+  const training = { model, optimizer, scheduler, scaler };
   model.train();
   try {
     for (let step = 1; step <= steps; step++) {
@@ -235,7 +256,7 @@ export async function trainCausalLM(model: CausalLM, tokens: Uint16Array, given:
       const { value: starts } = await windows.next();
       const lr = scheduler.getLastLr()[0]!;
       const batch = (): Tensor => windowsAt(tokens, starts, contextLength, device);
-      const loss = trainStep(model, optimizer, scheduler, batch, maxGradNorm);
+      const loss = await trainStep(training, batch, plan);
       await losses.push({ step, loss, lr });
     }
     return await losses.finish();
@@ -292,7 +313,7 @@ export async function bitsPerToken(
       const loss = noGrad(() =>
         tidy(() => {
           const inputIds = windowsAt(tokens, part, contextLength, model.device);
-          return model.forward({ inputIds, labels: inputIds }).loss!;
+          return model.forward({ inputIds, labels: inputIds, outputLogits: false }).loss!;
         }),
       );
       sum += (await loss.item()) * part.length;

@@ -58,6 +58,14 @@ describe('backward', () => {
     expect(codeOf(() => y.backward())).toBe('FOVEA_AUTOGRAD');
   });
 
+  it('runs again where nothing was saved, as in PyTorch', () => {
+    const x = tensor([3], { requiresGrad: true });
+    const y = x.mul(2).add(1).sum();
+    y.backward();
+    y.backward();
+    expect(list(x.grad!)).toEqual([4]);
+  });
+
   it('takes the gradient of an output that is not a scalar', () => {
     const x = tensor([1, 2], { requiresGrad: true });
     const y = x.mul(3);

@@ -70,6 +70,15 @@ describe('fovea train and generate', () => {
       expect(existsSync(join(out, name))).toBe(true);
   });
 
+  test('train takes a precision', () => {
+    const small = ['--steps', '2', '--layers', '1', '--width', '8', '--heads', '1', '--context', '8', '--batch', '1'];
+    const loss = (...precision: string[]): string => {
+      const { stderr } = fovea('train', text, '--out', join(folder, 'rounded'), ...small, '--lr', '0.5', ...precision);
+      return /(\d+\.\d+) after training/.exec(stderr)![1]!;
+    };
+    expect(loss('--precision', 'bfloat16')).not.toBe(loss());
+  });
+
   test('generate continues a prompt, repeatably', () => {
     const args = ['generate', out, '--prompt', 'let ', '--max-new-tokens', '60', '--seed', '1'];
     const { status, stdout } = fovea(...args);
@@ -95,6 +104,7 @@ describe('failures are one sentence', () => {
     [['generate', 'nowhere'], 1, /^fovea: generate: pass either --prompt or --ids\n$/],
     [['train', 'missing.txt'], 1, /^fovea: read: missing\.txt.*\n$/],
     [['train', 'x', '--steps', 'many'], 1, /expected a whole number/],
+    [['train', 'x', '--precision', 'float64'], 1, /choices are float32, bfloat16, float16/],
     [['dance'], 1, /unknown command 'dance'/],
   ] as const)('%j', (args, code, message) => {
     const { status, stderr } = fovea(...args);

@@ -1,5 +1,5 @@
 // Every reference, in place of its kernel: what would run on a device without the kernel, and its gradient.
-import { fallbacks, functional as F, ones, randn, strict, tidy } from 'fovea';
+import { autocast, fallbacks, functional as F, ones, randn, strict, tidy } from 'fovea';
 import { describe, expect, it, vi } from 'vitest';
 import { definedOps } from '../../dist/ops/define-op.js';
 import { difference } from './compare.js';
@@ -66,6 +66,15 @@ describe('a missing kernel', () => {
     const message = expect.stringMatching(/^silu: there is no silu kernel for cpu/) as string;
     expect(codeOf(() => strict(() => F.silu(x)))).toMatchObject({ code: 'FOVEA_UNSUPPORTED', message });
     expect(strict(() => F.add(x, x)).shape).toEqual([2, 3]);
+  });
+  it('keeps the dtype that autocast gave the op', () => {
+    // the reference's own pow and exp would be widened to float32
+    const x = randn([2, 3]).bfloat16();
+    autocast('bfloat16', () => {
+      expect(F.gelu(x, { approximate: 'tanh' }).dtype).toBe('bfloat16');
+      expect(F.silu(x).dtype).toBe('bfloat16');
+      expect(F.attention(randn([2, 3]), randn([2, 3]), randn([2, 3])).dtype).toBe('bfloat16');
+    });
   });
   it('leaves its reason', () => {
     F.rmsNorm(ones([2, 3]), 3);

@@ -6,6 +6,7 @@ import { elementwiseRows } from './rows/elementwise.js';
 import { inPlaceRows } from './rows/in-place.js';
 import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
+import { linearCrossEntropy } from './rows/linear-cross-entropy.js';
 import { networkRows } from './rows/network.js';
 import { pieceRows } from './rows/pieces.js';
 import { reduceRows } from './rows/reduce.js';
@@ -17,6 +18,7 @@ export const table: readonly Row[] = [
   ...reduceRows,
   ...linearRows,
   ...networkRows,
+  linearCrossEntropy,
   ...attentionRows,
   ...indexingRows,
   ...shapeRows,

@@ -49,6 +49,27 @@ describe('trainCausalLM', () => {
     expect(await losses({ seed: 7 })).not.toEqual(first);
   });
 
+  test.each(['bfloat16', 'float16'] as const)('learns in %s as in float32', async (precision) => {
+    const plan = { steps: 60, batchSize: 8, lr: 1e-2 };
+    const exact = await losses(plan);
+    const rounded = await losses({ ...plan, precision });
+    expect(rounded).not.toEqual(exact);
+    expect(exact.at(-1)!).toBeLessThan(0.5 * exact[0]!);
+    const mean = (list: number[]): number => list.reduce((a, b) => a + b) / list.length;
+    expect(Math.abs(rounded[0]! / exact[0]! - 1)).toBeLessThan(2e-3);
+    expect(Math.abs(mean(rounded.slice(-10)) / mean(exact.slice(-10)) - 1)).toBeLessThan(0.03);
+    using model = smallModel();
+    await trainCausalLM(model, text, { steps: 2, precision });
+    expect(model.parameters().every(({ dtype }) => dtype === 'float32')).toBe(true);
+  });
+
+  test('refuses other precisions', async () => {
+    await expect(losses({ precision: 'float64' as 'float32' })).rejects.toMatchObject({
+      code: 'FOVEA_ARGUMENT',
+      message: expect.stringMatching(/'float32', 'bfloat16' or 'float16' for precision.*float64/) as string,
+    });
+  });
+
   test('reports every step, the rate rising and falling', async () => {
     using model = smallModel();
     const seen: TrainProgress[] = [];
@@ -65,10 +86,11 @@ describe('trainCausalLM', () => {
     expect(seen.at(-1)!.secondsLeft).toBe(0);
   });
 
-  test('a step leaves nothing behind', async () => {
+  test.each(['float32', 'bfloat16', 'float16'] as const)('a step in %s leaves nothing behind', async (precision) => {
     using model = smallModel();
     const counts: number[] = [];
-    await trainCausalLM(model, text, { steps: 12, batchSize: 2, onProgress: () => counts.push(memory().tensors) });
+    const onProgress = (): void => void counts.push(memory().tensors);
+    await trainCausalLM(model, text, { steps: 12, batchSize: 2, precision, onProgress });
     expect(new Set(counts.slice(2, -1)).size).toBe(1);
   });
 

@@ -7,7 +7,17 @@
  *
  * B sequences of n new tokens, m = all tokens so far; shapes below use these.
  */
-import { attention, addmm, arange, concat, crossEntropy, empty, fullLike, linear } from '../../ops/index.js';
+import {
+  addmm,
+  arange,
+  attention,
+  concat,
+  crossEntropy,
+  empty,
+  fullLike,
+  linear,
+  linearCrossEntropy,
+} from '../../ops/index.js';
 import type { FusedActivation } from '../../ops/index.js';
 import { FoveaError } from '../../errors.js';
 import { type Activation, activationOf, fusedActivation } from '../../nn/activations.js';
@@ -21,6 +31,7 @@ import { LayerNorm } from '../../nn/norm.js';
 import { parameter } from '../../nn/parameter.js';
 import type { Dtype } from '../../tensor/dtype.js';
 import { optionsArg } from '../../tensor/check.js';
+import { getAutocastDtype } from '../../tensor/modes.js';
 import { slotOf, type Tensor } from '../../tensor/tensor.js';
 import { KvCache } from '../../generate/kv-cache.js';
 import type { CausalLMInput, CausalLMOutput } from '../../generate/language-model.js';
@@ -245,23 +256,28 @@ export class GPT2LMHeadModel extends CausalLM {
 
   override makeCache(batch: number, capacity: number): KvCache {
     const { nLayer: layers, nHead: heads, nEmbd } = this.config;
-    const dtype: Dtype = this.transformer.wte.weight.dtype;
+    const { dtype: own } = this.transformer.wte.weight;
+    // Under autocast keys and values come in its dtype, and attention wants them in it.
+    const dtype: Dtype = own === 'float64' ? own : (getAutocastDtype() ?? own);
     return new KvCache({ layers, batch, heads, capacity, headDim: nEmbd / heads, dtype, device: this.device });
   }
 
   override forward(input: CausalLMInput): CausalLMOutput {
     checkInput(input);
-    const { inputIds, labels, logitsToKeep = 0, outputHiddenStates, outputAttentions } = input;
+    const { inputIds, labels, logitsToKeep = 0, outputLogits = true, outputHiddenStates, outputAttentions } = input;
     const [batch, n] = inputIds.shape as [number, number];
     const { hidden, attentions } = this.transformer.forward(input);
     const last = hidden.at(-1)!;
     const kept = logitsToKeep > 0 && logitsToKeep < n ? last.narrow(1, n - logitsToKeep, logitsToKeep) : last;
-    const logits = linear(kept, this.lmHead.weight);
+    const logits = outputLogits
+      ? linear(kept, this.lmHead.weight)
+      : empty([batch, 0, this.config.vocabSize], { dtype: last.dtype, device: last.device });
     return {
       logits,
       ...(outputHiddenStates ? { hiddenStates: hidden } : {}),
       ...(outputAttentions ? { attentions } : {}),
-      ...(labels ? { loss: nextTokenLoss(logits, labels, batch * n) } : {}),
+      ...(labels && outputLogits ? { loss: nextTokenLoss(logits, labels) } : {}),
+      ...(labels && !outputLogits ? { loss: lossWithoutLogits(last, this.lmHead.weight, labels) } : {}),
     };
   }
 }
@@ -273,6 +289,7 @@ const inputNames = [
   'labels',
   'pastKeyValues',
   'logitsToKeep',
+  'outputLogits',
   'outputHiddenStates',
   'outputAttentions',
 ] as const;
@@ -301,9 +318,18 @@ function checkInput(input: CausalLMInput): void {
   }
 }
 
+/** What each position has to predict; nothing (-100) at the last. Moving the labels spares moving the logits. */
+function nextTokens(labels: Tensor): Tensor {
+  return concat([labels.slice(1, 1), fullLike(labels.narrow(1, 0, 1), -100)], 1);
+}
+
 /** Mean cross entropy of each token given those before it; labels of -100 do not count. */
-function nextTokenLoss(logits: Tensor, labels: Tensor, rows: number): Tensor {
-  // Moving the labels instead of the logits spares a copy of the larger tensor.
-  const next = concat([labels.slice(1, 1), fullLike(labels.narrow(1, 0, 1), -100)], 1);
-  return crossEntropy(logits.reshape([rows, -1]), next.reshape([rows]), { ignoreIndex: -100 });
+function nextTokenLoss(logits: Tensor, labels: Tensor): Tensor {
+  const [batch, n, vocabulary] = logits.shape as [number, number, number];
+  return crossEntropy(logits.reshape([batch * n, vocabulary]), nextTokens(labels).reshape([batch * n]));
+}
+
+/** The same from hidden states [B, n, width], whose logits never exist all at once. */
+function lossWithoutLogits(hidden: Tensor, weight: Tensor, labels: Tensor): Tensor {
+  return linearCrossEntropy(hidden, weight, nextTokens(labels));
 }

@@ -110,11 +110,11 @@ const normRow = (name: 'layerNorm' | 'rmsNorm', eps: number, standardise: (row: 
   };
 };
 
-const targets =
+export const targets =
   (classes: number, ignored?: number): InputSpec['values'] =>
   (i) =>
     ignored !== undefined && i % 4 === 1 ? ignored : (i * 7) % classes;
-const crossEntropy: Row = {
+export const crossEntropy: Row = {
   name: 'crossEntropy',
   dtypes: FLOATS,
   samples: [
