@@ -1,0 +1,51 @@
+// The peers: how each is started, and how it is installed where it is not.
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const node = (file) => [process.execPath, join(here, file)];
+const installNpm = 'cd bench/peers && npm install';
+const installPython =
+  'python3 -m venv bench/peers/.venv && bench/peers/.venv/bin/pip install --prefer-binary -r bench/peers/requirements.txt';
+
+/** FOVEA_PEERS_PYTHON, or that of the environment that the install command makes, or the system's. */
+function python() {
+  const own = join(here, '.venv', process.platform === 'win32' ? 'Scripts/python.exe' : 'bin/python');
+  return process.env.FOVEA_PEERS_PYTHON ?? (existsSync(own) ? own : 'python3');
+}
+
+export const fovea = node('../as-peer.mjs');
+
+/** @returns by id: name, command, environment for so many threads, and how to install it */
+export function peers() {
+  return {
+    torch: {
+      name: 'PyTorch',
+      command: [python(), join(here, 'torch_cpu.py')],
+      // Huge pages, as fovea takes them; an OpenBLAS that is told of another processor would be slower than it is.
+      environment: (threads) => ({
+        OMP_NUM_THREADS: String(threads),
+        MKL_NUM_THREADS: String(threads),
+        THP_MEM_ALLOC_ENABLE: '1',
+        OPENBLAS_CORETYPE: undefined,
+      }),
+      install: installPython,
+    },
+    onnxruntime: {
+      name: 'onnxruntime-node',
+      command: node('onnxruntime.mjs'),
+      environment: () => ({}),
+      // Its install script fetches CUDA otherwise; the CPU's library is in the package.
+      install: `${installNpm} # with ONNXRUNTIME_NODE_INSTALL=skip`,
+    },
+    llamacpp: {
+      name: 'llama.cpp (node-llama-cpp)',
+      command: node('llamacpp.mjs'),
+      environment: () => ({}),
+      install: `${installNpm} # with NODE_LLAMA_CPP_SKIP_DOWNLOAD=true`,
+    },
+    tfjs: { name: 'TensorFlow.js (wasm)', command: node('tfjs.mjs'), environment: () => ({}), install: installNpm },
+    jax: { name: 'jax-js (wasm)', command: node('jax.mjs'), environment: () => ({}), install: installNpm },
+  };
+}
