@@ -1,8 +1,9 @@
 // What is timed, as plain data, so that fovea (bench/kinds.mjs) and its peers (bench/peers/) read the same sizes.
 //
-// A case has a `kind`, which says what one call does, and that kind's sizes. `work` is what a call stands for: floating-point
-// operations (`limit` fma or bf16), or the fewest bytes that must be moved, each read and written once (copy) or only
-// read (read). `sets`: as many inputs take turns, so that no cache serves weights, or keys and values, that are read once.
+// A case has a `kind`, which says what one call does, and that kind's sizes. `work` is what a call stands for:
+// floating-point operations (`limit` fma or bf16), or the fewest bytes that must be moved, each read and written once
+// (copy) or only read (read). `sets`: as many inputs take turns, so that no cache serves weights, or keys and values,
+// that are read once.
 import { totalmem } from 'node:os';
 import { gpt2Shapes } from './gpu-cases.mjs';
 
@@ -203,7 +204,9 @@ function optimisers(tiny) {
   return [define('optimiser', 'adamw', label, 'float32', { op: 'AdamW', shapes, work: 7 * count * 4, limit: 'copy' })];
 }
 
-/** Floating-point operations of a forward pass of GPT-2 over `b` sequences of `n` tokens, logits of `kept` of them each. */
+/**
+ * Floating-point operations of a forward pass of GPT-2 over `b` sequences of `n` tokens, logits of `kept` of them each.
+ */
 function gpt2Flops({ vocabulary, width, layers }, b, n, kept) {
   const products = 2 * 12 * width * width * n;
   const scores = 4 * width * n * n * 0.5;
@@ -271,7 +274,9 @@ function training(tiny) {
   ];
 }
 
-/** Ops on 16 numbers: from call to return (`issue`), that is checks, allocation and enqueueing; or with the work itself. */
+/**
+ * Ops on 16 numbers: from call to return (`issue`), that is checks, allocation and enqueueing; or with the work itself.
+ */
 function javascript(tiny) {
   const one = (op, issue, count) =>
     define('js', 'small', issue ? '16 numbers, call to return' : '16 numbers, computed', 'float32', {
@@ -316,7 +321,8 @@ export const caseOptions = {
 };
 
 /**
- * The cases that options choose: `group` and `dtype` are names with commas between them, `filter` a part of the case's name.
+ * The cases that options choose: `group` and `dtype` are names with commas between them, `filter` a part of the case's
+ * name.
  *
  * @throws Error naming a group or dtype that is none
  */

@@ -1,4 +1,5 @@
-// What fovea does for each kind of case in bench/cases.mjs: how a set of inputs is made, and what one call does with it.
+// What fovea does for each kind of case in bench/cases.mjs: how a set of inputs is made, and what one call does with
+// it.
 import { functional as F, backward, grad, ones, optim, rand, randint, randn, synchronize, tensor, tidy } from 'fovea';
 import { modelKinds } from './model-kinds.mjs';
 import { batches } from './timing.mjs';
@@ -95,7 +96,10 @@ const small = {
   'add, sum, backward': ([, b, w]) => backward(F.sum(add(w, b))),
 };
 
-/** What an op costs in JavaScript. With `issue` each batch starts with an empty queue and ends when the last call returns. */
+/**
+ * What an op costs in JavaScript. With `issue` each batch starts with an empty queue and ends when the last call
+ * returns.
+ */
 function prepareSmall({ op, n, issue, count }) {
   const inputs = [ones([n]), ones([n]), ones([n], { requiresGrad: true })];
   const call = () => small[op](inputs);

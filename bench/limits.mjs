@@ -6,9 +6,9 @@ import { median } from './timing.mjs';
 const MEGABYTE = 2 ** 20 / 4; // in float32
 
 /**
- * One function per limit; each measures it anew. `fma`: float32 multiply-add in FLOP/s; `bf16`, `int8`: products of those
- * types, where the processor has instructions of their own for them. `copy`: copying 64 MB, past the caches, read and
- * written bytes per second. `read`: reading 256 MB, bytes per second.
+ * One function per limit; each measures it anew. `fma`: float32 multiply-add in FLOP/s; `bf16`, `int8`: products of
+ * those types, where the processor has instructions of their own for them. `copy`: copying 64 MB, past the caches, read
+ * and written bytes per second. `read`: reading 256 MB, bytes per second.
  */
 export async function limitProbes({ tiny = false } = {}) {
   const { threads } = info();

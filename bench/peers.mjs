@@ -1,11 +1,12 @@
-// fovea beside its peers: each case is timed in turn, a batch of ours and a batch of the peer's, in one run and on as many
-// threads, and the medians' ratio is R = peer / ours.
+// fovea beside its peers: each case is timed in turn, a batch of ours and a batch of the peer's, in one run and on as
+// many threads, and the medians' ratio is R = peer / ours.
 //
 //   npm run bench:peers -- [--peers torch,onnxruntime] [--group matmul] [--dtype bfloat16] [--filter text] [--rounds 7]
 //                          [--threads 2] [--json] [--write] [--tiny]
 //
-// --json: one object on standard output instead of Markdown; --write: both into bench/results/<date>-<cpu>; --tiny: small
-// sizes, to see that all runs. bench/peers/README.md says how to install the peers; one that is not installed is listed.
+// --json: one object on standard output instead of Markdown; --write: both into bench/results/<date>-<cpu>; --tiny:
+// small sizes, to see that all runs. bench/peers/README.md says how to install the peers; one that is not installed is
+// listed.
 import { writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -35,8 +36,8 @@ const pause = 20;
  * @returns `row`, or `unsupported` or `failed` with the reason
  */
 export async function timePair(test, { id, own, peer, rounds, question }) {
-  const ask = async (process, who) => {
-    const answer = await process.ask({ case: test, ...question });
+  const ask = async (process, who, asked = { case: test }) => {
+    const answer = await process.ask({ ...asked, ...question });
     if (answer.error) throw Object.assign(new Error(answer.error), { who });
     await sleep(pause);
     return answer;
@@ -51,7 +52,7 @@ export async function timePair(test, { id, own, peer, rounds, question }) {
       ours.push((await ask(own, 'fovea')).milliseconds);
       theirs.push((await ask(peer, id)).milliseconds);
     }
-    const { limit } = await own.ask({ limit: test, tiny: question.tiny });
+    const { limit } = await ask(own, 'fovea', { limit: test });
     return { row: rowOf(test, id, ours, theirs, limit) };
   } catch (error) {
     if (!error.who) throw error;
@@ -59,27 +60,34 @@ export async function timePair(test, { id, own, peer, rounds, question }) {
   }
 }
 
-/** Starts one peer and times all cases beside it. */
-async function runPeer(id, described, cases, report, settings) {
-  const { name, command, environment, install } = described;
-  const peer = new PeerProcess(command, environment(settings.question.threads));
-  const { missing, version } = await peer.start();
-  report.peers.push(missing ? { id, name, missing, install } : { id, name, version });
-  if (missing) console.error(`${name}: not installed (${missing}); install it with: ${install}`);
-  for (const test of missing ? [] : cases) {
+/** Times all cases in one peer, which runs, and beside it in fovea. */
+async function runCases(id, peer, name, cases, report, settings) {
+  for (const test of cases) {
     const { row, unsupported, failed } = await timePair(test, { id, peer, ...settings });
     if (row) {
       report.rows.push(row);
       const times = `${timeText(row.ours)} : ${timeText(row.theirs)}`;
-      console.error(`${name.padEnd(20)} ${test.id.padEnd(64)} ${times}  R ${row.ratio.toFixed(2)}`);
+      settings.say(`${name.padEnd(26)} ${test.id.padEnd(64)} ${times}  R ${row.ratio.toFixed(2)}`);
     }
     if (unsupported) report.unsupported.push(unsupported);
     if (failed) {
       report.failed.push(failed);
-      console.error(`${name.padEnd(20)} ${test.id}: ${failed.peer} failed: ${failed.error}`);
+      settings.say(`${name.padEnd(26)} ${test.id}: ${failed.peer} failed: ${failed.error}`);
     }
   }
-  await peer.stop();
+}
+
+/** Starts one peer, or reports that it is missing, and times the cases. */
+async function runPeer(id, { name, command, environment, install }, cases, report, settings) {
+  const peer = new PeerProcess(command, environment(settings.question.threads));
+  try {
+    const { missing, version } = await peer.start();
+    report.peers.push(missing ? { id, name, missing, install } : { id, name, version });
+    if (missing) settings.say(`${name}: not installed (${missing}); install it with: ${install}`);
+    else await runCases(id, peer, name, cases, report, settings);
+  } finally {
+    await peer.stop();
+  }
 }
 
 /**
@@ -88,14 +96,16 @@ async function runPeer(id, described, cases, report, settings) {
  * @param known the peers by id; those of bench/peers/registry.mjs unless a test has its own
  * @returns the machine, versions, and a row for each case and peer
  */
-export async function comparePeers({
-  cases,
-  known = peers(),
-  ids = Object.keys(known),
-  rounds,
-  threads,
-  tiny = false,
-}) {
+export async function comparePeers(options) {
+  const {
+    cases,
+    known = peers(),
+    ids = Object.keys(known),
+    rounds,
+    threads,
+    tiny = false,
+    say = console.error,
+  } = options;
   const own = new PeerProcess(fovea, { FOVEA_NUM_THREADS: String(threads) });
   const { missing, ...described } = await own.start();
   if (missing) throw new Error(`fovea does not start: ${missing}`);
@@ -112,9 +122,12 @@ export async function comparePeers({
     unsupported: [],
     failed: [],
   };
-  const settings = { own, rounds, question: { threads, milliseconds: tiny ? 0 : 40, tiny } };
-  for (const id of ids) await runPeer(id, known[id], cases, report, settings);
-  await own.stop();
+  const settings = { own, rounds, say, question: { threads, milliseconds: tiny ? 0 : 40, tiny } };
+  try {
+    for (const id of ids) await runPeer(id, known[id], cases, report, settings);
+  } finally {
+    await own.stop();
+  }
   const place = (row) => cases.findIndex(({ id }) => id === row.id);
   report.rows.sort((a, b) => place(a) - place(b));
   return report;

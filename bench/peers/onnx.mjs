@@ -1,6 +1,6 @@
-// Writes ONNX models with random weights: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto in protobuf's wire format,
-// of which only varints (0), 32-bit floats (5) and messages, texts and bytes (2) are needed. A message is a list of pieces,
-// so that weights are copied once, at the end.
+// Writes ONNX models with random weights: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto in protobuf's wire
+// format, of which only varints (0), 32-bit floats (5) and messages, texts and bytes (2) are needed. A message is a
+// list of pieces, so that weights are copied once, at the end.
 import { randomNumbers } from './random.mjs';
 
 const float = 1;

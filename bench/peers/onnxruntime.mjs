@@ -1,5 +1,5 @@
-// ONNX Runtime through onnxruntime-node: weights are constants of the graph, so that it packs them once, and results go to
-// arrays that are there already.
+// ONNX Runtime through onnxruntime-node: weights are constants of the graph, so that it packs them once, and results go
+// to arrays that are there already.
 import { batches } from '../timing.mjs';
 import { OnnxGraph } from './onnx.mjs';
 import { encoderGraph, gpt2Graph } from './onnx-models.mjs';

@@ -6,8 +6,10 @@ import { fileURLToPath } from 'node:url';
 const here = dirname(fileURLToPath(import.meta.url));
 const node = (file) => [process.execPath, join(here, file)];
 const installNpm = 'cd bench/peers && npm install';
-const installPython =
-  'python3 -m venv bench/peers/.venv && bench/peers/.venv/bin/pip install --prefer-binary -r bench/peers/requirements.txt';
+const installPython = [
+  'python3 -m venv bench/peers/.venv',
+  'bench/peers/.venv/bin/pip install --prefer-binary -r bench/peers/requirements.txt',
+].join(' && ');
 
 /** FOVEA_PEERS_PYTHON, or that of the environment that the install command makes, or the system's. */
 function python() {

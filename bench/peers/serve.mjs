@@ -4,10 +4,10 @@
 //   {"case": a case of bench/cases.mjs, "threads": n, "milliseconds": how long a batch should take}
 //                    {"milliseconds": of one call, "calls": of the batch}, {"unsupported": why} or {"error": message}
 //   {"limit": a case, "tiny": …}, which fovea alone is asked
-//                    {"limit": {"name": …, "rate": per second}} of what bounds the case; without `limit` if nothing does
+//                    {"limit": {"name": …, "rate": per second}} of what bounds it; none if nothing does
 //
-// The first question about a case makes its inputs and warms up; further ones about the same case only time a batch. The
-// next case frees them. The process ends with its standard input.
+// The first question about a case makes its inputs and warms up; further ones about the same case only time a batch.
+// The next case frees them. The process ends with its standard input.
 import { createInterface } from 'node:readline';
 import { callsFor } from '../timing.mjs';
 
@@ -31,7 +31,7 @@ class Server {
 
   async answer({ case: test, threads, milliseconds, limit, tiny }) {
     try {
-      if (limit) return { limit: await this.#limit(limit, tiny) };
+      if (limit) return { limit: await this.#limit?.(limit, tiny) };
       if (test.id !== this.#id) await this.#change(test, threads, milliseconds);
       return { milliseconds: (await this.#current.batch(this.#calls)) / this.#calls, calls: this.#calls };
     } catch (error) {

@@ -5,7 +5,8 @@ import { median } from '../timing.mjs';
 /**
  * One line of the table.
  *
- * @param test the case @param peer its id @param ours milliseconds of one call, by round @param theirs the same of the peer
+ * @param test the case @param peer its id @param ours milliseconds of one call, by round @param theirs the same of the
+ * peer
  * @param limit name and rate of what bounds the case, if anything does
  * @returns medians, `ratio` = theirs / ours, so that above 1 fovea is the faster, and the share of the limit
  */
@@ -64,12 +65,13 @@ function leftOut({ peers, failed, unsupported }, nameOf) {
 export function markdown(report) {
   const nameOf = (id) => report.peers.find((peer) => peer.id === id)?.name ?? id;
   const versions = report.peers.filter(({ version }) => version).map(({ name, version }) => `${name} ${version}`);
+  const peers = versions.join(', ') || 'no peer';
   const out = leftOut(report, nameOf);
   return [
     `# ${report.date} · ${report.cpu}`,
     '',
-    `fovea ${report.version} (${report.isa}), ${report.threads} threads, Node ${report.node}; ${versions.join(', ') || 'no peer'}.`,
-    `Medians of ${report.rounds} rounds, fovea and the peer in turn; R = the peer's time / fovea's: above 1 fovea is the faster.`,
+    `fovea ${report.version} (${report.isa}), ${report.threads} threads, Node ${report.node}; ${peers}.`,
+    `Medians of ${report.rounds} rounds, fovea and the peer in turn; R = peer / fovea: above 1 fovea is faster.`,
     '',
     ...(report.rows.length > 0 ? table(report.rows, nameOf) : ['No pair was timed.']),
     ...(out.length > 0 ? ['', 'Not in the table:', '', ...out] : []),

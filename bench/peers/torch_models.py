@@ -1,7 +1,7 @@
 """GPT-2 and an encoder of BERT's shape in PyTorch: the models of bench/cases.mjs, with random weights.
 
-The layers can run with weights in oneDNN's own layout (`pack`), which torch.compile and IPEX use and which is the fastest
-that PyTorch has for small batches; bench/peers/torch_cpu.py tries both ways.
+The layers can run with weights in oneDNN's own layout (`pack`), as torch.compile has them; bench/peers/torch_cpu.py
+tries both ways and takes the faster.
 """
 
 import torch
