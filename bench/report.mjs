@@ -20,8 +20,10 @@ export function assess({ work }, milliseconds, limit) {
   return { rate, limit: limit.name, limitRate: limit.rate, share: rate / limit.rate };
 }
 
-export const timeText = (milliseconds) =>
-  milliseconds < 0.1 ? `${(milliseconds * 1e3).toFixed(2)} µs` : `${milliseconds.toPrecision(4)} ms`;
+export function timeText(milliseconds) {
+  if (milliseconds < 0.1) return `${(milliseconds * 1e3).toFixed(2)} µs`;
+  return `${milliseconds < 1e4 ? milliseconds.toPrecision(4) : milliseconds.toFixed(0)} ms`;
+}
 export const shareText = ({ share, limit }) =>
   share === undefined ? '–' : `${(100 * share).toFixed(0)} % of ${limit}`;
 

@@ -5,7 +5,8 @@ import { fileURLToPath } from 'node:url';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const node = (file) => [process.execPath, join(here, file)];
-const installNpm = 'cd bench/peers && npm install';
+// Without these, install scripts fetch CUDA and other binaries; those for the CPU are in the packages.
+const installNpm = 'cd bench/peers && ONNXRUNTIME_NODE_INSTALL=skip NODE_LLAMA_CPP_SKIP_DOWNLOAD=true npm install';
 const installPython = [
   'python3 -m venv bench/peers/.venv',
   'bench/peers/.venv/bin/pip install --prefer-binary -r bench/peers/requirements.txt',
@@ -38,14 +39,13 @@ export function peers() {
       name: 'onnxruntime-node',
       command: node('onnxruntime.mjs'),
       environment: () => ({}),
-      // Its install script fetches CUDA otherwise; the CPU's library is in the package.
-      install: `${installNpm} # with ONNXRUNTIME_NODE_INSTALL=skip`,
+      install: installNpm,
     },
     llamacpp: {
       name: 'llama.cpp (node-llama-cpp)',
       command: node('llamacpp.mjs'),
       environment: () => ({}),
-      install: `${installNpm} # with NODE_LLAMA_CPP_SKIP_DOWNLOAD=true`,
+      install: installNpm,
     },
     tfjs: { name: 'TensorFlow.js (wasm)', command: node('tfjs.mjs'), environment: () => ({}), install: installNpm },
     jax: { name: 'jax-js (wasm)', command: node('jax.mjs'), environment: () => ({}), install: installNpm },

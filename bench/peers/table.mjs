@@ -57,7 +57,7 @@ function leftOut({ peers, failed, unsupported }, nameOf) {
   return [
     ...missing.map(({ id, missing: why, install }) => `- ${nameOf(id)}: not installed (${why}). \`${install}\``),
     ...failed.map(({ id, peer, error }) => `- ${id}, ${peer === 'fovea' ? 'fovea' : nameOf(peer)}: failed (${error})`),
-    ...lacking.map(([name, count]) => `- ${name}: has no ${count} of the cases (why: in the JSON)`),
+    ...lacking.map(([name, count]) => `- ${name}: ${count} of the cases it does not have (why: in the JSON)`),
   ];
 }
 

@@ -62,7 +62,7 @@ describe('a row of the table', () => {
     expect(text).toContain('fovea 0.1.0 (avx2), 2 threads, Node v20; PyTorch 2.13.');
     expect(text).toContain('- jax-js: not installed (no module). `npm install`');
     expect(text).toContain('- y, fovea: failed (out of memory)');
-    expect(text).toContain('- PyTorch: has no 1 of the cases');
+    expect(text).toContain('- PyTorch: 1 of the cases it does not have');
     expect(markdown({ ...report, rows: [] })).toContain('No pair was timed.');
   });
 });
