@@ -1,158 +1,345 @@
-// What is timed. Each case names the exported op it calls, the work it stands for, and the limit that bounds it:
-// `flops` against the multiply-add peak, `bytes` (read + written once) against the copy bandwidth, or `read` bytes.
-import { functional as F, ones, optim, rand, randint, randn } from 'fovea';
+// What is timed, as plain data, so that fovea (bench/kinds.mjs) and its peers (bench/peers/) read the same sizes.
+//
+// A case has a `kind`, which says what one call does, and that kind's sizes. `work` is what a call stands for:
+// floating-point operations (`limit` fma or bf16), or the fewest bytes that must be moved, each read and written once
+// (copy) or only read (read). `sets`: as many inputs take turns, so that no cache serves weights, or keys and values,
+// that are read once.
+import { totalmem } from 'node:os';
+import { gpt2Shapes } from './gpu-cases.mjs';
 
-const MB64 = 16 * 2 ** 20; // elements of a 64 MB float32 tensor
-const mib = (n) => n * 2 ** 20;
-
-const unaryOps = [
-  'neg',
-  'abs',
-  'sign',
-  'square',
-  'relu',
-  'floor',
-  'ceil',
-  'round',
-  'exp',
-  'log',
-  'sqrt',
-  'rsqrt',
-  'sin',
-  'cos',
-  'tanh',
-  'sigmoid',
-  'erf',
-  'gelu',
-  'silu',
-  'softplus',
+export const groups = [
+  'matmul',
+  'gemv',
+  'elementwise',
+  'rows',
+  'loss',
+  'attention',
+  'optimiser',
+  'model',
+  'training',
+  'js',
 ];
-const unary = unaryOps.map((op) => ({
-  op,
-  label: '64 MB',
-  make: () => [rand([MB64]).add(0.5)],
-  run: ([x]) => F[op](x),
-  bytes: mib(128),
-}));
-const binary = ['add', 'sub', 'mul', 'div', 'maximum', 'minimum', 'pow'].map((op) => ({
-  op,
-  label: '64 MB',
-  make: () => [rand([MB64]).add(0.5), rand([MB64]).add(0.5)],
-  run: ([a, b]) => F[op](a, b),
-  bytes: mib(192),
-}));
+export const bytesOf = { float32: 4, bfloat16: 2, float16: 2 };
+export const dtypes = Object.keys(bytesOf);
 
-const rows = (op, run, bytes = mib(128)) => ({
-  op,
-  label: '16384 x 1024',
-  make: () => [randn([16384, 1024]), ones([1024]), randn([1024])],
-  run,
-  bytes,
-});
-const rowOps = [
-  rows('softmax', ([x]) => F.softmax(x, -1)),
-  rows('logSoftmax', ([x]) => F.logSoftmax(x, -1)),
-  rows('layerNorm', ([x, w, b]) => F.layerNorm(x, [1024], w, b)),
-  rows('rmsNorm', ([x, w]) => F.rmsNorm(x, [1024], w)),
-  rows('sum', ([x]) => F.sum(x, -1), mib(64)),
-  rows('mean', ([x]) => F.mean(x, 0), mib(64)),
-  rows('argmax', ([x]) => F.argmax(x, -1), mib(64)),
-  rows('transpose', ([x]) => F.transpose(x, 0, 1).contiguous()),
-  {
-    op: 'crossEntropy',
-    label: '2048 x 8192',
-    make: () => [randn([2048, 8192]), randint(0, 8192, [2048])],
-    run: ([x, t]) => F.crossEntropy(x, t),
-    bytes: mib(64),
-  },
-  {
-    op: 'embedding',
-    label: '16384 of 50257 x 1024',
-    make: () => [randint(0, 50257, [16384]), randn([50257, 1024])],
-    run: ([i, w]) => F.embedding(i, w),
-    bytes: mib(128),
-  },
-  {
-    op: 'topk',
-    label: '64 x 50257, k 50',
-    make: () => [randn([64, 50257])],
-    run: ([x]) => F.topk(x, 50),
-    bytes: 64 * 50257 * 4,
-  },
-  {
-    op: 'dropout',
-    label: '64 MB',
-    make: () => [randn([MB64])],
-    run: ([x]) => F.dropout(x, { p: 0.1, training: true }),
-    bytes: mib(128),
-  },
-];
+const MIB = 2 ** 20;
+/** Bytes of inputs between two uses of the same. */
+const rotated = 256 * MIB;
+const floats = ['float32', 'bfloat16'];
+const flopLimit = (dtype) => (dtype === 'bfloat16' ? 'bf16' : 'fma');
+const product = (shape) => shape.reduce((a, b) => a * b, 1);
+const setsFor = (bytes, tiny) => (tiny ? 2 : Math.ceil(rotated / bytes));
 
-const product = (m, k, n, transposed = false) => ({
-  op: 'matmul',
-  label: `${m} x ${k} x ${n}${transposed ? ', b transposed' : ''}`,
-  make: () => [randn([m, k]), transposed ? randn([n, k]).transpose(0, 1) : randn([k, n])],
-  run: ([a, b]) => F.matmul(a, b),
-  flops: 2 * m * k * n,
-});
-const products = [
-  product(256, 256, 256),
-  product(512, 512, 512),
-  product(1024, 1024, 1024),
-  product(2048, 2048, 2048),
-  product(128, 768, 3072),
-  product(512, 4096, 4096),
-  product(1024, 1024, 1024, true),
-];
-const vector = {
-  op: 'linear',
-  label: '1 x 4096 x 4096',
-  make: () => [randn([1, 4096]), randn([4096, 4096])],
-  run: ([x, w]) => F.linear(x, w),
-  read: 4096 * 4096 * 4,
-};
+function define(group, kind, label, dtype, rest) {
+  return { id: `${rest.op ?? kind} ${label} ${dtype}`, group, kind, op: rest.op ?? kind, label, dtype, ...rest };
+}
 
-const attention = (label, [b, h, g, n, m, d], causal, flops) => ({
-  op: 'attention',
-  label,
-  make: () => [randn([b, h, n, d]), randn([b, g, m, d]), randn([b, g, m, d])],
-  run: ([q, k, v]) => F.attention(q, k, v, { causal }),
-  ...flops,
-});
-const pairs = (b, h, n, m, d) => 4 * b * h * n * m * d;
-const attentions = [
-  attention('S 1024, H 12, D 64', [1, 12, 12, 1024, 1024, 64], false, { flops: pairs(1, 12, 1024, 1024, 64) }),
-  attention('S 2048, H 12, D 64', [1, 12, 12, 2048, 2048, 64], false, { flops: pairs(1, 12, 2048, 2048, 64) }),
-  attention('S 2048, H 12, D 64, causal', [1, 12, 12, 2048, 2048, 64], 'topLeft', {
-    flops: pairs(1, 12, 2048, 2048, 64) / 2,
-  }),
-  attention('one query, 4096 keys, H 12, D 64', [4, 12, 12, 1, 4096, 64], false, { read: 2 * 4 * 12 * 4096 * 64 * 4 }),
-];
-const attentionBackward = {
-  op: 'attention',
-  label: 'S 1024, H 12, D 64, forward and backward',
-  make: () => [1, 2, 3].map(() => randn([1, 12, 1024, 64], { requiresGrad: true })),
-  run: (qkv) => {
-    F.attention(...qkv)
-      .sum()
-      .backward();
-    for (const t of qkv) t.grad = null;
-  },
-  flops: 3.5 * pairs(1, 12, 1024, 1024, 64),
-};
-const adamw = {
-  op: 'AdamW',
-  label: '32 M parameters',
-  make: () => {
-    const parameters = Array.from({ length: 32 }, () => {
-      const p = randn([1024, 1024], { requiresGrad: true });
-      p.grad = randn([1024, 1024]);
-      return p;
+function matmuls(tiny) {
+  const shapes = tiny
+    ? [[8, 16, 24]]
+    : [
+        [256, 256, 256],
+        [512, 512, 512],
+        [1024, 1024, 1024],
+        [2048, 2048, 2048],
+        [128, 768, 3072],
+        [128, 3072, 768],
+        [512, 4096, 4096],
+      ];
+  const one = ([m, k, n], dtype, layout = 'NN') =>
+    define('matmul', 'matmul', `${m} x ${k} x ${n}${layout === 'NT' ? ', b transposed' : ''}`, dtype, {
+      m,
+      k,
+      n,
+      layout,
+      work: 2 * m * k * n,
+      limit: flopLimit(dtype),
     });
-    return [...parameters, new optim.AdamW(parameters, { lr: 1e-3 })];
-  },
-  run: (made) => made.at(-1).step(),
-  bytes: 7 * 32 * 2 ** 20 * 4,
+  const square = tiny ? [16, 16, 16] : [1024, 1024, 1024];
+  return [...dtypes.flatMap((dtype) => shapes.map((shape) => one(shape, dtype))), one(square, 'float32', 'NT')];
+}
+
+function gemvs(tiny) {
+  const width = tiny ? 64 : 4096;
+  return dtypes.flatMap((dtype) =>
+    [1, 2, 4].map((m) => {
+      const work = width * width * bytesOf[dtype];
+      const sizes = { op: 'linear', m, k: width, n: width, sets: setsFor(work, tiny), work, limit: 'read' };
+      return define('gemv', 'linear', `${m} x ${width} x ${width}`, dtype, sizes);
+    }),
+  );
+}
+
+// biome-ignore format: a list of names, not one a line
+const unary = [
+  'neg', 'abs', 'sign', 'square', 'relu', 'floor', 'ceil', 'round', 'exp', 'log', 'sqrt', 'rsqrt', 'sin', 'cos', 'tanh',
+  'sigmoid', 'erf', 'gelu', 'silu', 'softplus',
+];
+const binary = ['add', 'sub', 'mul', 'div', 'maximum', 'minimum', 'pow'];
+
+/** 64 MB tensors, which no cache holds. */
+function elementwise(tiny) {
+  const megabytes = (dtype) => (tiny ? 100 : (64 * MIB) / bytesOf[dtype]);
+  const one = (op, inputs, dtype, kind = 'elementwise') => {
+    const n = megabytes(dtype);
+    const work = (inputs + 1) * n * bytesOf[dtype];
+    return define('elementwise', kind, tiny ? `${n} numbers` : '64 MB', dtype, { op, inputs, n, work, limit: 'copy' });
+  };
+  return [
+    ...unary.map((op) => one(op, 1, 'float32')),
+    ...['exp', 'gelu', 'silu'].map((op) => one(op, 1, 'bfloat16')),
+    ...binary.map((op) => one(op, 2, 'float32')),
+    ...['add', 'mul'].map((op) => one(op, 2, 'bfloat16')),
+    one('dropout', 1, 'float32', 'dropout'),
+  ];
+}
+
+/** `passes`: how often the large tensor is read or written. */
+function rows(tiny) {
+  const width = tiny ? 32 : 1024;
+  const one = (op, dtype, passes = 2, dim = -1) => {
+    const rows = tiny ? 8 : (64 * MIB) / bytesOf[dtype] / width;
+    const work = passes * rows * width * bytesOf[dtype];
+    const limit = passes === 1 ? 'read' : 'copy';
+    return define('rows', 'rows', `${rows} x ${width}`, dtype, { op, rows, width, dim, work, limit });
+  };
+  const turned = (dtype) => {
+    const [h, n, d] = tiny ? [2, 8, 16] : [16, 1024, 128];
+    const b = tiny ? 1 : (64 * MIB) / bytesOf[dtype] / (h * n * d);
+    const work = 2 * b * h * n * d * bytesOf[dtype];
+    return define('rows', 'rope', `${b} x ${h} x ${n} x ${d}`, dtype, { b, h, n, d, work, limit: 'copy' });
+  };
+  const normalised = ['softmax', 'logSoftmax', 'layerNorm', 'rmsNorm'];
+  return [
+    ...floats.flatMap((dtype) => normalised.map((op) => one(op, dtype))),
+    ...floats.map(turned),
+    one('sum', 'float32', 1),
+    one('mean', 'float32', 1, 0),
+    one('argmax', 'float32', 1),
+    one('transpose', 'float32'),
+    ...lookups(tiny),
+  ];
+}
+
+function lookups(tiny) {
+  const [taken, vocabulary, width] = tiny ? [8, 50, 16] : [16384, 50257, 1024];
+  const [row, wide, k] = tiny ? [4, 100, 5] : [64, 50257, 50];
+  return [
+    define('rows', 'embedding', `${taken} of ${vocabulary} x ${width}`, 'float32', {
+      rows: taken,
+      vocabulary,
+      width,
+      work: 2 * taken * width * 4,
+      limit: 'copy',
+    }),
+    define('rows', 'topk', `${row} x ${wide}, k ${k}`, 'float32', {
+      rows: row,
+      width: wide,
+      k,
+      work: row * wide * 4,
+      limit: 'read',
+    }),
+  ];
+}
+
+/** Logits of 8192 tokens take 1.6 GB, their gradient as much, and a peer's as much again. */
+function losses(tiny, memory) {
+  const [rows, width] = tiny ? [8, 100] : [memory < 20 * 1024 * MIB ? 2048 : 8192, 50257];
+  const one = (dtype, backward) =>
+    define('loss', 'crossEntropy', `${rows} x ${width}${backward ? ', forward and backward' : ''}`, dtype, {
+      rows,
+      width,
+      backward,
+      work: (backward ? 3 : 1) * rows * width * bytesOf[dtype],
+      limit: backward ? 'copy' : 'read',
+    });
+  return floats.flatMap((dtype) => [one(dtype, false), one(dtype, true)]);
+}
+
+function attentions(tiny) {
+  const one = (dtype, [b, h, n, m, d], causal, kind = 'attention') => {
+    const flops = 4 * b * h * n * m * d * (causal ? 0.5 : 1) * (kind === 'attention' ? 1 : 3.5);
+    const read = 2 * b * h * m * d * bytesOf[dtype];
+    const decoding = n === 1;
+    const label = [
+      decoding ? `one query, ${m} keys, B ${b}` : `S ${n}`,
+      `H ${h}, D ${d}${causal ? ', causal' : ''}`,
+      ...(kind === 'attention' ? [] : ['forward and backward']),
+    ].join(', ');
+    return define('attention', kind, label, dtype, {
+      op: 'attention',
+      b,
+      h,
+      g: h,
+      n,
+      m,
+      d,
+      causal,
+      ...(decoding
+        ? { sets: setsFor(read, tiny), work: read, limit: 'read' }
+        : { work: flops, limit: flopLimit(dtype) }),
+    });
+  };
+  const [short, middle, long, h, d] = tiny ? [8, 12, 16, 2, 16] : [1024, 2048, 4096, 12, 64];
+  return floats.flatMap((dtype) => [
+    one(dtype, [1, h, short, short, d], false),
+    one(dtype, [1, h, middle, middle, d], false),
+    one(dtype, [1, h, middle, middle, d], true),
+    one(dtype, [1, h, long, long, d], true),
+    one(dtype, [tiny ? 1 : 4, h, 1, long, d], false),
+    one(dtype, [1, h, short, short, d], false, 'attentionBackward'),
+  ]);
+}
+
+const tinyModel = { vocabulary: 60, positions: 32, width: 32, layers: 2, heads: 2 };
+const gpt2 = (tiny) => (tiny ? tinyModel : { vocabulary: 50257, positions: 1024, width: 768, layers: 12, heads: 12 });
+const parameters = (model) => gpt2Shapes(model).reduce((sum, shape) => sum + product(shape), 0);
+
+function optimisers(tiny) {
+  const model = gpt2(tiny);
+  const shapes = gpt2Shapes(model);
+  const count = parameters(model);
+  const label = tiny ? `${count} parameters` : `GPT-2, ${(count / 1e6).toFixed(0)} M parameters`;
+  // The parameter, its gradient and two moments are read, all but the gradient written.
+  return [define('optimiser', 'adamw', label, 'float32', { op: 'AdamW', shapes, work: 7 * count * 4, limit: 'copy' })];
+}
+
+/**
+ * Floating-point operations of a forward pass of GPT-2 over `b` sequences of `n` tokens, logits of `kept` of them each.
+ */
+function gpt2Flops({ vocabulary, width, layers }, b, n, kept) {
+  const products = 2 * 12 * width * width * n;
+  const scores = 4 * width * n * n * 0.5;
+  return b * (layers * (products + scores) + 2 * width * vocabulary * kept);
+}
+
+/** Logits are those of the last position only, as generation wants them. */
+function models(tiny) {
+  const model = gpt2(tiny);
+  const [length, start, steps] = tiny ? [16, 4, 4] : [512, 32, 64];
+  const name = tiny ? 'tiny GPT' : 'GPT-2 124M';
+  const { width, layers } = model;
+  const prefill = (dtype) =>
+    define('model', 'prefill', `${name}, ${length} tokens`, dtype, {
+      model,
+      length,
+      work: gpt2Flops(model, 1, length, 1),
+      limit: flopLimit(dtype),
+    });
+  const decode = (dtype) =>
+    define('model', 'decode', `${name}, a token from ${start} on`, dtype, {
+      model,
+      start,
+      steps,
+      work: (parameters(model) - model.positions * width + 2 * layers * width * (start + steps / 2)) * bytesOf[dtype],
+      limit: 'read',
+    });
+  return [...floats.map(prefill), ...dtypes.map(decode), ...floats.map((dtype) => encoder(tiny, dtype))];
+}
+
+/** BERT-base without its embeddings: post-norm layers, gelu. */
+function encoder(tiny, dtype) {
+  const [b, n, width, heads, hidden, layers] = tiny ? [2, 8, 32, 2, 64, 2] : [8, 128, 768, 12, 3072, 12];
+  const token = 2 * (4 * width * width + 2 * width * hidden) + 4 * width * n;
+  const name = tiny ? 'tiny encoder' : 'BERT-base';
+  return define('model', 'encoder', `${name}, ${b} x ${n}`, dtype, {
+    b,
+    n,
+    width,
+    heads,
+    hidden,
+    layers,
+    work: b * n * layers * token,
+    limit: flopLimit(dtype),
+  });
+}
+
+/** A whole step: forward, backward, AdamW; parameters of the dtype that is named. */
+function training(tiny) {
+  const one = (name, model, batch, length, dtype) =>
+    define('training', 'train', `${name}, ${batch} x ${length}`, dtype, {
+      model,
+      batch,
+      length,
+      work: 3 * gpt2Flops(model, batch, length, length),
+      limit: flopLimit(dtype),
+    });
+  if (tiny) return floats.map((dtype) => one('tiny GPT', tinyModel, 2, 16, dtype));
+  const characters = { vocabulary: 65, positions: 256, width: 384, layers: 6, heads: 6 };
+  const small = { vocabulary: 1024, positions: 128, width: 256, layers: 4, heads: 4 };
+  return [
+    ...floats.map((dtype) => one('GPT-2 124M', gpt2(tiny), 4, 256, dtype)),
+    ...floats.map((dtype) => one('GPT of characters, 6 x 384', characters, 16, 256, dtype)),
+    one('GPT 4 x 256', small, 8, 128, 'float32'),
+  ];
+}
+
+/**
+ * Ops on 16 numbers: from call to return (`issue`), that is checks, allocation and enqueueing; or with the work itself.
+ */
+function javascript(tiny) {
+  const one = (op, issue, count) =>
+    define('js', 'small', issue ? '16 numbers, call to return' : '16 numbers, computed', 'float32', {
+      op,
+      issue,
+      count: tiny ? 3 : count,
+      n: 16,
+    });
+  return [
+    one('add', true, 2000),
+    one('add, freed at once', true, 2000),
+    one('add a number', true, 2000),
+    one('add, recorded', true, 2000),
+    one('add, sum, backward', true, 200),
+    one('add', false, 2000),
+    one('add, sum, backward', false, 200),
+  ];
+}
+
+/** All cases. @param tiny sizes at which only running matters @param memory bytes of this machine */
+export function benchCases({ tiny = false, memory = totalmem() } = {}) {
+  return [
+    ...matmuls(tiny),
+    ...gemvs(tiny),
+    ...elementwise(tiny),
+    ...rows(tiny),
+    ...losses(tiny, memory),
+    ...attentions(tiny),
+    ...optimisers(tiny),
+    ...models(tiny),
+    ...training(tiny),
+    ...javascript(tiny),
+  ];
+}
+
+/** The options by which both benches choose cases, for `parseArgs`. */
+export const caseOptions = {
+  group: { type: 'string', default: '' },
+  dtype: { type: 'string', default: '' },
+  filter: { type: 'string', default: '' },
+  tiny: { type: 'boolean', default: false },
 };
 
-export const cases = [...unary, ...binary, ...rowOps, ...products, vector, ...attentions, attentionBackward, adamw];
+/**
+ * The cases that options choose: `group` and `dtype` are names with commas between them, `filter` a part of the case's
+ * name.
+ *
+ * @throws Error naming a group or dtype that is none
+ */
+export function chosenCases({ group = '', dtype = '', filter = '', tiny = false }) {
+  const names = (option, given, known) => {
+    const asked = given.split(',').filter(Boolean);
+    const odd = asked.find((name) => !known.includes(name));
+    if (odd) throw new Error(`--${option}: expected some of ${known.join(', ')}, received ${odd}`);
+    return asked.length > 0 ? asked : known;
+  };
+  const [inGroups, inDtypes] = [names('group', group, groups), names('dtype', dtype, dtypes)];
+  const chosen = benchCases({ tiny }).filter(
+    (test) =>
+      inGroups.includes(test.group) &&
+      inDtypes.includes(test.dtype) &&
+      `${test.group} ${test.id}`.toLowerCase().includes(filter.toLowerCase()),
+  );
+  if (chosen.length === 0) throw new Error(`no case is left by --filter ${filter}, --group and --dtype`);
+  return chosen;
+}

@@ -10,8 +10,8 @@ const MEMORY = { atLeast: 3.4, memory: true };
 /** Bytes per second of copies on an H200, in TB/s, that targets for memory are made for. */
 export const H200_COPY = 4.3;
 
-/** The shapes of GPT-2's parameters with a vocabulary padded to a multiple of 128: 124.5 million. */
-function gpt2Shapes({ vocabulary, width, layers, positions }) {
+/** The shapes of GPT-2's parameters; the logits' weight is that of the embedding. */
+export function gpt2Shapes({ vocabulary, width, layers, positions }) {
   const block = [
     [width, 3 * width],
     [3 * width],

@@ -1,39 +1,56 @@
 // The machine's limits, measured through fovea's own threads and instruction set: what no kernel can exceed.
 import { info, synchronize, tidy, zeros } from 'fovea';
 import { kernels } from '../dist/ops/kernels.gen.js';
+import { median } from './timing.mjs';
 
 const MEGABYTE = 2 ** 20 / 4; // in float32
-const REPEATS = 9;
-
-/** The median time of `run`, in seconds: machines are noisy, so limits are medians as the figures beside them are. */
-async function median(run) {
-  const times = [];
-  for (let i = 0; i < REPEATS; i++) {
-    const start = performance.now();
-    tidy(() => {
-      run();
-    });
-    await synchronize();
-    times.push((performance.now() - start) / 1000);
-  }
-  return times.sort((a, b) => a - b)[REPEATS >> 1];
-}
 
 /**
- * One function per limit; each measures it anew. `fma`: float32 multiply-add in FLOP/s. `copy`: copying 64 MB, past the
- * caches, read and written bytes per second. `read`: reading 256 MB, bytes per second.
+ * One function per limit; each measures it anew. `fma`: float32 multiply-add in FLOP/s; `bf16`, `int8`: products of
+ * those types, where the processor has instructions of their own for them. `copy`: copying 64 MB, past the caches, read
+ * and written bytes per second. `read`: reading 256 MB, bytes per second.
  */
-export async function limitProbes() {
+export async function limitProbes({ tiny = false } = {}) {
   const { threads } = info();
   const one = zeros([]);
-  const source = zeros([64 * MEGABYTE]);
-  const large = zeros([256 * MEGABYTE]);
-  const flops = await kernels.fmaProbeFlops({ x: one }, {}).y.item();
+  const source = zeros([(tiny ? 1 : 64) * MEGABYTE]);
+  const large = zeros([(tiny ? 1 : 256) * MEGABYTE]);
   const chunks = 4 * threads;
-  const rounds = 5000;
-  return {
-    fma: async () => (flops * rounds * chunks) / (await median(() => kernels.fmaProbe({ x: one }, { rounds, chunks }))),
-    copy: async () => (2 * source.size * 4) / (await median(() => kernels.copyProbe({ x: source }, {}))),
-    read: async () => (large.size * 4) / (await median(() => kernels.readProbe({ x: large }, { chunks: 8 * threads }))),
+  const rounds = tiny ? 5 : 5000;
+
+  /** The median time of `run`, in seconds: machines are noisy, so limits are medians as the figures beside them are. */
+  const seconds = async (run) => {
+    const times = [];
+    for (let i = 0; i < (tiny ? 1 : 9); i++) {
+      const start = performance.now();
+      tidy(() => void run());
+      await synchronize();
+      times.push((performance.now() - start) / 1000);
+    }
+    return median(times);
   };
+  const arithmetic = async (probe) => {
+    const flops = await kernels[`${probe}Flops`]({ x: one }, {}).y.item();
+    return async () =>
+      (flops * rounds * chunks) / (await seconds(() => kernels[probe]({ x: one }, { rounds, chunks })));
+  };
+
+  const probes = {
+    fma: await arithmetic('fmaProbe'),
+    copy: async () => (2 * source.size * 4) / (await seconds(() => kernels.copyProbe({ x: source }, {}))),
+    read: async () =>
+      (large.size * 4) / (await seconds(() => kernels.readProbe({ x: large }, { chunks: 8 * threads }))),
+  };
+  for (const name of ['bf16', 'int8']) {
+    if (!kernels[`${name}Probe`]) continue;
+    // An instruction set without such instructions says 0.
+    if ((await kernels[`${name}ProbeFlops`]({ x: one }, {}).y.item()) > 0)
+      probes[name] = await arithmetic(`${name}Probe`);
+  }
+  return probes;
+}
+
+/** The limit that holds for a case: without instructions for bfloat16, products of it are those of float32. */
+export function limitOf({ limit }, probes) {
+  return limit === undefined || limit in probes ? limit : 'fma';
 }

@@ -1,84 +1,68 @@
-// npm run bench -- [--json] [--filter text]: every case's time, its GFLOP/s or GB/s, and its share of the limit that
-// bounds it, which is measured right beside the case: on a shared machine it drifts.
+// Every case's time, its GFLOP/s or GB/s, and its share of the limit that bounds it, which is measured right beside the
+// case: on a shared machine it drifts.
+//
+//   npm run bench -- [--group matmul,model] [--dtype bfloat16] [--filter text] [--json] [--tiny]
+//
+// --json: one object on standard output; --tiny: small sizes, to see that every case runs.
 import { parseArgs } from 'node:util';
-import benny from 'benny';
-import { info, synchronize, tidy } from 'fovea';
-import { cases } from './cases.mjs';
-import { limitProbes } from './limits.mjs';
+import { emptyCache, info } from 'fovea';
+import { caseOptions, chosenCases } from './cases.mjs';
+import { prepare } from './kinds.mjs';
+import { limitOf, limitProbes } from './limits.mjs';
+import { assess, processor, rateText, shareText, timeText } from './report.mjs';
+import { callsFor, median } from './timing.mjs';
 
-const { values: options } = parseArgs({
-  options: { json: { type: 'boolean', default: false }, filter: { type: 'string', default: '' } },
-});
+const { values: options } = parseArgs({ options: { ...caseOptions, json: { type: 'boolean', default: false } } });
 const say = (line) => {
   if (!options.json) console.log(line);
 };
 
-/** benny announces every suite on standard output, which is for the table or the JSON alone. */
-async function quietly(run) {
-  const { log } = console;
-  console.log = () => {};
+/** Milliseconds per call: the median over batches, each of enough calls that the wait at its end does not count. */
+async function time(prepared) {
+  const calls = await callsFor(prepared, options.tiny ? 0 : 10);
+  const end = performance.now() + 400;
+  const times = [];
+  do {
+    times.push((await prepared.batch(calls)) / calls);
+  } while (!options.tiny && times.length < 50 && (times.length < 5 || performance.now() < end));
+  return median(times);
+}
+
+async function measure(test, probes) {
+  const prepared = prepare(test);
   try {
-    return await run();
+    const milliseconds = await time(prepared);
+    const name = limitOf(test, probes);
+    const limit = name && { name, rate: await probes[name]() };
+    const { id, group, op, label, dtype } = test;
+    return { id, group, op, case: label, dtype, milliseconds, ...assess(test, milliseconds, limit) };
   } finally {
-    console.log = log;
+    prepared.release();
+    emptyCache();
   }
 }
 
-/** Seconds per call: enough calls between two waits that the wait itself does not count. */
-async function time(op, label, run, inputs) {
-  const call = async (times) => {
-    for (let i = 0; i < times; i++) {
-      tidy(() => {
-        run(inputs);
-      });
-    }
-    await synchronize();
-  };
-  await call(2);
-  const start = performance.now();
-  await call(1);
-  const times = Math.max(1, Math.round(4 / Math.max(0.01, performance.now() - start)));
-  const summary = await quietly(() =>
-    benny.suite(
-      op,
-      benny.add(label, () => call(times), { minSamples: 9, maxTime: 0.4, minTime: 0.004 }),
-    ),
-  );
-  return summary.results[0].details.median / times;
+let cases;
+try {
+  cases = chosenCases(options);
+} catch (error) {
+  console.error(`bench: ${error.message}`);
+  process.exit(1);
 }
-
-const KINDS = { flops: 'fma', bytes: 'copy', read: 'read' };
-
-async function measure({ op, label, make, run, ...test }, probes) {
-  const inputs = make();
-  const seconds = await time(op, label, run, inputs);
-  const kind = Object.keys(KINDS).find((key) => key in test);
-  const limit = await probes[KINDS[kind]]();
-  for (const x of inputs) x.dispose?.();
-  const rate = test[kind] / seconds;
-  return {
-    op,
-    case: label,
-    milliseconds: seconds * 1e3,
-    rate,
-    limit: KINDS[kind],
-    limitRate: limit,
-    share: rate / limit,
-  };
-}
-
 const { version, isa, threads } = info();
-say(`fovea ${version}, ${isa}, ${threads} threads, Node ${process.version}; GFLOP/s or GB/s: measured, limit, share\n`);
-const probes = await limitProbes();
-const wanted = options.filter.toLowerCase();
+const { name: cpu } = processor();
+say(
+  `fovea ${version}, ${isa}, ${threads} threads, Node ${process.version}, ${cpu}: measured, limit, share of the limit`,
+);
+const probes = await limitProbes(options);
 const results = [];
-for (const test of cases.filter(({ op, label }) => `${op} ${label}`.toLowerCase().includes(wanted))) {
+let group;
+for (const test of cases) {
+  if (test.group !== group) say(`\n${(group = test.group)}`);
   const row = await measure(test, probes);
   results.push(row);
-  const giga = (x) => (x / 1e9).toFixed(1).padStart(7);
-  const share = `${(100 * row.share).toFixed(0).padStart(4)} % of ${row.limit}`;
-  say(
-    `${row.op.padEnd(13)} ${row.case.padEnd(40)} ${row.milliseconds.toFixed(3).padStart(9)} ms ${giga(row.rate)} ${giga(row.limitRate)} ${share}`,
-  );
+  const rates = [rateText(row.limit, row.rate), rateText(row.limit, row.limitRate)].map((text) => text.padStart(16));
+  const head = `${row.op.padEnd(18)} ${row.case.padEnd(46)} ${row.dtype.padEnd(8)}`;
+  say(`${head} ${timeText(row.milliseconds).padStart(10)} ${rates.join('')}  ${shareText(row)}`);
 }
-if (options.json) console.log(JSON.stringify({ version, isa, threads, node: process.version, results }, null, 2));
+if (options.json) console.log(JSON.stringify({ version, isa, threads, node: process.version, cpu, results }, null, 2));

@@ -53,7 +53,7 @@ function problemsOf(path) {
 
 const paths = Object.entries(folders).flatMap(([folder, extensions]) =>
   readdirSync(join(root, folder), { recursive: true })
-    .filter((path) => extensions.includes(extname(path)) && !path.endsWith('.gen.ts'))
+    .filter((path) => extensions.includes(extname(path)) && !path.endsWith('.gen.ts') && !path.includes('node_modules'))
     .map((path) => join(folder, path)),
 );
 const problems = paths.flatMap(problemsOf);

@@ -1,0 +1,134 @@
+// What fovea does for each kind of case in bench/cases.mjs: how a set of inputs is made, and what one call does with
+// it.
+import { functional as F, backward, grad, ones, optim, rand, randint, randn, synchronize, tensor, tidy } from 'fovea';
+import { modelKinds } from './model-kinds.mjs';
+import { batches } from './timing.mjs';
+
+const normal = (shape, dtype, options) => randn(shape, { dtype, ...options });
+const indices = (below, shape) => randint(0, below, shape, { dtype: 'int64' });
+const heads = ({ b, h, g, n, m, d, dtype }, options) => [
+  normal([b, h, n, d], dtype, options),
+  normal([b, g, m, d], dtype, options),
+  normal([b, g, m, d], dtype, options),
+];
+const attend = ({ causal }, [q, k, v]) => F.attention(q, k, v, { causal: causal ? 'topLeft' : false });
+
+function rowwise({ op, width, dim }, [x, w, b]) {
+  if (op === 'layerNorm') return F.layerNorm(x, [width], w, b);
+  if (op === 'rmsNorm') return F.rmsNorm(x, [width], w);
+  if (op === 'transpose') return F.transpose(x, 0, 1).contiguous();
+  return F[op](x, dim);
+}
+
+const ops = {
+  elementwise: {
+    // Above zero, so that logarithms and powers are those of numbers.
+    make: ({ inputs, n, dtype }) => Array.from({ length: inputs }, () => tidy(() => rand([n], { dtype }).add(0.5))),
+    run: ({ op }, inputs) => F[op](...inputs),
+  },
+  dropout: { make: ({ n, dtype }) => [normal([n], dtype)], run: (_, [x]) => F.dropout(x, { p: 0.1, training: true }) },
+  rows: {
+    make: ({ rows, width, dtype }) => [normal([rows, width], dtype), ones([width], { dtype }), normal([width], dtype)],
+    run: rowwise,
+  },
+  rope: {
+    make: ({ b, h, n, d, dtype }) => [normal([b, h, n, d], dtype), rand([n, d / 2]), rand([n, d / 2])],
+    run: (_, [x, cos, sin]) => F.rope(x, cos, sin),
+  },
+  embedding: {
+    make: ({ rows, vocabulary, width, dtype }) => [indices(vocabulary, [rows]), normal([vocabulary, width], dtype)],
+    run: (_, [i, w]) => F.embedding(i, w),
+  },
+  topk: { make: ({ rows, width, dtype }) => [normal([rows, width], dtype)], run: ({ k }, [x]) => F.topk(x, k) },
+  matmul: {
+    make: ({ m, k, n, layout, dtype }) => [
+      normal([m, k], dtype),
+      layout === 'NT' ? normal([n, k], dtype).transpose(0, 1) : normal([k, n], dtype),
+    ],
+    run: (_, [a, b]) => F.matmul(a, b),
+  },
+  linear: {
+    make: ({ m, k, n, dtype }) => [normal([m, k], dtype), normal([n, k], dtype)],
+    run: (_, [x, w]) => F.linear(x, w),
+  },
+  attention: { make: (test) => heads(test), run: attend },
+  attentionBackward: {
+    make: (test) => [...heads(test, { requiresGrad: true }), normal([test.b, test.h, test.n, test.d], test.dtype)],
+    run: (test, [q, k, v, dy]) => grad(attend(test, [q, k, v]), [q, k, v], { gradOutputs: dy }),
+  },
+  crossEntropy: {
+    make: ({ rows, width, dtype, backward: requiresGrad }) => [
+      normal([rows, width], dtype, { requiresGrad }),
+      indices(width, [rows]),
+    ],
+    run: ({ backward: wanted }, [x, t]) => (wanted ? grad(F.crossEntropy(x, t), [x]) : F.crossEntropy(x, t)),
+  },
+  adamw: {
+    make: ({ shapes, dtype }) => {
+      const parameters = shapes.map((shape) => normal(shape, dtype, { requiresGrad: true }));
+      for (const p of parameters) p.grad = normal([...p.shape], dtype);
+      return [new optim.AdamW(parameters, { lr: 1e-3 }), ...parameters, ...parameters.map((p) => p.grad)];
+    },
+    run: (_, [optimizer]) => optimizer.step(),
+  },
+};
+
+function prepareOp(test) {
+  const { make, run } = ops[test.kind];
+  const sets = Array.from({ length: test.sets ?? 1 }, () => make(test));
+  let turn = 0;
+  const call = () => {
+    const inputs = sets[turn++ % sets.length];
+    tidy(() => void run(test, inputs));
+  };
+  const release = () => {
+    for (const x of sets.flat()) x.dispose?.();
+  };
+  return { batch: batches(call, synchronize), release };
+}
+
+const { add } = F;
+const small = {
+  add: ([a, b]) => add(a, b),
+  'add, freed at once': ([a, b]) => add(a, b).dispose(),
+  'add a number': ([a]) => add(a, 1),
+  'add, recorded': ([, b, w]) => add(w, b),
+  'add, sum, backward': ([, b, w]) => backward(F.sum(add(w, b))),
+};
+
+/**
+ * What an op costs in JavaScript. With `issue` each batch starts with an empty queue and ends when the last call
+ * returns.
+ */
+function prepareSmall({ op, n, issue, count }) {
+  const inputs = [ones([n]), ones([n]), ones([n], { requiresGrad: true })];
+  const call = () => small[op](inputs);
+  const batch = async (times) => {
+    await synchronize();
+    const start = performance.now();
+    let returned = 0;
+    const last = tidy(() => {
+      for (let i = 0; i < times; i++) call();
+      returned = performance.now();
+      return tensor([0]);
+    });
+    await last.data();
+    last.dispose();
+    return (issue ? returned : performance.now()) - start;
+  };
+  const release = () => {
+    for (const x of inputs) x.dispose();
+  };
+  return { batch, count, release };
+}
+
+/**
+ * Makes a case's inputs.
+ *
+ * @returns `batch(count)`: milliseconds of `count` calls; `count`, if a batch always is of so many; `release` frees all
+ */
+export function prepare(test) {
+  if (test.kind in ops) return prepareOp(test);
+  if (test.kind === 'small') return prepareSmall(test);
+  return modelKinds[test.kind](test);
+}

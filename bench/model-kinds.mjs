@@ -1,0 +1,73 @@
+// The kinds of cases that are whole models, with random weights: what fovea does for each.
+import { generate, nn, noGrad, optim, randint, randn, synchronize, tidy } from 'fovea';
+import { GPT2LMHeadModel } from 'fovea/models';
+import { batches } from './timing.mjs';
+
+function makeGpt2({ model, dtype }) {
+  const made = new GPT2LMHeadModel({
+    vocabSize: model.vocabulary,
+    nPositions: model.positions,
+    nEmbd: model.width,
+    nLayer: model.layers,
+    nHead: model.heads,
+    embdPdrop: 0,
+    residPdrop: 0,
+    attnPdrop: 0,
+  });
+  return made.to(dtype);
+}
+const tokens = ({ model }, shape) => randint(0, model.vocabulary, shape, { dtype: 'int64' });
+
+/** Keys and values are kept, and logits are those of the last position, as the first step of generation has it. */
+function prefill(test) {
+  const model = makeGpt2(test).eval();
+  const inputIds = tokens(test, [1, test.length]);
+  const call = () => {
+    const cache = model.makeCache(1, test.length);
+    noGrad(() => tidy(() => void model.forward({ inputIds, pastKeyValues: cache, logitsToKeep: 1 })));
+    cache.dispose();
+  };
+  return {
+    batch: batches(call, synchronize),
+    release: () => [model, inputIds].forEach((x) => x.dispose()),
+  };
+}
+
+/** Greedy tokens as a user gets them: each is read before the next one is computed. The prompt is not timed. */
+function decode(test) {
+  const model = makeGpt2(test).eval();
+  const inputIds = tokens(test, [1, test.start]);
+  const batch = async (count) => {
+    const made = generate.stream(model, { inputIds, maxNewTokens: count + 1, eosTokenId: null });
+    let start;
+    for await (const _ of made) start ??= performance.now();
+    return performance.now() - start;
+  };
+  return { batch, count: test.steps, release: () => [model, inputIds].forEach((x) => x.dispose()) };
+}
+
+function encoder({ b, n, width: dModel, heads: nHead, hidden: dimFeedforward, layers, dtype }) {
+  const options = { dModel, nHead, dimFeedforward, activation: 'gelu', batchFirst: true, dtype };
+  const stack = Array.from({ length: layers }, () => new nn.TransformerEncoderLayer(options).eval());
+  const input = randn([b, n, dModel], { dtype });
+  const call = () => noGrad(() => tidy(() => void stack.reduce((x, layer) => layer.forward(x), input)));
+  return { batch: batches(call, synchronize), release: () => [...stack, input].forEach((x) => x.dispose()) };
+}
+
+function train(test) {
+  const model = makeGpt2(test);
+  const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-4 });
+  const inputIds = tokens(test, [test.batch, test.length]);
+  const call = () =>
+    tidy(() => {
+      model.forward({ inputIds, labels: inputIds }).loss.backward();
+      optimizer.step();
+      optimizer.zeroGrad();
+    });
+  return {
+    batch: batches(call, synchronize),
+    release: () => [model, optimizer, inputIds].forEach((x) => x.dispose()),
+  };
+}
+
+export const modelKinds = { prefill, decode, encoder, train };

@@ -1,0 +1,70 @@
+// The models of bench/cases.mjs as ONNX graphs, out of ONNX Runtime's own fused ops where it has them.
+import { OnnxGraph } from './onnx.mjs';
+
+const epsilon = 1e-5;
+const linear = (g, x, inputs, outputs) =>
+  g.node('Add', [g.node('MatMul', [x, g.weight(inputs, outputs)]), g.weight(outputs)]);
+const norm = (g, x, width) =>
+  g.node('LayerNormalization', [x, g.weight(width), g.weight(width)], { axis: -1, epsilon });
+/** x + residual, and the norm of it. */
+const sumNorm = (g, x, residual, width, options = {}) =>
+  g.contrib('SkipLayerNormalization', [x, residual, g.weight(width), g.weight(width), g.weight(width)], {
+    epsilon,
+    ...options,
+  });
+
+/**
+ * GPT-2: takes tokens, positions and the keys and values so far, in buffers of `capacity` positions that it writes in
+ * place; gives the likeliest next token.
+ */
+export function gpt2Graph({ vocabulary, positions, width, layers, heads }, capacity) {
+  const g = new OnnxGraph();
+  const dims = [1, heads, capacity, width / heads];
+  for (const [name, shape, type] of [
+    ['ids', [1, 'n'], 'int64'],
+    ['positions', [1, 'n'], 'int64'],
+    ['last', [1], 'int32'],
+    ['total', [], 'int32'],
+  ])
+    g.input(name, shape, type);
+  let x = g.node('Add', [
+    g.node('Gather', [g.weight(vocabulary, width), 'ids']),
+    g.node('Gather', [g.weight(positions, width), 'positions']),
+  ]);
+  for (let layer = 0; layer < layers; layer++) {
+    const past = ['k', 'v'].map((name) => g.input(`${name}${layer}`, dims));
+    const present = ['k', 'v'].map((name) => `${name}Out${layer}`);
+    for (const name of present) g.output(name, dims);
+    const qkv = linear(g, norm(g, x, width), width, 3 * width);
+    const attended = g.contrib('GroupQueryAttention', [qkv, '', '', ...past, 'last', 'total'], {
+      outputs: [`attended${layer}`, ...present],
+      num_heads: heads,
+      kv_num_heads: heads,
+    });
+    x = g.node('Add', [x, linear(g, attended, width, width)]);
+    const up = g.node('MatMul', [norm(g, x, width), g.weight(width, 4 * width)]);
+    const hidden = g.contrib('FastGelu', [up, g.weight(4 * width)]);
+    x = g.node('Add', [x, linear(g, hidden, 4 * width, width)]);
+  }
+  const end = g.node('Gather', [norm(g, x, width), g.constant(BigInt64Array.of(-1n), [1])], { axis: 1 });
+  // A copy of the embedding, transposed, which ONNX Runtime packs; exporters do the same.
+  const logits = g.node('MatMul', [end, g.weight(width, vocabulary)]);
+  g.node('ArgMax', [logits], { outputs: ['next'], axis: -1, keepdims: 0 });
+  g.output('next', [1, 1], 'int64');
+  return g.bytes();
+}
+
+/** Post-norm layers with gelu, as BERT has them. */
+export function encoderGraph({ b, n, width, heads, hidden, layers }) {
+  const g = new OnnxGraph();
+  let x = g.input('x', [b, n, width]);
+  for (let layer = 0; layer < layers; layer++) {
+    const attended = g.contrib('Attention', [x, g.weight(width, 3 * width), g.weight(3 * width)], { num_heads: heads });
+    x = sumNorm(g, g.node('MatMul', [attended, g.weight(width, width)]), x, width);
+    const up = g.contrib('BiasGelu', [g.node('MatMul', [x, g.weight(width, hidden)]), g.weight(hidden)]);
+    const outputs = layer === layers - 1 ? { outputs: ['y'] } : {};
+    x = sumNorm(g, g.node('MatMul', [up, g.weight(hidden, width)]), x, width, outputs);
+  }
+  g.output('y', [b, n, width]);
+  return g.bytes();
+}
