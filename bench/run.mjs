@@ -5,6 +5,7 @@
 //
 // --json: one object on standard output; --tiny: small sizes, to see that every case runs.
 import { parseArgs } from 'node:util';
+import benny from 'benny';
 import { emptyCache, info } from 'fovea';
 import { caseOptions, chosenCases } from './cases.mjs';
 import { prepare } from './kinds.mjs';
@@ -17,21 +18,37 @@ const say = (line) => {
   if (!options.json) console.log(line);
 };
 
-/** Milliseconds per call: the median over batches, each of enough calls that the wait at its end does not count. */
-async function time(prepared) {
+/** benny announces every suite on standard output, which is for the table or the JSON alone. */
+async function quietly(run) {
+  const { log } = console;
+  console.log = () => {};
+  try {
+    return await run();
+  } finally {
+    console.log = log;
+  }
+}
+
+/**
+ * Milliseconds per call: the median over batches, each of enough calls that the wait at its end does not count. The
+ * batch's own clock counts, since some have to prepare what is not to be timed.
+ */
+async function time(prepared, label) {
   const calls = await callsFor(prepared, options.tiny ? 0 : 10);
-  const end = performance.now() + 400;
   const times = [];
-  do {
+  const sample = async () => {
     times.push((await prepared.batch(calls)) / calls);
-  } while (!options.tiny && times.length < 50 && (times.length < 5 || performance.now() < end));
+  };
+  if (options.tiny) await sample();
+  else
+    await quietly(() => benny.suite(label, benny.add(label, sample, { minSamples: 7, maxTime: 0.4, minTime: 0.001 })));
   return median(times);
 }
 
 async function measure(test, probes) {
   const prepared = prepare(test);
   try {
-    const milliseconds = await time(prepared);
+    const milliseconds = await time(prepared, test.id);
     const name = limitOf(test, probes);
     const limit = name && { name, rate: await probes[name]() };
     const { id, group, op, label, dtype } = test;
