@@ -15,10 +15,10 @@ using Shape = std::vector<int64_t>;
 using Sizes = std::array<int64_t, 3>;  // m, n, k
 
 void run_matmul(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, Tensor& c,
-                int threads = 2) {
-  View in[3] = {a.view, b.view, bias ? bias->view : View{}};
-  size_t workspace = matmul_workspace({in, 3}, {&c.view, 1}, &attrs, threads);
-  run(table, "matmul", attrs, {&a, &b, bias}, {&c}, threads, workspace);
+                int threads = 2, Tensor* packed = nullptr) {
+  View in[4] = {a.view, b.view, bias ? bias->view : View{}, packed ? packed->view : View{}};
+  size_t workspace = matmul_workspace({in, 4}, {&c.view, 1}, &attrs, threads);
+  run(table, "matmul", attrs, {&a, &b, bias, packed}, {&c}, threads, workspace);
 }
 
 // The expected values, and with each the sum of the magnitudes that it was summed from, which bounds the error; what an
@@ -49,9 +49,9 @@ Expected model(const MatmulAttrs& attrs, const Tensor& a, const Tensor& b, const
 
 // |error| <= 2 sqrt(k) epsilon |a||b| in the type that is summed in, and one rounding to the storage type.
 void check(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, Shape shape,
-           const char* what) {
+           const char* what, Tensor* packed = nullptr) {
   Tensor c(a.dtype(), shape);
-  run_matmul(table, attrs, a, b, bias, c);
+  run_matmul(table, attrs, a, b, bias, c, 2, packed);
   Expected expected = model(attrs, a, b, bias, c);
   bool exact = a.dtype() == Dtype::i32 || a.dtype() == Dtype::i64;
   double sum_epsilon = a.dtype() == Dtype::f64 ? epsilon(Dtype::f64) : epsilon(Dtype::f32);
@@ -71,7 +71,7 @@ void check(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, T
               expected.values[size_t(first < 0 ? 0 : first)]);
   for (int threads : {1, 3}) {
     Tensor again(a.dtype(), shape);
-    run_matmul(table, attrs, a, b, bias, again, threads);
+    run_matmul(table, attrs, a, b, bias, again, threads, packed);
     FOVEA_CHECK(c.same_bits(again), "%s %s %s: %d threads give other bits than 2", table.isa, name_of(a.dtype()), what,
                 threads);
   }
@@ -196,6 +196,52 @@ FOVEA_TEST(matmul_large_batches_and_large_matrices) {
     check(table, {}, a, b, nullptr, {40, 30, 50}, "many matrices");
     Tensor x = whole(Tensor(Dtype::f32, {2, 190, 700}), 16), y = whole(Tensor(Dtype::f32, {2, 700, 140}), 17);
     check(table, {}, x, y, nullptr, {2, 190, 140}, "large matrices");
+  }
+}
+
+// Which tables pack bfloat16 as pairs, which take no more room.
+bool packs(const Table& table, Dtype dtype) {
+  std::string isa = table.isa;
+  return dtype == Dtype::f32 || dtype == Dtype::f64 || (dtype == Dtype::bf16 && (isa == "avx512bf16" || isa == "amx"));
+}
+Tensor packed_of(const Table& table, Tensor& b, int threads) {
+  auto padded = [](int64_t n) { return (n + 31) / 32 * 32; };
+  Tensor packed(b.dtype(), {padded(b.view.dim(0)) * padded(b.view.dim(1))});
+  run(table, "matmulPack", PackAttrs{packed.size()}, {&b}, {&packed}, threads);
+  return packed;
+}
+
+FOVEA_TEST(matmul_prepacked) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::bf16}) {
+      if (!packs(table, dtype)) continue;
+      for (auto [n, k] : std::initializer_list<std::pair<int64_t, int64_t>>{
+               {1, 1}, {37, 19}, {300, 65}, {1200, 700}, {64, 2049}, {5, 0}})
+        for (bool transposed : {false, true}) {
+          Tensor b = whole(Tensor::strided(dtype, {k, n}, transposed ? std::vector{1, 0} : std::vector{0, 1}), 31);
+          Tensor packed = packed_of(table, b, 3);
+          for (int64_t m : {1, 2, 8, 13, 33, 400}) {
+            Tensor a = whole(Tensor(dtype, {m, k}), 33),
+                   row = whole(Tensor::expanded(dtype, {m, n}, {true, false}), 34);
+            check(table, {}, a, b, nullptr, {m, n}, "packed before", &packed);
+            check(table, {.alpha = 0.5, .beta = 2, .activation = 1}, a, b, &row, {m, n}, "packed before, with bias",
+                  &packed);
+          }
+        }
+    }
+}
+FOVEA_TEST(matmul_prepacked_must_fit) {
+  for (const Table& table : tables_of_matmul()) {
+    Tensor a = whole(Tensor(Dtype::f32, {3, 40}), 35), b = whole(Tensor(Dtype::f32, {40, 50}), 36),
+           c(Dtype::f32, {3, 50}), packed(Dtype::f32, {64 * 32}), half(Dtype::f16, {40, 50}),
+           room(Dtype::f16, {64 * 64});
+    View in[4] = {a.view, b.view, View{}, packed.view};
+    MatmulAttrs attrs;
+    size_t workspace = matmul_workspace({in, 4}, {&c.view, 1}, &attrs, 2);
+    FOVEA_CHECK(error_of(table, "matmul", attrs, {&a, &b, nullptr, &packed}, {&c}, workspace) == "FOVEA_ARGUMENT",
+                "packed for fewer columns");
+    FOVEA_CHECK(error_of(table, "matmulPack", PackAttrs{64 * 32}, {&b}, {&packed}) == "FOVEA_ARGUMENT", "a wrong size");
+    FOVEA_CHECK(error_of(table, "matmulPack", PackAttrs{64 * 64}, {&half}, {&room}) == "FOVEA_UNSUPPORTED", "float16");
   }
 }
 

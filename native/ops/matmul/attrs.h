@@ -13,4 +13,9 @@ struct MatmulAttrs {
               FOVEA_ATTR(MatmulAttrs, activation))
 };
 
+struct PackAttrs {
+  int64_t size = 0;  // elements of the result: k and n each rounded up to 32, multiplied
+  FOVEA_ATTRS(PackAttrs, FOVEA_ATTR(PackAttrs, size))
+};
+
 }  // namespace fovea

@@ -57,6 +57,27 @@ void fill_empty_sums(const Product<S>& first) {
         finish(product_at(first, batch), p, zeros, 0, row, column, 1, min_of(kMaxFinished, p.n - column));
 }
 
+// Bytes of matmulPack's result: no larger than this many elements of B, or B is not packed before.
+FOVEA_INLINE int64_t prepacked_elements(int64_t k, int64_t n) {
+  return round_up(k, kMaxDepthQuantum) * round_up(n, kMaxTileColumns);
+}
+template <class S>
+constexpr bool kPacksInPlace = sizeof(typename Engine<S>::Packed) <= Engine<S>::kSteps * sizeof(S);
+
+template <class S>
+void multiply_prepacked(Call& call, const Product<S>& product, const MatmulPlan& plan, const Memory& memory) {
+  using E = Engine<S>;
+  const MatmulProblem& p = product.shape;
+  const View& packed = call.in[3];
+  if constexpr (kPacksInPlace<S>) {
+    if (p.batches == 1 && packed.size() == prepacked_elements(p.k, p.n))
+      return multiply_packed(call.parallel, product, plan, memory, 0, panels_of<E>(p.n),
+                             reinterpret_cast<const typename E::Packed*>(packed.data));
+  }
+  call.fail("FOVEA_ARGUMENT", "packed does not hold a matrix [%lld,%lld] of this dtype as matmulPack gives it",
+            static_cast<long long>(p.k), static_cast<long long>(p.n));
+}
+
 template <class S>
 void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> beta,
               MatmulActivation activation = MatmulActivation::none) {
@@ -68,6 +89,7 @@ void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> b
   if (p.transposed) transpose_problem(written);
   Product<S> first{p, written, a.as<S>(), b.as<S>(), bias, call.out[0].as<S>(), alpha, beta, activation};
   if (p.k == 0) return fill_empty_sums(first);
+  if (plan.path == MatmulPath::prepacked) return multiply_prepacked(call, first, plan, memory);
   if constexpr (std::is_floating_point_v<Compute<S>>)
     if (plan.path == MatmulPath::skinny) return multiply_all_skinny(call.parallel, first, memory);
   if (plan.path == MatmulPath::per_matrix) {
@@ -82,6 +104,28 @@ void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> b
     if (plan.path == MatmulPath::shared_a) multiply_shared_a(call.parallel, product, plan, memory);
     else multiply_shared_b(call.parallel, product, plan, memory);
   }
+}
+
+// packed = b [k, n] in the panels that products read: made once, it serves every product with the same b.
+void matmul_pack(Call& call, const PackAttrs&) {
+  const View &b = call.in[0], &packed = call.out[0];
+  if (packed.size() != prepacked_elements(b.dim(0), b.dim(1)))
+    call.fail("FOVEA_ARGUMENT", "size is %lld, but a matrix [%lld,%lld] needs %lld",
+              static_cast<long long>(packed.size()), static_cast<long long>(b.dim(0)), static_cast<long long>(b.dim(1)),
+              static_cast<long long>(prepacked_elements(b.dim(0), b.dim(1))));
+  if (b.size() == 0) return;
+  MatmulProblem p{};
+  p.n = b.dim(1), p.k = b.dim(0), p.b_k = b.stride(0), p.b_column = p.n == 1 ? 1 : b.stride(1);
+  dispatch_float(b.dtype, [&]<class S>() {
+    if constexpr (kPacksInPlace<S>) {
+      Product<S> product{p, p, nullptr, b.as<S>(), nullptr, nullptr, 1, 0, MatmulActivation::none};
+      pack_all(call.parallel, product, 0, panels_of<Engine<S>>(p.n),
+               reinterpret_cast<typename Engine<S>::Packed*>(packed.data));
+    } else {
+      call.fail("FOVEA_UNSUPPORTED", "this instruction set packs %s into a wider type; multiply without packing",
+                name_of(b.dtype));
+    }
+  });
 }
 
 void matmul(Call& call, const MatmulAttrs& attrs) {
@@ -116,6 +160,6 @@ void matmul(Call& call, const MatmulAttrs& attrs) {
 
 }  // namespace
 
-FOVEA_KERNELS(matmul, FOVEA_KERNEL("matmul", matmul, MatmulAttrs))
+FOVEA_KERNELS(matmul, FOVEA_KERNEL("matmul", matmul, MatmulAttrs), FOVEA_KERNEL("matmulPack", matmul_pack, PackAttrs))
 
 }  // namespace fovea::FOVEA_ISA

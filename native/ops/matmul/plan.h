@@ -15,6 +15,7 @@ constexpr int64_t kMaxSkinnyRows = 8;
 constexpr int64_t kColumnChunk = 1024;                // columns of C per task, so that its unfinished sums stay in L2
 constexpr int64_t kPackedBBytes = int64_t(16) << 20;  // packed at a time where B is shared by all rows: about L3
 constexpr int64_t kPrivateBBytes = int64_t(1) << 20;  // packed by one thread for itself: about L2
+constexpr int64_t kStreamedBytes = int64_t(1) << 18;  // of B, per task where B only passes through
 constexpr int64_t kPanelGroup = 4;                    // panels packed together, since they share rows of B
 constexpr int64_t kMaxTileRows = 32, kMaxTileColumns = 32, kSlotPadding = 16;
 constexpr int64_t kMaxDepthQuantum = 32;  // k is packed in multiples of it at most
@@ -40,6 +41,7 @@ struct MatmulProblem {
   int64_t bytes;            // of one element in the type that is computed in
   bool biased = false;      // beta = 0 leaves the bias unread
   bool transposed = false;  // this is c^T = b^T a^T: what is called a here is the op's b
+  bool prepacked = false;   // B was packed before, whole
   bool integers;
   MatmulCuts cuts;
 
@@ -62,7 +64,7 @@ FOVEA_INLINE void transpose_problem(MatmulProblem& p) {
 }
 // A vector-like A is multiplied without packing, and so is a vector-like B, as the transposed product.
 FOVEA_INLINE bool better_transposed(const MatmulProblem& p) {
-  if (p.integers || p.m <= kMaxSkinnyRows) return false;
+  if (p.integers || p.prepacked || p.m <= kMaxSkinnyRows) return false;
   if (p.n <= kMaxSkinnyRows) return p.a_k == 1 || p.a_row == 1;
   return p.cuts.tiles && p.b_k == 1 && p.n > p.m;
 }
@@ -71,13 +73,14 @@ FOVEA_INLINE bool is_skinny(const MatmulProblem& p) {
   return !p.integers && p.m <= kMaxSkinnyRows && (p.b_k == 1 || p.b_column == 1);
 }
 
-// in: a [..., m, k], b [..., k, n], bias [..., m, n] or absent.
+// in: a [..., m, k], b [..., k, n], bias [..., m, n] or absent, and b once more as it was packed, or absent.
 FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulAttrs& attrs,
                                           const MatmulCuts& cuts = kVectorCuts) {
   const View &a = in[0], &b = in[1], &bias = in[2];
   bool biased = bias.present() && attrs.beta != 0;
   MatmulProblem p;
   p.cuts = cuts;
+  p.prepacked = in.size() > 3 && in[3].present();
   p.m = c.dim(-2), p.n = c.dim(-1), p.k = a.dim(-1);
   p.a_row = a.stride(-2), p.a_k = a.stride(-1), p.b_k = b.stride(-2), p.b_column = p.n == 1 ? 1 : b.stride(-1);
   p.c_row = p.n, p.c_column = 1;
@@ -108,6 +111,7 @@ enum class MatmulPath : uint8_t {
   skinny,      // up to 8 rows: B is streamed where it lies
   per_matrix,  // many small products: each is one thread's, which packs both operands
   shared_a,    // few rows: A is packed first, for all; tasks are columns, and each packs its own part of B
+  prepacked,   // the same with a B that was packed in another call; tasks are columns where there are few rows
   shared_b,    // else: B is packed first, for all; tasks are rows (and columns), and each packs its own part of A
 };
 
@@ -160,13 +164,29 @@ FOVEA_INLINE void plan_shared_b(const MatmulProblem& p, int64_t useful_tasks, in
   plan.thread_bytes = plan.sums_offset + sums_bytes(p, rows, ceil_div(columns, plan.column_chunks));
 }
 
+// Few rows stream B from memory: pieces that keep it flowing, and several for each thread.
+FOVEA_INLINE void plan_prepacked(const MatmulProblem& p, int64_t useful_tasks, int threads, MatmulPlan& plan) {
+  plan_shared_b(p, useful_tasks, threads, plan);
+  plan.column_blocks = 1, plan.shared_bytes = 0;
+  plan.column_chunks = ceil_div(p.n, kColumnChunk);
+  if (plan.row_chunks < 2 * threads)
+    plan.column_chunks = max_of(plan.column_chunks, min_of(ceil_div(p.n * p.k * p.bytes, kStreamedBytes),
+                                                           ceil_div(4 * threads, plan.row_chunks)));
+  plan.column_chunks = min_of(plan.column_chunks, ceil_div(p.n, kMaxTileColumns));
+  plan.thread_bytes =
+      plan.sums_offset + sums_bytes(p, ceil_div(p.m, plan.row_chunks), ceil_div(p.n, plan.column_chunks));
+}
+
 FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
   MatmulPlan plan{};
   plan.column_blocks = plan.row_chunks = plan.column_chunks = 1;
   if (p.m == 0 || p.n == 0 || p.k == 0 || p.batches == 0) return plan;
   int64_t useful_tasks = max_of(1, p.m * p.n * p.k / p.cuts.task);
   bool enough = p.batches >= 4 * threads || (p.batches > 1 && useful_tasks < 2 * threads);
-  if (is_skinny(p)) {
+  if (p.prepacked) {
+    plan.path = MatmulPath::prepacked;
+    plan_prepacked(p, useful_tasks, threads, plan);
+  } else if (is_skinny(p)) {
     plan.path = MatmulPath::skinny;
     plan.thread_bytes = round_up(p.m * p.k * p.bytes, 64);
   } else if (enough && packed_b_bytes(p, p.n, p.k) <= kPrivateBBytes) {

@@ -150,7 +150,7 @@ void multiply_block(const Product<S>& product, const Block<Engine<S>>& block) {
   Depths depths(p);
   [[maybe_unused]] typename E::Use use;
   int64_t b_bytes = (block.panel_end - block.panel) * panel_size<E>(p) * int64_t(sizeof(Packed));
-  bool fetches = block.packed_b && b_bytes > kPrivateBBytes;
+  bool fetches = block.packed_b && b_bytes > kPrivateBBytes && strips.count > 1;
   int64_t group = block.packed_b ? block.panel_end - block.panel : kPanelGroup;
   for (int64_t d = 0; d < depths.count; d++) {
     int64_t k0 = depths.begin(d), depth = depths.depth(d);
@@ -224,38 +224,53 @@ void multiply_shared_a(Parallel& parallel, const Product<S>& product, const Matm
   });
 }
 
+// Panels [first, first + panels) of B, each over all of k.
+template <class S>
+void pack_all(Parallel& parallel, const Product<S>& product, int64_t first, int64_t panels,
+              typename Engine<S>::Packed* packed) {
+  using E = Engine<S>;
+  const MatmulProblem& p = product.shape;
+  int64_t groups = ceil_div(panels, kPanelGroup), pieces = ceil_div(p.k, kPackRows);
+  auto pack = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+      int64_t g = i / pieces * kPanelGroup, k0 = i % pieces * kPackRows;
+      pack_panels(product, first + g, first + min_of(g + kPanelGroup, panels), k0, min_of(kPackRows, p.k - k0),
+                  packed + g * panel_size<E>(p) + k0 / E::kSteps * E::kColumns, panel_size<E>(p));
+    }
+  };
+  parallel.for_range(groups * pieces, max_of(1, kPackGrain / (p.k / pieces * E::kColumns * kPanelGroup)), pack);
+}
+
+template <class S>
+void multiply_packed(Parallel& parallel, const Product<S>& product, const MatmulPlan& plan, const Memory& memory,
+                     int64_t first, int64_t panels, const typename Engine<S>::Packed* packed) {
+  using E = Engine<S>;
+  const MatmulProblem& p = product.shape;
+  int64_t rows = plan.row_chunks, columns = plan.column_chunks;
+  parallel.for_each(rows * columns, [&](int64_t task, int thread) {
+    int64_t r = task % rows, c = task / rows, row = task_row<E>(p, r, rows);
+    Block<E> block{.row = row,
+                   .rows = task_row<E>(p, r + 1, rows) - row,
+                   .panel = first + panels * c / columns,
+                   .panel_end = first + panels * (c + 1) / columns};
+    block.packed_b = packed;
+    block.first_panel = first;
+    block.own_a = memory.own<typename E::Packed>(thread, 0);
+    block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
+    multiply_block(product, block);
+  });
+}
+
 template <class S>
 void multiply_shared_b(Parallel& parallel, const Product<S>& product, const MatmulPlan& plan, const Memory& memory) {
   using E = Engine<S>;
-  using Packed = typename E::Packed;
-  const MatmulProblem& p = product.shape;
-  auto* packed = memory.shared<Packed>();
-  int64_t all_panels = panels_of<E>(p.n);
+  auto* packed = memory.shared<typename E::Packed>();
+  int64_t all_panels = panels_of<E>(product.shape.n);
   for (int64_t pass = 0; pass < plan.column_blocks; pass++) {
     int64_t first = all_panels * pass / plan.column_blocks,
             panels = all_panels * (pass + 1) / plan.column_blocks - first;
-    int64_t groups = ceil_div(panels, kPanelGroup), pieces = ceil_div(p.k, kPackRows);
-    auto pack = [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i++) {
-        int64_t g = i / pieces * kPanelGroup, k0 = i % pieces * kPackRows;
-        pack_panels(product, first + g, first + min_of(g + kPanelGroup, panels), k0, min_of(kPackRows, p.k - k0),
-                    packed + g * panel_size<E>(p) + k0 / E::kSteps * E::kColumns, panel_size<E>(p));
-      }
-    };
-    parallel.for_range(groups * pieces, max_of(1, kPackGrain / (p.k / pieces * E::kColumns * kPanelGroup)), pack);
-    int64_t rows = plan.row_chunks, columns = plan.column_chunks;
-    parallel.for_each(rows * columns, [&](int64_t task, int thread) {
-      int64_t r = task % rows, c = task / rows, row = task_row<E>(p, r, rows);
-      Block<E> block{.row = row,
-                     .rows = task_row<E>(p, r + 1, rows) - row,
-                     .panel = first + panels * c / columns,
-                     .panel_end = first + panels * (c + 1) / columns};
-      block.packed_b = packed;
-      block.first_panel = first;
-      block.own_a = memory.own<Packed>(thread, 0);
-      block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
-      multiply_block(product, block);
-    });
+    pack_all(parallel, product, first, panels, packed);
+    multiply_packed(parallel, product, plan, memory, first, panels, packed);
   }
 }
 
