@@ -54,6 +54,7 @@ const rowOps = [
   rows('logSoftmax', ([x]) => F.logSoftmax(x, -1)),
   rows('layerNorm', ([x, w, b]) => F.layerNorm(x, [1024], w, b)),
   rows('rmsNorm', ([x, w]) => F.rmsNorm(x, [1024], w)),
+  rows('addLayerNorm', ([x, w, b]) => F.addLayerNorm(x, x, [1024], w, b).y, mib(192)),
   rows('sum', ([x]) => F.sum(x, -1), mib(64)),
   rows('mean', ([x]) => F.mean(x, 0), mib(64)),
   rows('argmax', ([x]) => F.argmax(x, -1), mib(64)),
@@ -86,6 +87,20 @@ const rowOps = [
     run: ([x]) => F.dropout(x, { p: 0.1, training: true }),
     bytes: mib(128),
   },
+  {
+    op: 'dropoutAdd',
+    label: '64 MB',
+    make: () => [randn([MB64]), randn([MB64])],
+    run: ([x, r]) => F.dropoutAdd(x, r, { p: 0.1 }),
+    bytes: mib(192),
+  },
+  ...['swiglu', 'geglu'].map((op) => ({
+    op,
+    label: '64 MB',
+    make: () => [randn([MB64]), randn([MB64])],
+    run: ([gate, up]) => F[op](gate, up),
+    bytes: mib(192),
+  })),
 ];
 
 const product = (m, k, n, transposed = false) => ({

@@ -3,6 +3,7 @@
 
 #define FOVEA_FAMILIES(F) \
   F(elementwise)          \
+  F(gated)                \
   F(creation)             \
   F(reduce)               \
   F(matmul)               \
