@@ -128,7 +128,12 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   dropout: ['x:... -> y:...', 'T -> T | T: float'],
   dropoutAdd: ['x:..., residual:... -> y:...', 'T T -> T | T: float'],
   multinomial: ['probs:b n -> ids:b @numSamples', 'float -> int64'],
-  adamw_: ['p!:..., g:..., m!:..., v!:... ->', 'T T acc acc -> | T: float'],
+  adamw_: ['p!:..., g:..., m!:..., v!:..., vMax!?:... ->', 'T T acc acc acc -> | T: float'],
+  radam_: ['p!:..., g:..., m!:..., v!:... ->', 'T T acc acc -> | T: float'],
+  nadam_: ['p!:..., g:..., m!:..., v!:... ->', 'T T acc acc -> | T: float'],
+  adagrad_: ['p!:..., g:..., sum!:... ->', 'T T acc -> | T: float'],
+  rmsprop_: ['p!:..., g:..., v!:..., u!?:..., m!?:... ->', 'T T acc acc acc -> | T: float'],
+  lion_: ['p!:..., g:..., m!:... ->', 'T T acc -> | T: float'],
   sgd_: ['p!:..., g:..., u!?:... ->', 'T T acc -> | T: float'],
   gradNorm: ['g:... -> norm:', 'float -> float32'],
   clip_: ['g!:..., norm: ->', 'float float32 ->'],
@@ -383,10 +388,20 @@ export interface Kernels {
   dropoutAdd: { in: { x: Tensor; residual: Tensor }; attrs: { p?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { y: Tensor } };
   /** probs:b n -> ids:b @numSamples   float -> int64 */
   multinomial: { in: { probs: Tensor }; attrs: { numSamples?: number | undefined; replacement?: boolean | undefined; seed?: number | undefined; offset?: number | undefined }; out: { ids: Tensor } };
+  /** p!:..., g:..., m!:..., v!:..., vMax!?:... ->   T T acc acc acc -> | T: float */
+  adamw_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:..., v!:... ->   T T acc acc -> | T: float */
-  adamw_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined }; out: Record<never, never> };
+  radam_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:..., v!:... ->   T T acc acc -> | T: float */
+  nadam_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; gradientRate?: number | undefined; momentRate?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., sum!:... ->   T T acc -> | T: float */
+  adagrad_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; sum: readonly Tensor[] }; attrs: { lr?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., v!:..., u!?:..., m!?:... ->   T T acc acc acc -> | T: float */
+  rmsprop_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; v: readonly Tensor[]; u?: readonly Tensor[] | undefined; m?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; alpha?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; momentum?: number | undefined; centered?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:... ->   T T acc -> | T: float */
+  lion_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., u!?:... ->   T T acc -> | T: float */
-  sgd_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; u?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; momentum?: number | undefined; dampening?: number | undefined; weightDecay?: number | undefined; nesterov?: boolean | undefined; first?: boolean | undefined }; out: Record<never, never> };
+  sgd_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; u?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; momentum?: number | undefined; dampening?: number | undefined; weightDecay?: number | undefined; nesterov?: boolean | undefined; first?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** g:... -> norm:   float -> float32 */
   gradNorm: { in: { g: readonly Tensor[] }; attrs: Record<never, never>; out: { norm: Tensor } };
   /** g!:..., norm: ->   float float32 -> */
@@ -529,7 +544,12 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   dropout: { inputs: ["x"], outputs: ["y"] },
   dropoutAdd: { inputs: ["x","residual"], outputs: ["y"] },
   multinomial: { inputs: ["probs"], outputs: ["ids"] },
-  adamw_: { inputs: ["p","g","m","v"], outputs: [] },
+  adamw_: { inputs: ["p","g","m","v","vMax"], outputs: [] },
+  radam_: { inputs: ["p","g","m","v"], outputs: [] },
+  nadam_: { inputs: ["p","g","m","v"], outputs: [] },
+  adagrad_: { inputs: ["p","g","sum"], outputs: [] },
+  rmsprop_: { inputs: ["p","g","v","u","m"], outputs: [] },
+  lion_: { inputs: ["p","g","m"], outputs: [] },
   sgd_: { inputs: ["p","g","u"], outputs: [] },
   gradNorm: { inputs: ["g"], outputs: ["norm"] },
   clip_: { inputs: ["g","norm"], outputs: [] },
@@ -1422,16 +1442,56 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     return { ids: new Tensor(ids_) };
   },
   adamw_(given, attrs) {
-    const handles = rows('adamw_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(121, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled);
+    const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
+    native.runMany(121, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.v);
+    touchAll(given.vMax);
+    return { };
+  },
+  radam_(given, attrs) {
+    const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
+    native.runMany(122, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
     return { };
   },
+  nadam_(given, attrs) {
+    const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
+    native.runMany(123, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.v);
+    return { };
+  },
+  adagrad_(given, attrs) {
+    const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
+    native.runMany(124, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.sum);
+    return { };
+  },
+  rmsprop_(given, attrs) {
+    const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
+    native.runMany(125, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.v);
+    touchAll(given.u);
+    touchAll(given.m);
+    return { };
+  },
+  lion_(given, attrs) {
+    const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
+    native.runMany(126, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    return { };
+  },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(122, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first);
+    native.runMany(127, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1439,49 +1499,49 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(123, norm_, handles);
+    norm_.id = native.runMany(128, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(124, handles, attrs.maxNorm);
+    native.runMany(129, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(125, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(130, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(126, y_, x.id);
+    y_.id = native.run(131, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(127, y_, x.id);
+    y_.id = native.run(132, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(128, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(133, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(129, y_, x.id, attrs.inChunk);
+    y_.id = native.run(134, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(130, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(135, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };
