@@ -15,6 +15,7 @@
   F(indexing)             \
   F(sorting)              \
   F(random)               \
+  F(sampling)             \
   F(optim)                \
   F(probe)                \
   F(faults)

@@ -128,6 +128,7 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   dropout: ['x:... -> y:...', 'T -> T | T: float'],
   dropoutAdd: ['x:..., residual:... -> y:...', 'T T -> T | T: float'],
   multinomial: ['probs:b n -> ids:b @numSamples', 'float -> int64'],
+  sampleTokens: ['logits:b n -> ids:b', 'float -> int64'],
   adamw_: ['p!:..., g:..., m!:..., v!:..., vMax!?:... ->', 'T T acc acc acc -> | T: float'],
   radam_: ['p!:..., g:..., m!:..., v!:... ->', 'T T acc acc -> | T: float'],
   nadam_: ['p!:..., g:..., m!:..., v!:... ->', 'T T acc acc -> | T: float'],
@@ -388,6 +389,8 @@ export interface Kernels {
   dropoutAdd: { in: { x: Tensor; residual: Tensor }; attrs: { p?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { y: Tensor } };
   /** probs:b n -> ids:b @numSamples   float -> int64 */
   multinomial: { in: { probs: Tensor }; attrs: { numSamples?: number | undefined; replacement?: boolean | undefined; seed?: number | undefined; offset?: number | undefined }; out: { ids: Tensor } };
+  /** logits:b n -> ids:b   float -> int64 */
+  sampleTokens: { in: { logits: Tensor }; attrs: { temperature?: number | undefined; topP?: number | undefined; minP?: number | undefined; topK?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { ids: Tensor } };
   /** p!:..., g:..., m!:..., v!:..., vMax!?:... ->   T T acc acc acc -> | T: float */
   adamw_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:..., v!:... ->   T T acc acc -> | T: float */
@@ -544,6 +547,7 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   dropout: { inputs: ["x"], outputs: ["y"] },
   dropoutAdd: { inputs: ["x","residual"], outputs: ["y"] },
   multinomial: { inputs: ["probs"], outputs: ["ids"] },
+  sampleTokens: { inputs: ["logits"], outputs: ["ids"] },
   adamw_: { inputs: ["p","g","m","v","vMax"], outputs: [] },
   radam_: { inputs: ["p","g","m","v"], outputs: [] },
   nadam_: { inputs: ["p","g","m","v"], outputs: [] },
@@ -1441,9 +1445,15 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     ids_.id = native.run(120, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
+  sampleTokens(given, attrs) {
+    const logits = slotOf(given.logits, 'sampleTokens', 'logits');
+    const ids_ = new Slot(5);
+    ids_.id = native.run(121, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
+    return { ids: new Tensor(ids_) };
+  },
   adamw_(given, attrs) {
     const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
-    native.runMany(121, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    native.runMany(122, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1452,7 +1462,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   radam_(given, attrs) {
     const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(122, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(123, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1460,7 +1470,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   nadam_(given, attrs) {
     const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(123, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(124, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1468,14 +1478,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   adagrad_(given, attrs) {
     const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
-    native.runMany(124, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    native.runMany(125, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.sum);
     return { };
   },
   rmsprop_(given, attrs) {
     const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
-    native.runMany(125, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    native.runMany(126, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
     touchAll(given.p);
     touchAll(given.v);
     touchAll(given.u);
@@ -1484,14 +1494,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lion_(given, attrs) {
     const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
-    native.runMany(126, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    native.runMany(127, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     return { };
   },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(127, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
+    native.runMany(128, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1499,49 +1509,49 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(128, norm_, handles);
+    norm_.id = native.runMany(129, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(129, handles, attrs.maxNorm);
+    native.runMany(130, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(130, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(131, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(131, y_, x.id);
+    y_.id = native.run(132, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(132, y_, x.id);
+    y_.id = native.run(133, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(133, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(134, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(134, y_, x.id, attrs.inChunk);
+    y_.id = native.run(135, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(135, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(136, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

@@ -312,6 +312,29 @@ export function multinomial(probs: Tensor, numSamples: number, options?: Multino
 }
 
 /**
+ * Internal: one class for each row of weights [b, n], drawn with given counters.
+ *
+ * @returns int64 [b]
+ */
+export function drawAt(weights: Tensor, seed: number, offset: number): Tensor {
+  const { ids } = kernels.multinomial({ probs: weights }, { numSamples: 1, replacement: false, seed, offset });
+  return reshape(ids, [weights.shape[0]!]);
+}
+/**
+ * Internal: the counters that draws of one of n classes for each of b rows take from a generator.
+ *
+ * @returns what `drawAt` takes
+ */
+export function drawCounters(
+  op: string,
+  b: number,
+  n: number,
+  generator: Generator | undefined,
+): { seed: number; offset: number } {
+  return source(op, generator).reserve(b * n + b);
+}
+
+/**
  * Internal: fills in place with uniform or normal numbers; see in-place.ts.
  *
  * @param first the lower bound, or the mean

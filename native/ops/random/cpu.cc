@@ -200,19 +200,13 @@ double probability(const View& p, int64_t row, int64_t j) {
     default: return p.as<float>()[at];
   }
 }
-double uniform53(const MultinomialAttrs& attrs, int64_t element, uint32_t stream) {
-  uint64_t high = philox_word(uint64_t(attrs.seed), uint64_t(attrs.offset), uint64_t(element), stream);
-  uint64_t low = philox_word(uint64_t(attrs.seed), uint64_t(attrs.offset), uint64_t(element), stream + 1);
-  return double(high << 21 | low >> 11) * 0x1p-53;
-}
-
 // Inverts the running sums of the row: sample s is the first category whose sum exceeds u total.
 void draw_with_replacement(const MultinomialAttrs& attrs, const View& p, int64_t row, double* sums, int64_t* ids) {
   int64_t n = p.dim(1), count = attrs.numSamples;
   double total = 0;
   for (int64_t j = 0; j < n; j++) sums[j] = total += probability(p, row, j);
   for (int64_t s = 0; s < count; s++) {
-    double x = uniform53(attrs, row * count + s, 0) * total;
+    double x = uniform53(uint64_t(attrs.seed), uint64_t(attrs.offset), uint64_t(row * count + s), 0) * total;
     int64_t low = 0, high = n - 1;
     while (low < high) {
       int64_t middle = (low + high) / 2;
@@ -242,8 +236,7 @@ void draw_without_replacement(const MultinomialAttrs& attrs, const View& p, int6
   for (int64_t j = 0; j < n; j++) {
     double weight = probability(p, row, j);
     if (weight == 0) continue;
-    double u = uniform53(attrs, row * count, uint32_t(2 + 2 * j)) + 0x1p-53;
-    times[j] = -rounded_log(u) / weight;
+    times[j] = arrival(uint64_t(attrs.seed), uint64_t(attrs.offset), uint64_t(row * count), j, weight);
     if (size < count) {
       int64_t at = size++;
       for (; at > 0 && times[ids[(at - 1) / 2]] < times[j]; at = (at - 1) / 2) ids[at] = ids[(at - 1) / 2];
