@@ -19,6 +19,7 @@
   F(indexing)                  \
   F(sorting)                   \
   F(random)                    \
+  F(sampling)                  \
   F(optim)
 #endif
 
