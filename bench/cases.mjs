@@ -90,7 +90,9 @@ function elementwise(tiny) {
     ...['exp', 'gelu', 'silu'].map((op) => one(op, 1, 'bfloat16')),
     ...binary.map((op) => one(op, 2, 'float32')),
     ...['add', 'mul'].map((op) => one(op, 2, 'bfloat16')),
+    ...floats.flatMap((dtype) => ['swiglu', 'geglu'].map((op) => one(op, 2, dtype))),
     one('dropout', 1, 'float32', 'dropout'),
+    one('dropoutAdd', 2, 'float32', 'dropoutAdd'),
   ];
 }
 
@@ -112,6 +114,7 @@ function rows(tiny) {
   const normalised = ['softmax', 'logSoftmax', 'layerNorm', 'rmsNorm'];
   return [
     ...floats.flatMap((dtype) => normalised.map((op) => one(op, dtype))),
+    ...floats.flatMap((dtype) => ['addLayerNorm', 'addRmsNorm'].map((op) => one(op, dtype, 4))),
     ...floats.map(turned),
     one('sum', 'float32', 1),
     one('mean', 'float32', 1, 0),
@@ -153,7 +156,22 @@ function losses(tiny, memory) {
       work: (backward ? 3 : 1) * rows * width * bytesOf[dtype],
       limit: backward ? 'copy' : 'read',
     });
-  return floats.flatMap((dtype) => [one(dtype, false), one(dtype, true)]);
+  return [
+    ...floats.flatMap((dtype) => [one(dtype, false), one(dtype, true)]),
+    ...floats.map((d) => hiddenLoss(tiny, d)),
+  ];
+}
+
+/** The loss of a language model from what its last layer gives, with gradients: three products as large as the logits. */
+function hiddenLoss(tiny, dtype) {
+  const [rows, width, vocabulary] = tiny ? [8, 16, 100] : [8192, 768, 50257];
+  const label = `${rows} x ${vocabulary} from ${width}, forward and backward`;
+  const sizes = { op: 'linearCrossEntropy', rows, width, vocabulary };
+  return define('loss', 'linearCrossEntropy', label, dtype, {
+    ...sizes,
+    work: 3 * 2 * rows * width * vocabulary,
+    limit: flopLimit(dtype),
+  });
 }
 
 function attentions(tiny) {
@@ -254,7 +272,7 @@ function encoder(tiny, dtype) {
   });
 }
 
-/** A whole step: forward, backward, AdamW; parameters of the dtype that is named. */
+/** A whole step: forward, backward, AdamW; parameters in float32, and with bfloat16 products under autocast. */
 function training(tiny) {
   const one = (name, model, batch, length, dtype) =>
     define('training', 'train', `${name}, ${batch} x ${length}`, dtype, {

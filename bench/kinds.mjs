@@ -16,6 +16,8 @@ const attend = ({ causal }, [q, k, v]) => F.attention(q, k, v, { causal: causal 
 function rowwise({ op, width, dim }, [x, w, b]) {
   if (op === 'layerNorm') return F.layerNorm(x, [width], w, b);
   if (op === 'rmsNorm') return F.rmsNorm(x, [width], w);
+  if (op === 'addLayerNorm') return F.addLayerNorm(x, x, [width], w, b);
+  if (op === 'addRmsNorm') return F.addRmsNorm(x, x, [width], w);
   if (op === 'transpose') return F.transpose(x, 0, 1).contiguous();
   return F[op](x, dim);
 }
@@ -27,6 +29,10 @@ const ops = {
     run: ({ op }, inputs) => F[op](...inputs),
   },
   dropout: { make: ({ n, dtype }) => [normal([n], dtype)], run: (_, [x]) => F.dropout(x, { p: 0.1, training: true }) },
+  dropoutAdd: {
+    make: ({ n, dtype }) => [normal([n], dtype), normal([n], dtype)],
+    run: (_, [x, residual]) => F.dropoutAdd(x, residual, { p: 0.1 }),
+  },
   rows: {
     make: ({ rows, width, dtype }) => [normal([rows, width], dtype), ones([width], { dtype }), normal([width], dtype)],
     run: rowwise,
@@ -62,6 +68,14 @@ const ops = {
       indices(width, [rows]),
     ],
     run: ({ backward: wanted }, [x, t]) => (wanted ? grad(F.crossEntropy(x, t), [x]) : F.crossEntropy(x, t)),
+  },
+  linearCrossEntropy: {
+    make: ({ rows, width, vocabulary, dtype }) => [
+      normal([rows, width], dtype, { requiresGrad: true }),
+      tidy(() => normal([vocabulary, width], dtype).mul(0.02)).requiresGrad_(),
+      indices(vocabulary, [rows]),
+    ],
+    run: (_, [hidden, weight, target]) => grad(F.linearCrossEntropy(hidden, weight, target), [hidden, weight]),
   },
   adamw: {
     make: ({ shapes, dtype }) => {

@@ -1,5 +1,5 @@
 // The kinds of cases that are whole models, with random weights: what fovea does for each.
-import { generate, nn, noGrad, optim, randint, randn, synchronize, tidy } from 'fovea';
+import { autocast, generate, nn, noGrad, optim, randint, randn, synchronize, tidy } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { batches } from './timing.mjs';
 
@@ -54,13 +54,15 @@ function encoder({ b, n, width: dModel, heads: nHead, hidden: dimFeedforward, la
   return { batch: batches(call, synchronize), release: () => [...stack, input].forEach((x) => x.dispose()) };
 }
 
+/** In bfloat16: float32 parameters, products under autocast. */
 function train(test) {
-  const model = makeGpt2(test);
+  const model = makeGpt2({ ...test, dtype: 'float32' });
+  const under = test.dtype === 'float32' ? (fn) => fn() : (fn) => autocast(test.dtype, fn);
   const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-4 });
   const inputIds = tokens(test, [test.batch, test.length]);
   const call = () =>
     tidy(() => {
-      model.forward({ inputIds, labels: inputIds }).loss.backward();
+      under(() => model.forward({ inputIds, labels: inputIds, outputLogits: false }).loss).backward();
       optimizer.step();
       optimizer.zeroGrad();
     });

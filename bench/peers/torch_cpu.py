@@ -77,12 +77,24 @@ def run_packed(x, packed):
 
 def elementwise(case):
     name = case["op"]
+    if name in ("swiglu", "geglu"):
+        yield from gated(case)
+        return
     op = getattr(F, name) if name in ("gelu", "silu", "softplus") else getattr(torch, name)
     yield turns(case, lambda: [torch.rand(case["n"], dtype=dtype_of(case)) + 0.5 for _ in range(case["inputs"])], op)
 
 
 def dropout(case):
     yield turns(case, lambda: [normal(case, case["n"])], lambda x: F.dropout(x, 0.1, True))
+
+
+def dropout_add(case):
+    yield turns(case, lambda: [normal(case, case["n"]) for _ in range(2)], lambda x, r: F.dropout(x, 0.1, True) + r)
+
+
+def gated(case):
+    act = {"swiglu": F.silu, "geglu": F.gelu}[case["op"]]
+    yield turns(case, lambda: [normal(case, case["n"]) for _ in range(2)], lambda gate, up: act(gate) * up)
 
 
 def rows(case):
@@ -92,6 +104,8 @@ def rows(case):
         "logSoftmax": lambda x, w, b: F.log_softmax(x, dim),
         "layerNorm": lambda x, w, b: F.layer_norm(x, (width,), w, b),
         "rmsNorm": lambda x, w, b: F.rms_norm(x, (width,), w),
+        "addLayerNorm": lambda x, w, b: F.layer_norm(x + x, (width,), w, b),
+        "addRmsNorm": lambda x, w, b: F.rms_norm(x + x, (width,), w),
         "sum": lambda x, w, b: x.sum(dim),
         "mean": lambda x, w, b: x.mean(dim),
         "argmax": lambda x, w, b: x.argmax(dim),
@@ -176,6 +190,19 @@ def cross_entropy(case):
     yield turns(case, make, run)
 
 
+def linear_cross_entropy(case):
+    def run(hidden, weight, target):
+        with torch.enable_grad():
+            return torch.autograd.grad(F.cross_entropy(hidden @ weight.t(), target), (hidden, weight))
+
+    def make():
+        hidden = normal(case, case["rows"], case["width"]).requires_grad_()
+        weight = (normal(case, case["vocabulary"], case["width"]) * 0.02).requires_grad_()
+        return [hidden, weight, torch.randint(case["vocabulary"], (case["rows"],))]
+
+    yield turns(case, make, run)
+
+
 def adamw(case):
     parameters = [nn.Parameter(normal(case, *shape)) for shape in case["shapes"]]
     for p in parameters:
@@ -242,13 +269,16 @@ def encoder(case):
 
 
 def train(case):
-    model = GPT2(case["model"]).to(dtype_of(case))
+    model = GPT2(case["model"])
+    mixed = case["dtype"] != "float32"
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     ids = torch.randint(case["model"]["vocabulary"], (case["batch"], case["length"]))
 
     def step():
         with torch.enable_grad():
-            model.loss(ids).backward()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+                loss = model.loss(ids)
+            loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -258,6 +288,7 @@ def train(case):
 KINDS = {
     "elementwise": elementwise,
     "dropout": dropout,
+    "dropoutAdd": dropout_add,
     "rows": rows,
     "rope": rope,
     "embedding": embedding,
@@ -267,6 +298,7 @@ KINDS = {
     "attention": attention,
     "attentionBackward": attention_backward,
     "crossEntropy": cross_entropy,
+    "linearCrossEntropy": linear_cross_entropy,
     "adamw": adamw,
     "small": small,
     "prefill": prefill,

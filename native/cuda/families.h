@@ -7,6 +7,7 @@
   F(elementwise)               \
   F(elementwise_binary)        \
   F(elementwise_move)          \
+  F(gated)                     \
   F(creation)                  \
   F(reduce)                    \
   F(matmul)                    \
@@ -18,6 +19,7 @@
   F(indexing)                  \
   F(sorting)                   \
   F(random)                    \
+  F(sampling)                  \
   F(optim)
 #endif
 

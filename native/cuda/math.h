@@ -192,6 +192,20 @@ __device__ inline float short_gelu_slope(float x) {
   ShortNormal z(at_most(fabsf(x), kNormalEnd));
   return (x < 0 ? z.tail : 1 - z.tail) + x * (z.power * float(kNormalDensity));
 }
+// d(x s(x)) = s (1 + x (1 - s))
+template <class T, class Sigmoid>
+__device__ inline T silu_slope(T x) {
+  Sigmoid s(x);
+  return s.value * (1 + x * s.rest);
+}
+// d(x s(z)) = s + x s (1 - s) dz/dx; beyond 12 the second term is 0, and held there so that infinities do not meet
+// zeros.
+template <class T, class Sigmoid>
+__device__ inline T gelu_tanh_slope(T x) {
+  T h = x > 12 ? 12 : x < -12 ? -12 : x;
+  Sigmoid s(h * (T(kGeluTanh1) + T(kGeluTanh3) * h * h));
+  return s.value + h * (s.value * s.rest) * (T(kGeluTanh1) + T(3 * kGeluTanh3) * h * h);
+}
 
 }  // namespace
 }  // namespace fovea::cuda

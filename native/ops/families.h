@@ -3,6 +3,7 @@
 
 #define FOVEA_FAMILIES(F) \
   F(elementwise)          \
+  F(gated)                \
   F(creation)             \
   F(reduce)               \
   F(matmul)               \
@@ -14,6 +15,7 @@
   F(indexing)             \
   F(sorting)              \
   F(random)               \
+  F(sampling)             \
   F(optim)                \
   F(probe)                \
   F(faults)

@@ -110,6 +110,53 @@ void check_norm_backward(const Run& run, const Shapes& shapes) {
         }
 }
 
+// addLayerNorm and addRmsNorm beside the norms of their sums, of rows that are not dense, too.
+template <class Run>
+void check_add_norm_of(const Run& run, bool centred, Tensor& x, Tensor& residual, Tensor* weight) {
+  const Dtype dtype = x.dtype(), acc = accumulator_of(dtype);
+  const int64_t rows = x.view.shape[0], d = x.view.shape[1];
+  Tensor sum(dtype, {rows, d}), y(dtype, {rows, d}), mean(acc, {rows}), rstd(acc, {rows}), plain(dtype, {rows, d}),
+      dy = Tensor::random(dtype, {rows, d}, 11), dsum = Tensor::random(dtype, {rows, d}, 12);
+  NormGradients out(dtype, rows, d), with(dtype, rows, d);
+  const LayerNormAttrs eps{kNormEps};
+  if (centred) {
+    run("addLayerNorm", eps, {&x, &residual, weight, nullptr}, {&sum, &y, &mean, &rstd});
+    run("layerNorm", eps, {&sum, weight, nullptr}, {&plain, &mean, &rstd});
+    run("layerNormBackward", NoAttrs{}, {&sum, weight, &mean, &rstd, &dy}, {&out.dx, &out.dweight, &out.dbias});
+    run("addLayerNormBackward", NoAttrs{}, {&sum, weight, &mean, &rstd, &dy, &dsum},
+        {&with.dx, &with.dweight, &with.dbias});
+  } else {
+    run("addRmsNorm", eps, {&x, &residual, weight}, {&sum, &y, &rstd});
+    run("rmsNorm", eps, {&sum, weight}, {&plain, &rstd});
+    run("rmsNormBackward", NoAttrs{}, {&sum, weight, &rstd, &dy}, {&out.dx, &out.dweight});
+    run("addRmsNormBackward", NoAttrs{}, {&sum, weight, &rstd, &dy, &dsum}, {&with.dx, &with.dweight});
+  }
+  for (int64_t i = 0; i < d; i++) {
+    const double expected = out.dweight.at(i);
+    FOVEA_CHECK_CLOSE(with.dweight.at(i), expected, norm_tolerance(dtype, expected, double(rows)));
+  }
+  for (int64_t i = 0; i < rows * d; i++) {
+    const double expected = x.at(i) + residual.at(i), dx = out.dx.at(i) + dsum.at(i);
+    FOVEA_CHECK_CLOSE(sum.at(i), expected, ulp(dtype, expected));
+    FOVEA_CHECK_CLOSE(y.at(i), plain.at(i), norm_tolerance(dtype, plain.at(i), 4));
+    FOVEA_CHECK_CLOSE(with.dx.at(i), dx, norm_tolerance(dtype, out.dx.at(i), 4 * rstd.at(i / d)) + ulp(dtype, dx));
+  }
+}
+template <class Run>
+void check_add_norm(const Run& run, const Shapes& shapes) {
+  for (Dtype dtype : kFloats)
+    for (auto [rows, d] : shapes) {
+      Tensor x = Tensor::random(dtype, {rows, d}, 5), residual = Tensor::random(dtype, {rows, d}, 6),
+             weight = Tensor::random(dtype, {d}, 7), gaps(dtype, {rows, d + 3});
+      gaps.view.shape[1] = d, gaps.fill_random(8);
+      for (bool centred : {true, false}) {
+        check_add_norm_of(run, centred, x, residual, &weight);
+        check_add_norm_of(run, centred, x, gaps, nullptr);
+        check_add_norm_of(run, centred, gaps, x, &weight);
+      }
+    }
+}
+
 // No rows at all: what the weight gets is 0.
 template <class Run>
 void check_norm_backward_without_rows(const Run& run, int64_t d) {

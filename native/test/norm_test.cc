@@ -30,6 +30,9 @@ FOVEA_TEST(norm_backward) {
   for (const Table& table : tables_of_norm()) check_norm_backward(RunBackward{table}, kShapes);
 }
 
+FOVEA_TEST(norm_of_sums) {
+  for (const Table& table : tables_of_norm()) check_add_norm(RunBackward{table}, kShapes);
+}
 FOVEA_TEST(norm_backward_is_the_same_for_every_thread_count) {
   for (const Table& table : tables_of_norm()) {
     const int64_t rows = 777, d = 96;

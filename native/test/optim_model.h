@@ -38,7 +38,7 @@ void check_adamw_step(const Run& run, Dtype dtype, Parameters& all, const AdamwA
   std::vector<double> p0[4], m0[4], v0[4];
   for (size_t t = 0; t < 4; t++) p0[t] = p[t].values(), m0[t] = m[t].values(), v0[t] = v[t].values();
   std::vector<Tensor*> in;
-  for (size_t t = 0; t < 4; t++) in.insert(in.end(), {&p[t], &g[t], &m[t], &v[t]});
+  for (size_t t = 0; t < 4; t++) in.insert(in.end(), {&p[t], &g[t], &m[t], &v[t], nullptr});
   run("adamw_", a, in, {});
   for (size_t t = 0; t < 4; t++)
     for (int64_t i = 0; i < sizes[t]; i++) {

@@ -1,6 +1,6 @@
 // Optimiser steps over several tensors against float64 models of the formulas in ops/optim/op.cc, over several steps.
 #include "ops/optim/workspace.h"
-#include "test/optim_model.h"
+#include "test/optim_steps_model.h"
 
 FOVEA_TEST_FAMILY(optim)
 
@@ -27,6 +27,21 @@ FOVEA_TEST(optim_adamw) {
 }
 FOVEA_TEST(optim_sgd) {
   for (const Table& table : tables_of_optim()) check_sgd(RunOn{table}, kLargest);
+}
+FOVEA_TEST(optim_amsgrad) {
+  for (const Table& table : tables_of_optim()) check_amsgrad(RunOn{table}, kLargest);
+}
+FOVEA_TEST(optim_radam) {
+  for (const Table& table : tables_of_optim()) check_radam(RunOn{table}, kLargest);
+}
+FOVEA_TEST(optim_nadam) {
+  for (const Table& table : tables_of_optim()) check_nadam(RunOn{table}, kLargest);
+}
+FOVEA_TEST(optim_adagrad_and_lion) {
+  for (const Table& table : tables_of_optim()) check_adagrad_and_lion(RunOn{table}, kLargest);
+}
+FOVEA_TEST(optim_rmsprop) {
+  for (const Table& table : tables_of_optim()) check_rmsprop(RunOn{table}, kLargest);
 }
 FOVEA_TEST(optim_gradient_norm_and_clip) {
   for (const Table& table : tables_of_optim()) check_gradient_norm_and_clip(RunOptim{table}, kLargest);

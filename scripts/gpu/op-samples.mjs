@@ -151,6 +151,28 @@ const norm = [
     [70, 768],
     [9, 1001],
   ),
+  ...rows(
+    function addLayerNorm([x, w, b]) {
+      const { sum, y } = F.addLayerNorm(x, F.mul(x, 0.5), [x.shape.at(-1)], w, b);
+      return F.add(sum, y);
+    },
+    [70, 768],
+    [9, 1001],
+  ),
+  ...rows(
+    function addRmsNorm([x, w, b]) {
+      return F.add(F.addRmsNorm(x, F.mul(x, 0.5), [x.shape.at(-1)], w).y, b);
+    },
+    [70, 768],
+    [9, 1001],
+  ),
+  ...rows(
+    function swiglu([x, w, b]) {
+      return F.swiglu(F.add(F.mul(x, w), b), x);
+    },
+    [70, 768],
+    [9, 1001],
+  ),
 ];
 const softmax = [
   ...rows(

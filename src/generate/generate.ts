@@ -43,6 +43,8 @@ export interface GenerateOptions {
   topK?: number;
   /** Draw among the likeliest that together reach this probability (default 1: all). */
   topP?: number;
+  /** Draw among those that have at least this part of the likeliest's probability (default 0: all). */
+  minP?: number;
   /** Tokens that end a sequence (default: the config's); null: none. */
   eosTokenId?: number | readonly number[] | null;
   /** Fills sequences that ended before others (default: the config's, or the first that ends a sequence). */
@@ -67,6 +69,7 @@ const optionNames = [
   'temperature',
   'topK',
   'topP',
+  'minP',
   'eosTokenId',
   'padTokenId',
   'stop',
@@ -129,12 +132,14 @@ function planOf(model: LanguageModel, given: GenerateOptions): Plan {
     temperature = 1,
     topK = 0,
     topP = 1,
+    minP = 0,
   } = { ...own, ...withoutUndefined(options) };
   checkPrompt(options, maxNewTokens, config.nPositions);
   if (numberArg('generate', 'temperature', temperature) < 0)
     throw argumentError('generate', 'temperature', '0 or more', temperature);
   countArg('generate', 'topK', topK);
   probabilityArg('generate', 'topP', topP);
+  probabilityArg('generate', 'minP', minP);
   const eos = eosTokenId === undefined ? (own.eosTokenIds ?? config.eosTokenIds) : [eosTokenId ?? []].flat();
   for (const id of eos) countArg('generate', 'eosTokenId', id);
   return {
@@ -142,7 +147,7 @@ function planOf(model: LanguageModel, given: GenerateOptions): Plan {
     inputIds,
     attentionMask,
     maxNewTokens,
-    sampling: { doSample, temperature, topK, topP, generator: randomSource(options) },
+    sampling: { doSample, temperature, topK, topP, minP, generator: randomSource(options) },
     eos: new Set(eos),
     pad: countArg('generate', 'padTokenId', options.padTokenId ?? own.padTokenId ?? config.padTokenId ?? eos[0] ?? 0),
     stop: stopArg(options.stop),

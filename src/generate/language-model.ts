@@ -60,6 +60,7 @@ export interface GenerationConfig {
   readonly temperature?: number;
   readonly topK?: number;
   readonly topP?: number;
+  readonly minP?: number;
   readonly maxNewTokens?: number;
   /** Tokens that end a sequence, instead of the config's. */
   readonly eosTokenIds?: readonly number[];

@@ -28,7 +28,6 @@ const unsupported: Readonly<Record<string, readonly (number | boolean)[]>> = {
   length_penalty: [1],
   penalty_alpha: [0],
   dola_layers: [],
-  min_p: [0],
   top_h: [],
   typical_p: [1],
   epsilon_cutoff: [0],
@@ -84,7 +83,7 @@ const neutral = [
   'max_matching_ngram_size',
 ];
 
-const sampling = ['do_sample', 'temperature', 'top_k', 'top_p', 'max_new_tokens'];
+const sampling = ['do_sample', 'temperature', 'top_k', 'top_p', 'min_p', 'max_new_tokens'];
 
 /** Keys of a `config.json` that belong to generation and are read here. */
 export const generationKeys: ReadonlySet<string> = new Set([...sampling, ...Object.keys(unsupported)]);
@@ -96,6 +95,7 @@ function readSampling(values: JsonObject, read: ConfigReader): GenerationConfig 
     ...(given('temperature') ? { temperature: read.real('temperature', 1) } : {}),
     ...(given('top_k') ? { topK: read.wholeNumber('top_k', 0) } : {}),
     ...(given('top_p') ? { topP: read.probability('top_p', 1) } : {}),
+    ...(given('min_p') ? { minP: read.probability('min_p', 0) } : {}),
     ...(given('max_new_tokens') ? { maxNewTokens: read.wholeNumber('max_new_tokens', 0) } : {}),
   };
 }
@@ -147,13 +147,14 @@ export async function readGenerationConfig(
  * does not look there once this file exists.
  */
 export function generationConfigToJson({ config, generationConfig = {} }: LanguageModel): Record<string, unknown> {
-  const { doSample, temperature, topK, topP, maxNewTokens, useCache } = generationConfig;
+  const { doSample, temperature, topK, topP, minP, maxNewTokens, useCache } = generationConfig;
   const eosTokenIds = generationConfig.eosTokenIds ?? config.eosTokenIds;
   const json = {
     do_sample: doSample,
     temperature,
     top_k: topK,
     top_p: topP,
+    min_p: minP,
     max_new_tokens: maxNewTokens,
     eos_token_id: eosTokenIds.length > 1 ? eosTokenIds : eosTokenIds[0],
     pad_token_id: generationConfig.padTokenId ?? config.padTokenId,

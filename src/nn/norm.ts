@@ -4,11 +4,12 @@
  *   LayerNorm  (x - mean) / sqrt(variance + eps) · weight + bias   (Ba et al. 2016, https://arxiv.org/abs/1607.06450)
  *   RMSNorm    x / sqrt(mean(x²) + eps) · weight                   (Zhang & Sennrich 2019, https://arxiv.org/abs/1910.07467)
  */
-import { layerNorm, ones, rmsNorm, zeros } from '../ops/index.js';
+import { addLayerNorm, type AddNormOutput, layerNorm, ones, rmsNorm, zeros } from '../ops/index.js';
 import { optionsArg, shapeArg } from '../tensor/check.js';
 import type { Dtype } from '../tensor/dtype.js';
+import { sameShape } from '../tensor/layout.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { Module } from './module.js';
+import { Module, runsOnly } from './module.js';
 import { parameter } from './parameter.js';
 
 /** Options of {@link RMSNorm}. */
@@ -63,6 +64,17 @@ export class LayerNorm extends Module {
   override forward(x: Tensor): Tensor {
     return layerNorm(x, this.normalizedShape, this.weight, this.bias, { eps: this.eps });
   }
+}
+
+/** x + residual and its norm: in one op, unless the layer is another than LayerNorm or has hooks. */
+export function addThenNorm(layer: LayerNorm, x: Tensor, residual: Tensor): AddNormOutput {
+  const alike = x.dtype === residual.dtype && sameShape(x.shape, residual.shape);
+  if (alike && runsOnly(layer, LayerNorm)) {
+    const { normalizedShape, weight, bias, eps } = layer;
+    return addLayerNorm(x, residual, normalizedShape, weight, bias, { eps });
+  }
+  const sum = x.add(residual);
+  return { sum, y: layer.forward(sum) };
 }
 
 /** Root-mean-square normalisation. Key: `weight` of `normalizedShape`. */

@@ -14,7 +14,7 @@ import { Dropout } from './dropout.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
 import { MultiheadAttention } from './multihead-attention.js';
-import { LayerNorm } from './norm.js';
+import { addThenNorm, LayerNorm } from './norm.js';
 
 /** Options of {@link TransformerEncoderLayer}. */
 export interface TransformerEncoderLayerOptions {
@@ -109,11 +109,11 @@ export class TransformerEncoderLayer extends Module {
     const known = ['srcMask', 'srcKeyPaddingMask', 'isCausal'] as const;
     const masks = optionsArg('TransformerEncoderLayer', options, known);
     if (this.normFirst) {
-      const x = src.add(this.#attend(this.norm1.forward(src), masks));
-      return x.add(this.#feedForward(this.norm2.forward(x)));
+      const { sum, y } = addThenNorm(this.norm2, this.#attend(this.norm1.forward(src), masks), src);
+      return sum.add(this.#feedForward(y));
     }
-    const x = this.norm1.forward(src.add(this.#attend(src, masks)));
-    return this.norm2.forward(x.add(this.#feedForward(x)));
+    const { y: x } = addThenNorm(this.norm1, this.#attend(src, masks), src);
+    return addThenNorm(this.norm2, this.#feedForward(x), x).y;
   }
 
   #attend(x: Tensor, masks: TransformerEncoderLayerForwardOptions): Tensor {

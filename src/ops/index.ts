@@ -8,6 +8,8 @@
  */
 import './install.js';
 export * from './activation.js';
+export { addLayerNorm, addRmsNorm } from './add-norm.js';
+export type { AddNormOutput } from './add-norm.js';
 export { attention, scaledDotProductAttention } from './attention.js';
 export type { AttentionOptions, AttentionOutput, ScaledDotProductAttentionOptions } from './attention.js';
 export { expand, expandAs } from './broadcast.js';
@@ -62,6 +64,7 @@ export {
   trunc,
 } from './elementwise.js';
 
+export { geglu, swiglu } from './gated.js';
 export * from './in-place.js';
 export {
   embedding,
@@ -86,6 +89,7 @@ export {
   bernoulli,
   defaultGenerator,
   dropout,
+  dropoutAdd,
   Generator,
   manualSeed,
   multinomial,

@@ -73,6 +73,10 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   softplusBackward: ['x:..., dy:... -> dx:...', 'T T -> T | T: float'],
   clampBackward: ['x:..., dy:... -> dx:...', 'T T -> T | T: float'],
   triangle: ['x:... m n -> y:... m n', 'T -> T | T: any'],
+  swiglu: ['gate:... d, up?:... d -> y:... @width', 'T T -> T | T: float'],
+  geglu: ['gate:... d, up?:... d -> y:... @width', 'T T -> T | T: float'],
+  swigluBackward: ['gate:... d, up?:... d, dy:... n -> dgate:... d, dup:... @width', 'T T T -> T T | T: float'],
+  gegluBackward: ['gate:... d, up?:... d, dy:... n -> dgate:... d, dup:... @width', 'T T T -> T T | T: float'],
   fill_: ['x!:... ->', 'any ->'],
   arange_: ['x!:n ->', 'T -> | T: float int'],
   sum: ['x:... r -> y:...', 'T -> T | T: float int64 int32'],
@@ -88,15 +92,20 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   norm: ['x:... r -> y:...', 'T -> T | T: float'],
   logsumexp: ['x:... r -> y:...', 'T -> T | T: float'],
   cumsum: ['x:... r -> y:... r', 'T -> T | T: float int64 int32'],
-  matmul: ['a:...~ m k, b:...~ k n, bias?:...~ m~ n~ -> c:... m n', 'T T T -> T | T: float int32 int64'],
+  matmul: ['a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s -> c:... m n', 'T T T T -> T | T: float int32 int64'],
+  matmulPack: ['b:k n -> packed:@size', 'T -> T | T: float'],
   softmax: ['x:... n -> y:... n', 'T -> T | T: float'],
   logSoftmax: ['x:... n -> y:... n', 'T -> T | T: float'],
   softmaxBackward: ['y:... n, dy:... n -> dx:... n', 'T T -> T | T: float'],
   logSoftmaxBackward: ['y:... n, dy:... n -> dx:... n', 'T T -> T | T: float'],
   layerNorm: ['x:... d, weight?:d, bias?:d -> y:... d, mean:..., rstd:...', 'T T T -> T acc acc | T: float'],
   rmsNorm: ['x:... d, weight?:d -> y:... d, rstd:...', 'T T -> T acc | T: float'],
+  addLayerNorm: ['x:... d, residual:... d, weight?:d, bias?:d -> sum:... d, y:... d, mean:..., rstd:...', 'T T T T -> T T acc acc | T: float'],
+  addRmsNorm: ['x:... d, residual:... d, weight?:d -> sum:... d, y:... d, rstd:...', 'T T T -> T T acc | T: float'],
   layerNormBackward: ['x:... d, weight?:d, mean:..., rstd:..., dy:... d -> dx:... d, dweight:d, dbias:d', 'T T acc acc T -> T T T | T: float'],
   rmsNormBackward: ['x:... d, weight?:d, rstd:..., dy:... d -> dx:... d, dweight:d', 'T T acc T -> T T | T: float'],
+  addLayerNormBackward: ['sum:... d, weight?:d, mean:..., rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d, dbias:d', 'T T acc acc T T -> T T T | T: float'],
+  addRmsNormBackward: ['sum:... d, weight?:d, rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d', 'T T acc T T -> T T | T: float'],
   crossEntropy: ['logits:n c, target:n -> loss:n, lse:n', 'T int64 -> acc acc | T: float'],
   crossEntropyBackward: ['logits:n c, target:n, lse:n, dloss:n -> dlogits:n c', 'T int64 acc acc -> T | T: float'],
   attention: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~ -> o:b h n e, lse:b h n where h%g', 'T T T T bool -> T acc | T: float'],
@@ -118,8 +127,15 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   normal_: ['x!:... ->', 'float ->'],
   randint_: ['x!:... ->', 'any ->'],
   dropout: ['x:... -> y:...', 'T -> T | T: float'],
+  dropoutAdd: ['x:..., residual:... -> y:...', 'T T -> T | T: float'],
   multinomial: ['probs:b n -> ids:b @numSamples', 'float -> int64'],
-  adamw_: ['p!:..., g:..., m!:..., v!:... ->', 'T T acc acc -> | T: float'],
+  sampleTokens: ['logits:b n -> ids:b', 'float -> int64'],
+  adamw_: ['p!:..., g:..., m!:..., v!:..., vMax!?:... ->', 'T T acc acc acc -> | T: float'],
+  radam_: ['p!:..., g:..., m!:..., v!:... ->', 'T T acc acc -> | T: float'],
+  nadam_: ['p!:..., g:..., m!:..., v!:... ->', 'T T acc acc -> | T: float'],
+  adagrad_: ['p!:..., g:..., sum!:... ->', 'T T acc -> | T: float'],
+  rmsprop_: ['p!:..., g:..., v!:..., u!?:..., m!?:... ->', 'T T acc acc acc -> | T: float'],
+  lion_: ['p!:..., g:..., m!:... ->', 'T T acc -> | T: float'],
   sgd_: ['p!:..., g:..., u!?:... ->', 'T T acc -> | T: float'],
   gradNorm: ['g:... -> norm:', 'float -> float32'],
   clip_: ['g!:..., norm: ->', 'float float32 ->'],
@@ -266,6 +282,14 @@ export interface Kernels {
   clampBackward: { in: { x: Tensor; dy: Tensor }; attrs: { min?: number | undefined; max?: number | undefined }; out: { dx: Tensor } };
   /** x:... m n -> y:... m n   T -> T | T: any */
   triangle: { in: { x: Tensor }; attrs: { diagonal?: number | undefined; upper?: boolean | undefined }; out: { y: Tensor } };
+  /** gate:... d, up?:... d -> y:... @width   T T -> T | T: float */
+  swiglu: { in: { gate: Tensor; up?: Tensor | undefined }; attrs: { width?: number | undefined }; out: { y: Tensor } };
+  /** gate:... d, up?:... d -> y:... @width   T T -> T | T: float */
+  geglu: { in: { gate: Tensor; up?: Tensor | undefined }; attrs: { width?: number | undefined; tanh?: boolean | undefined }; out: { y: Tensor } };
+  /** gate:... d, up?:... d, dy:... n -> dgate:... d, dup:... @width   T T T -> T T | T: float */
+  swigluBackward: { in: { gate: Tensor; up?: Tensor | undefined; dy: Tensor }; attrs: { width?: number | undefined }; out: { dgate: Tensor; dup: Tensor } };
+  /** gate:... d, up?:... d, dy:... n -> dgate:... d, dup:... @width   T T T -> T T | T: float */
+  gegluBackward: { in: { gate: Tensor; up?: Tensor | undefined; dy: Tensor }; attrs: { width?: number | undefined; tanh?: boolean | undefined }; out: { dgate: Tensor; dup: Tensor } };
   /** x!:... ->   any -> */
   fill_: { in: { x: Tensor }; attrs: { value?: number | undefined }; out: Record<never, never> };
   /** x!:n ->   T -> | T: float int */
@@ -296,8 +320,10 @@ export interface Kernels {
   logsumexp: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:... r -> y:... r   T -> T | T: float int64 int32 */
   cumsum: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
-  /** a:...~ m k, b:...~ k n, bias?:...~ m~ n~ -> c:... m n   T T T -> T | T: float int32 int64 */
-  matmul: { in: { a: Tensor; b: Tensor; bias?: Tensor | undefined }; attrs: { alpha?: number | undefined; beta?: number | undefined; activation?: number | undefined }; out: { c: Tensor } };
+  /** a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s -> c:... m n   T T T T -> T | T: float int32 int64 */
+  matmul: { in: { a: Tensor; b: Tensor; bias?: Tensor | undefined; packed?: Tensor | undefined }; attrs: { alpha?: number | undefined; beta?: number | undefined; activation?: number | undefined }; out: { c: Tensor } };
+  /** b:k n -> packed:@size   T -> T | T: float */
+  matmulPack: { in: { b: Tensor }; attrs: { size?: number | undefined }; out: { packed: Tensor } };
   /** x:... n -> y:... n   T -> T | T: float */
   softmax: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:... n -> y:... n   T -> T | T: float */
@@ -310,10 +336,18 @@ export interface Kernels {
   layerNorm: { in: { x: Tensor; weight?: Tensor | undefined; bias?: Tensor | undefined }; attrs: { eps?: number | undefined }; out: { y: Tensor; mean: Tensor; rstd: Tensor } };
   /** x:... d, weight?:d -> y:... d, rstd:...   T T -> T acc | T: float */
   rmsNorm: { in: { x: Tensor; weight?: Tensor | undefined }; attrs: { eps?: number | undefined }; out: { y: Tensor; rstd: Tensor } };
+  /** x:... d, residual:... d, weight?:d, bias?:d -> sum:... d, y:... d, mean:..., rstd:...   T T T T -> T T acc acc | T: float */
+  addLayerNorm: { in: { x: Tensor; residual: Tensor; weight?: Tensor | undefined; bias?: Tensor | undefined }; attrs: { eps?: number | undefined }; out: { sum: Tensor; y: Tensor; mean: Tensor; rstd: Tensor } };
+  /** x:... d, residual:... d, weight?:d -> sum:... d, y:... d, rstd:...   T T T -> T T acc | T: float */
+  addRmsNorm: { in: { x: Tensor; residual: Tensor; weight?: Tensor | undefined }; attrs: { eps?: number | undefined }; out: { sum: Tensor; y: Tensor; rstd: Tensor } };
   /** x:... d, weight?:d, mean:..., rstd:..., dy:... d -> dx:... d, dweight:d, dbias:d   T T acc acc T -> T T T | T: float */
   layerNormBackward: { in: { x: Tensor; weight?: Tensor | undefined; mean: Tensor; rstd: Tensor; dy: Tensor }; attrs: Record<never, never>; out: { dx: Tensor; dweight: Tensor; dbias: Tensor } };
   /** x:... d, weight?:d, rstd:..., dy:... d -> dx:... d, dweight:d   T T acc T -> T T | T: float */
   rmsNormBackward: { in: { x: Tensor; weight?: Tensor | undefined; rstd: Tensor; dy: Tensor }; attrs: Record<never, never>; out: { dx: Tensor; dweight: Tensor } };
+  /** sum:... d, weight?:d, mean:..., rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d, dbias:d   T T acc acc T T -> T T T | T: float */
+  addLayerNormBackward: { in: { sum: Tensor; weight?: Tensor | undefined; mean: Tensor; rstd: Tensor; dy: Tensor; dsum: Tensor }; attrs: Record<never, never>; out: { dx: Tensor; dweight: Tensor; dbias: Tensor } };
+  /** sum:... d, weight?:d, rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d   T T acc T T -> T T | T: float */
+  addRmsNormBackward: { in: { sum: Tensor; weight?: Tensor | undefined; rstd: Tensor; dy: Tensor; dsum: Tensor }; attrs: Record<never, never>; out: { dx: Tensor; dweight: Tensor } };
   /** logits:n c, target:n -> loss:n, lse:n   T int64 -> acc acc | T: float */
   crossEntropy: { in: { logits: Tensor; target: Tensor }; attrs: { ignoreIndex?: number | undefined; labelSmoothing?: number | undefined }; out: { loss: Tensor; lse: Tensor } };
   /** logits:n c, target:n, lse:n, dloss:n -> dlogits:n c   T int64 acc acc -> T | T: float */
@@ -356,12 +390,26 @@ export interface Kernels {
   randint_: { in: { x: Tensor }; attrs: { seed?: number | undefined; offset?: number | undefined; low?: number | undefined; high?: number | undefined }; out: Record<never, never> };
   /** x:... -> y:...   T -> T | T: float */
   dropout: { in: { x: Tensor }; attrs: { p?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { y: Tensor } };
+  /** x:..., residual:... -> y:...   T T -> T | T: float */
+  dropoutAdd: { in: { x: Tensor; residual: Tensor }; attrs: { p?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { y: Tensor } };
   /** probs:b n -> ids:b @numSamples   float -> int64 */
   multinomial: { in: { probs: Tensor }; attrs: { numSamples?: number | undefined; replacement?: boolean | undefined; seed?: number | undefined; offset?: number | undefined }; out: { ids: Tensor } };
+  /** logits:b n -> ids:b   float -> int64 */
+  sampleTokens: { in: { logits: Tensor }; attrs: { temperature?: number | undefined; topP?: number | undefined; minP?: number | undefined; topK?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { ids: Tensor } };
+  /** p!:..., g:..., m!:..., v!:..., vMax!?:... ->   T T acc acc acc -> | T: float */
+  adamw_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:..., v!:... ->   T T acc acc -> | T: float */
-  adamw_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined }; out: Record<never, never> };
+  radam_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:..., v!:... ->   T T acc acc -> | T: float */
+  nadam_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; gradientRate?: number | undefined; momentRate?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., sum!:... ->   T T acc -> | T: float */
+  adagrad_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; sum: readonly Tensor[] }; attrs: { lr?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., v!:..., u!?:..., m!?:... ->   T T acc acc acc -> | T: float */
+  rmsprop_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; v: readonly Tensor[]; u?: readonly Tensor[] | undefined; m?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; alpha?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; momentum?: number | undefined; centered?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:... ->   T T acc -> | T: float */
+  lion_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., u!?:... ->   T T acc -> | T: float */
-  sgd_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; u?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; momentum?: number | undefined; dampening?: number | undefined; weightDecay?: number | undefined; nesterov?: boolean | undefined; first?: boolean | undefined }; out: Record<never, never> };
+  sgd_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; u?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; momentum?: number | undefined; dampening?: number | undefined; weightDecay?: number | undefined; nesterov?: boolean | undefined; first?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** g:... -> norm:   float -> float32 */
   gradNorm: { in: { g: readonly Tensor[] }; attrs: Record<never, never>; out: { norm: Tensor } };
   /** g!:..., norm: ->   float float32 -> */
@@ -453,6 +501,10 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   softplusBackward: { inputs: ["x","dy"], outputs: ["dx"] },
   clampBackward: { inputs: ["x","dy"], outputs: ["dx"] },
   triangle: { inputs: ["x"], outputs: ["y"] },
+  swiglu: { inputs: ["gate","up"], outputs: ["y"] },
+  geglu: { inputs: ["gate","up"], outputs: ["y"] },
+  swigluBackward: { inputs: ["gate","up","dy"], outputs: ["dgate","dup"] },
+  gegluBackward: { inputs: ["gate","up","dy"], outputs: ["dgate","dup"] },
   fill_: { inputs: ["x"], outputs: [] },
   arange_: { inputs: ["x"], outputs: [] },
   sum: { inputs: ["x"], outputs: ["y"] },
@@ -468,15 +520,20 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   norm: { inputs: ["x"], outputs: ["y"] },
   logsumexp: { inputs: ["x"], outputs: ["y"] },
   cumsum: { inputs: ["x"], outputs: ["y"] },
-  matmul: { inputs: ["a","b","bias"], outputs: ["c"] },
+  matmul: { inputs: ["a","b","bias","packed"], outputs: ["c"] },
+  matmulPack: { inputs: ["b"], outputs: ["packed"] },
   softmax: { inputs: ["x"], outputs: ["y"] },
   logSoftmax: { inputs: ["x"], outputs: ["y"] },
   softmaxBackward: { inputs: ["y","dy"], outputs: ["dx"] },
   logSoftmaxBackward: { inputs: ["y","dy"], outputs: ["dx"] },
   layerNorm: { inputs: ["x","weight","bias"], outputs: ["y","mean","rstd"] },
   rmsNorm: { inputs: ["x","weight"], outputs: ["y","rstd"] },
+  addLayerNorm: { inputs: ["x","residual","weight","bias"], outputs: ["sum","y","mean","rstd"] },
+  addRmsNorm: { inputs: ["x","residual","weight"], outputs: ["sum","y","rstd"] },
   layerNormBackward: { inputs: ["x","weight","mean","rstd","dy"], outputs: ["dx","dweight","dbias"] },
   rmsNormBackward: { inputs: ["x","weight","rstd","dy"], outputs: ["dx","dweight"] },
+  addLayerNormBackward: { inputs: ["sum","weight","mean","rstd","dy","dsum"], outputs: ["dx","dweight","dbias"] },
+  addRmsNormBackward: { inputs: ["sum","weight","rstd","dy","dsum"], outputs: ["dx","dweight"] },
   crossEntropy: { inputs: ["logits","target"], outputs: ["loss","lse"] },
   crossEntropyBackward: { inputs: ["logits","target","lse","dloss"], outputs: ["dlogits"] },
   attention: { inputs: ["q","k","v","bias","mask"], outputs: ["o","lse"] },
@@ -498,8 +555,15 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   normal_: { inputs: ["x"], outputs: [] },
   randint_: { inputs: ["x"], outputs: [] },
   dropout: { inputs: ["x"], outputs: ["y"] },
+  dropoutAdd: { inputs: ["x","residual"], outputs: ["y"] },
   multinomial: { inputs: ["probs"], outputs: ["ids"] },
-  adamw_: { inputs: ["p","g","m","v"], outputs: [] },
+  sampleTokens: { inputs: ["logits"], outputs: ["ids"] },
+  adamw_: { inputs: ["p","g","m","v","vMax"], outputs: [] },
+  radam_: { inputs: ["p","g","m","v"], outputs: [] },
+  nadam_: { inputs: ["p","g","m","v"], outputs: [] },
+  adagrad_: { inputs: ["p","g","sum"], outputs: [] },
+  rmsprop_: { inputs: ["p","g","v","u","m"], outputs: [] },
+  lion_: { inputs: ["p","g","m"], outputs: [] },
   sgd_: { inputs: ["p","g","u"], outputs: [] },
   gradNorm: { inputs: ["g"], outputs: ["norm"] },
   clip_: { inputs: ["g","norm"], outputs: [] },
@@ -948,130 +1012,171 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     y_.id = native.run(65, y_, x.id, attrs.diagonal, attrs.upper);
     return { y: new Tensor(y_) };
   },
+  swiglu(given, attrs) {
+    const gate = slotOf(given.gate, 'swiglu', 'gate');
+    const up = given.up === undefined ? null : slotOf(given.up, 'swiglu', 'up');
+    const y_ = new Slot(gate.dtype);
+    y_.id = native.run(66, y_, gate.id, up === null ? 0 : up.id, attrs.width);
+    return { y: new Tensor(y_) };
+  },
+  geglu(given, attrs) {
+    const gate = slotOf(given.gate, 'geglu', 'gate');
+    const up = given.up === undefined ? null : slotOf(given.up, 'geglu', 'up');
+    const y_ = new Slot(gate.dtype);
+    y_.id = native.run(67, y_, gate.id, up === null ? 0 : up.id, attrs.width, attrs.tanh);
+    return { y: new Tensor(y_) };
+  },
+  swigluBackward(given, attrs) {
+    const gate = slotOf(given.gate, 'swigluBackward', 'gate');
+    const up = given.up === undefined ? null : slotOf(given.up, 'swigluBackward', 'up');
+    const dy = slotOf(given.dy, 'swigluBackward', 'dy');
+    const dgate_ = new Slot(gate.dtype);
+    const dup_ = new Slot(gate.dtype);
+    dgate_.id = native.run(68, dgate_, dup_, gate.id, up === null ? 0 : up.id, dy.id, attrs.width);
+    dup_.id = scratch[1]!;
+    return { dgate: new Tensor(dgate_), dup: new Tensor(dup_) };
+  },
+  gegluBackward(given, attrs) {
+    const gate = slotOf(given.gate, 'gegluBackward', 'gate');
+    const up = given.up === undefined ? null : slotOf(given.up, 'gegluBackward', 'up');
+    const dy = slotOf(given.dy, 'gegluBackward', 'dy');
+    const dgate_ = new Slot(gate.dtype);
+    const dup_ = new Slot(gate.dtype);
+    dgate_.id = native.run(69, dgate_, dup_, gate.id, up === null ? 0 : up.id, dy.id, attrs.width, attrs.tanh);
+    dup_.id = scratch[1]!;
+    return { dgate: new Tensor(dgate_), dup: new Tensor(dup_) };
+  },
   fill_(given, attrs) {
     const x = slotOf(given.x, 'fill_', 'x');
-    native.run(66, x.id, attrs.value);
+    native.run(70, x.id, attrs.value);
     x.touch();
     return { };
   },
   arange_(given, attrs) {
     const x = slotOf(given.x, 'arange_', 'x');
-    native.run(67, x.id, attrs.start, attrs.step);
+    native.run(71, x.id, attrs.start, attrs.step);
     x.touch();
     return { };
   },
   sum(given, _attrs) {
     const x = slotOf(given.x, 'sum', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(68, y_, x.id);
+    y_.id = native.run(72, y_, x.id);
     return { y: new Tensor(y_) };
   },
   mean(given, _attrs) {
     const x = slotOf(given.x, 'mean', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(69, y_, x.id);
+    y_.id = native.run(73, y_, x.id);
     return { y: new Tensor(y_) };
   },
   prod(given, _attrs) {
     const x = slotOf(given.x, 'prod', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(70, y_, x.id);
+    y_.id = native.run(74, y_, x.id);
     return { y: new Tensor(y_) };
   },
   max(given, _attrs) {
     const x = slotOf(given.x, 'max', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(71, y_, x.id);
+    y_.id = native.run(75, y_, x.id);
     return { y: new Tensor(y_) };
   },
   min(given, _attrs) {
     const x = slotOf(given.x, 'min', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(72, y_, x.id);
+    y_.id = native.run(76, y_, x.id);
     return { y: new Tensor(y_) };
   },
   argmax(given, _attrs) {
     const x = slotOf(given.x, 'argmax', 'x');
     const y_ = new Slot(5);
-    y_.id = native.run(73, y_, x.id);
+    y_.id = native.run(77, y_, x.id);
     return { y: new Tensor(y_) };
   },
   argmin(given, _attrs) {
     const x = slotOf(given.x, 'argmin', 'x');
     const y_ = new Slot(5);
-    y_.id = native.run(74, y_, x.id);
+    y_.id = native.run(78, y_, x.id);
     return { y: new Tensor(y_) };
   },
   any(given, _attrs) {
     const x = slotOf(given.x, 'any', 'x');
     const y_ = new Slot(8);
-    y_.id = native.run(75, y_, x.id);
+    y_.id = native.run(79, y_, x.id);
     return { y: new Tensor(y_) };
   },
   all(given, _attrs) {
     const x = slotOf(given.x, 'all', 'x');
     const y_ = new Slot(8);
-    y_.id = native.run(76, y_, x.id);
+    y_.id = native.run(80, y_, x.id);
     return { y: new Tensor(y_) };
   },
   variance(given, attrs) {
     const x = slotOf(given.x, 'variance', 'x');
     const y_ = new Slot(x.dtype);
     const mean_ = new Slot(accumulatorOf(x.dtype));
-    y_.id = native.run(77, y_, mean_, x.id, attrs.correction);
+    y_.id = native.run(81, y_, mean_, x.id, attrs.correction);
     mean_.id = scratch[1]!;
     return { y: new Tensor(y_), mean: new Tensor(mean_) };
   },
   norm(given, attrs) {
     const x = slotOf(given.x, 'norm', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(78, y_, x.id, attrs.p);
+    y_.id = native.run(82, y_, x.id, attrs.p);
     return { y: new Tensor(y_) };
   },
   logsumexp(given, _attrs) {
     const x = slotOf(given.x, 'logsumexp', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(79, y_, x.id);
+    y_.id = native.run(83, y_, x.id);
     return { y: new Tensor(y_) };
   },
   cumsum(given, _attrs) {
     const x = slotOf(given.x, 'cumsum', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(80, y_, x.id);
+    y_.id = native.run(84, y_, x.id);
     return { y: new Tensor(y_) };
   },
   matmul(given, attrs) {
     const a = slotOf(given.a, 'matmul', 'a');
     const b = slotOf(given.b, 'matmul', 'b');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'matmul', 'bias');
+    const packed = given.packed === undefined ? null : slotOf(given.packed, 'matmul', 'packed');
     const c_ = new Slot(a.dtype);
-    c_.id = native.run(81, c_, a.id, b.id, bias === null ? 0 : bias.id, attrs.alpha, attrs.beta, attrs.activation);
+    c_.id = native.run(85, c_, a.id, b.id, bias === null ? 0 : bias.id, packed === null ? 0 : packed.id, attrs.alpha, attrs.beta, attrs.activation);
     return { c: new Tensor(c_) };
+  },
+  matmulPack(given, attrs) {
+    const b = slotOf(given.b, 'matmulPack', 'b');
+    const packed_ = new Slot(b.dtype);
+    packed_.id = native.run(86, packed_, b.id, attrs.size);
+    return { packed: new Tensor(packed_) };
   },
   softmax(given, _attrs) {
     const x = slotOf(given.x, 'softmax', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(82, y_, x.id);
+    y_.id = native.run(87, y_, x.id);
     return { y: new Tensor(y_) };
   },
   logSoftmax(given, _attrs) {
     const x = slotOf(given.x, 'logSoftmax', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(83, y_, x.id);
+    y_.id = native.run(88, y_, x.id);
     return { y: new Tensor(y_) };
   },
   softmaxBackward(given, _attrs) {
     const y = slotOf(given.y, 'softmaxBackward', 'y');
     const dy = slotOf(given.dy, 'softmaxBackward', 'dy');
     const dx_ = new Slot(y.dtype);
-    dx_.id = native.run(84, dx_, y.id, dy.id);
+    dx_.id = native.run(89, dx_, y.id, dy.id);
     return { dx: new Tensor(dx_) };
   },
   logSoftmaxBackward(given, _attrs) {
     const y = slotOf(given.y, 'logSoftmaxBackward', 'y');
     const dy = slotOf(given.dy, 'logSoftmaxBackward', 'dy');
     const dx_ = new Slot(y.dtype);
-    dx_.id = native.run(85, dx_, y.id, dy.id);
+    dx_.id = native.run(90, dx_, y.id, dy.id);
     return { dx: new Tensor(dx_) };
   },
   layerNorm(given, attrs) {
@@ -1081,7 +1186,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y_ = new Slot(x.dtype);
     const mean_ = new Slot(accumulatorOf(x.dtype));
     const rstd_ = new Slot(accumulatorOf(x.dtype));
-    y_.id = native.run(86, y_, mean_, rstd_, x.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps);
+    y_.id = native.run(91, y_, mean_, rstd_, x.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps);
     mean_.id = scratch[1]!;
     rstd_.id = scratch[2]!;
     return { y: new Tensor(y_), mean: new Tensor(mean_), rstd: new Tensor(rstd_) };
@@ -1091,9 +1196,36 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = given.weight === undefined ? null : slotOf(given.weight, 'rmsNorm', 'weight');
     const y_ = new Slot(x.dtype);
     const rstd_ = new Slot(accumulatorOf(x.dtype));
-    y_.id = native.run(87, y_, rstd_, x.id, weight === null ? 0 : weight.id, attrs.eps);
+    y_.id = native.run(92, y_, rstd_, x.id, weight === null ? 0 : weight.id, attrs.eps);
     rstd_.id = scratch[1]!;
     return { y: new Tensor(y_), rstd: new Tensor(rstd_) };
+  },
+  addLayerNorm(given, attrs) {
+    const x = slotOf(given.x, 'addLayerNorm', 'x');
+    const residual = slotOf(given.residual, 'addLayerNorm', 'residual');
+    const weight = given.weight === undefined ? null : slotOf(given.weight, 'addLayerNorm', 'weight');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'addLayerNorm', 'bias');
+    const sum_ = new Slot(x.dtype);
+    const y_ = new Slot(x.dtype);
+    const mean_ = new Slot(accumulatorOf(x.dtype));
+    const rstd_ = new Slot(accumulatorOf(x.dtype));
+    sum_.id = native.run(93, sum_, y_, mean_, rstd_, x.id, residual.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps);
+    y_.id = scratch[1]!;
+    mean_.id = scratch[2]!;
+    rstd_.id = scratch[3]!;
+    return { sum: new Tensor(sum_), y: new Tensor(y_), mean: new Tensor(mean_), rstd: new Tensor(rstd_) };
+  },
+  addRmsNorm(given, attrs) {
+    const x = slotOf(given.x, 'addRmsNorm', 'x');
+    const residual = slotOf(given.residual, 'addRmsNorm', 'residual');
+    const weight = given.weight === undefined ? null : slotOf(given.weight, 'addRmsNorm', 'weight');
+    const sum_ = new Slot(x.dtype);
+    const y_ = new Slot(x.dtype);
+    const rstd_ = new Slot(accumulatorOf(x.dtype));
+    sum_.id = native.run(94, sum_, y_, rstd_, x.id, residual.id, weight === null ? 0 : weight.id, attrs.eps);
+    y_.id = scratch[1]!;
+    rstd_.id = scratch[2]!;
+    return { sum: new Tensor(sum_), y: new Tensor(y_), rstd: new Tensor(rstd_) };
   },
   layerNormBackward(given, _attrs) {
     const x = slotOf(given.x, 'layerNormBackward', 'x');
@@ -1104,7 +1236,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dx_ = new Slot(x.dtype);
     const dweight_ = new Slot(x.dtype);
     const dbias_ = new Slot(x.dtype);
-    dx_.id = native.run(88, dx_, dweight_, dbias_, x.id, weight === null ? 0 : weight.id, mean.id, rstd.id, dy.id);
+    dx_.id = native.run(95, dx_, dweight_, dbias_, x.id, weight === null ? 0 : weight.id, mean.id, rstd.id, dy.id);
     dweight_.id = scratch[1]!;
     dbias_.id = scratch[2]!;
     return { dx: new Tensor(dx_), dweight: new Tensor(dweight_), dbias: new Tensor(dbias_) };
@@ -1116,7 +1248,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dy = slotOf(given.dy, 'rmsNormBackward', 'dy');
     const dx_ = new Slot(x.dtype);
     const dweight_ = new Slot(x.dtype);
-    dx_.id = native.run(89, dx_, dweight_, x.id, weight === null ? 0 : weight.id, rstd.id, dy.id);
+    dx_.id = native.run(96, dx_, dweight_, x.id, weight === null ? 0 : weight.id, rstd.id, dy.id);
+    dweight_.id = scratch[1]!;
+    return { dx: new Tensor(dx_), dweight: new Tensor(dweight_) };
+  },
+  addLayerNormBackward(given, _attrs) {
+    const sum = slotOf(given.sum, 'addLayerNormBackward', 'sum');
+    const weight = given.weight === undefined ? null : slotOf(given.weight, 'addLayerNormBackward', 'weight');
+    const mean = slotOf(given.mean, 'addLayerNormBackward', 'mean');
+    const rstd = slotOf(given.rstd, 'addLayerNormBackward', 'rstd');
+    const dy = slotOf(given.dy, 'addLayerNormBackward', 'dy');
+    const dsum = slotOf(given.dsum, 'addLayerNormBackward', 'dsum');
+    const dx_ = new Slot(sum.dtype);
+    const dweight_ = new Slot(sum.dtype);
+    const dbias_ = new Slot(sum.dtype);
+    dx_.id = native.run(97, dx_, dweight_, dbias_, sum.id, weight === null ? 0 : weight.id, mean.id, rstd.id, dy.id, dsum.id);
+    dweight_.id = scratch[1]!;
+    dbias_.id = scratch[2]!;
+    return { dx: new Tensor(dx_), dweight: new Tensor(dweight_), dbias: new Tensor(dbias_) };
+  },
+  addRmsNormBackward(given, _attrs) {
+    const sum = slotOf(given.sum, 'addRmsNormBackward', 'sum');
+    const weight = given.weight === undefined ? null : slotOf(given.weight, 'addRmsNormBackward', 'weight');
+    const rstd = slotOf(given.rstd, 'addRmsNormBackward', 'rstd');
+    const dy = slotOf(given.dy, 'addRmsNormBackward', 'dy');
+    const dsum = slotOf(given.dsum, 'addRmsNormBackward', 'dsum');
+    const dx_ = new Slot(sum.dtype);
+    const dweight_ = new Slot(sum.dtype);
+    dx_.id = native.run(98, dx_, dweight_, sum.id, weight === null ? 0 : weight.id, rstd.id, dy.id, dsum.id);
     dweight_.id = scratch[1]!;
     return { dx: new Tensor(dx_), dweight: new Tensor(dweight_) };
   },
@@ -1125,7 +1284,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const target = slotOf(given.target, 'crossEntropy', 'target');
     const loss_ = new Slot(accumulatorOf(logits.dtype));
     const lse_ = new Slot(accumulatorOf(logits.dtype));
-    loss_.id = native.run(90, loss_, lse_, logits.id, target.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    loss_.id = native.run(99, loss_, lse_, logits.id, target.id, attrs.ignoreIndex, attrs.labelSmoothing);
     lse_.id = scratch[1]!;
     return { loss: new Tensor(loss_), lse: new Tensor(lse_) };
   },
@@ -1135,7 +1294,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const lse = slotOf(given.lse, 'crossEntropyBackward', 'lse');
     const dloss = slotOf(given.dloss, 'crossEntropyBackward', 'dloss');
     const dlogits_ = new Slot(logits.dtype);
-    dlogits_.id = native.run(91, dlogits_, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    dlogits_.id = native.run(100, dlogits_, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
     return { dlogits: new Tensor(dlogits_) };
   },
   attention(given, attrs) {
@@ -1146,7 +1305,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const mask = given.mask === undefined ? null : slotOf(given.mask, 'attention', 'mask');
     const o_ = new Slot(q.dtype);
     const lse_ = new Slot(accumulatorOf(q.dtype));
-    o_.id = native.run(92, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
+    o_.id = native.run(101, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
     lse_.id = scratch[1]!;
     return { o: new Tensor(o_), lse: new Tensor(lse_) };
   },
@@ -1162,7 +1321,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dq_ = new Slot(q.dtype);
     const dk_ = new Slot(q.dtype);
     const dv_ = new Slot(q.dtype);
-    dq_.id = native.run(93, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
+    dq_.id = native.run(102, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
     dk_.id = scratch[1]!;
     dv_.id = scratch[2]!;
     return { dq: new Tensor(dq_), dk: new Tensor(dk_), dv: new Tensor(dv_) };
@@ -1177,7 +1336,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const lse = slotOf(given.lse, 'attentionBiasBackward', 'lse');
     const dO = slotOf(given.dO, 'attentionBiasBackward', 'dO');
     const dbias_ = new Slot(q.dtype);
-    dbias_.id = native.run(94, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
+    dbias_.id = native.run(103, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
     return { dbias: new Tensor(dbias_) };
   },
   rope(given, attrs) {
@@ -1185,35 +1344,35 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const cos = slotOf(given.cos, 'rope', 'cos');
     const sin = slotOf(given.sin, 'rope', 'sin');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(95, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
+    y_.id = native.run(104, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
     return { y: new Tensor(y_) };
   },
   embedding(given, _attrs) {
     const weight = slotOf(given.weight, 'embedding', 'weight');
     const ids = slotOf(given.ids, 'embedding', 'ids');
     const y_ = new Slot(weight.dtype);
-    y_.id = native.run(96, y_, weight.id, ids.id);
+    y_.id = native.run(105, y_, weight.id, ids.id);
     return { y: new Tensor(y_) };
   },
   embeddingBackward(given, attrs) {
     const ids = slotOf(given.ids, 'embeddingBackward', 'ids');
     const dy = slotOf(given.dy, 'embeddingBackward', 'dy');
     const dweight_ = new Slot(dy.dtype);
-    dweight_.id = native.run(97, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
+    dweight_.id = native.run(106, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
     return { dweight: new Tensor(dweight_) };
   },
   gather(given, _attrs) {
     const x = slotOf(given.x, 'gather', 'x');
     const index = slotOf(given.index, 'gather', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(98, y_, x.id, index.id);
+    y_.id = native.run(107, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   scatter_(given, _attrs) {
     const y = slotOf(given.y, 'scatter_', 'y');
     const index = slotOf(given.index, 'scatter_', 'index');
     const src = slotOf(given.src, 'scatter_', 'src');
-    native.run(99, y.id, index.id, src.id);
+    native.run(108, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1221,7 +1380,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y = slotOf(given.y, 'scatterAdd_', 'y');
     const index = slotOf(given.index, 'scatterAdd_', 'index');
     const src = slotOf(given.src, 'scatterAdd_', 'src');
-    native.run(100, y.id, index.id, src.id);
+    native.run(109, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1229,34 +1388,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'indexSelect', 'x');
     const index = slotOf(given.index, 'indexSelect', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(101, y_, x.id, index.id);
+    y_.id = native.run(110, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   indexAdd_(given, _attrs) {
     const y = slotOf(given.y, 'indexAdd_', 'y');
     const index = slotOf(given.index, 'indexAdd_', 'index');
     const src = slotOf(given.src, 'indexAdd_', 'src');
-    native.run(102, y.id, index.id, src.id);
+    native.run(111, y.id, index.id, src.id);
     y.touch();
     return { };
   },
   countNonzero(given, _attrs) {
     const x = slotOf(given.x, 'countNonzero', 'x');
     const count_ = new Slot(5);
-    count_.id = native.run(103, count_, x.id);
+    count_.id = native.run(112, count_, x.id);
     return { count: new Tensor(count_) };
   },
   nonzero(given, attrs) {
     const x = slotOf(given.x, 'nonzero', 'x');
     const index_ = new Slot(5);
-    index_.id = native.run(104, index_, x.id, attrs.count, attrs.rank);
+    index_.id = native.run(113, index_, x.id, attrs.count, attrs.rank);
     return { index: new Tensor(index_) };
   },
   sort(given, attrs) {
     const x = slotOf(given.x, 'sort', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(105, values_, indices_, x.id, attrs.descending);
+    values_.id = native.run(114, values_, indices_, x.id, attrs.descending);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
@@ -1264,51 +1423,104 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'topk', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(106, values_, indices_, x.id, attrs.k, attrs.largest);
+    values_.id = native.run(115, values_, indices_, x.id, attrs.k, attrs.largest);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
   uniform_(given, attrs) {
     const x = slotOf(given.x, 'uniform_', 'x');
-    native.run(107, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(116, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   normal_(given, attrs) {
     const x = slotOf(given.x, 'normal_', 'x');
-    native.run(108, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
+    native.run(117, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
     x.touch();
     return { };
   },
   randint_(given, attrs) {
     const x = slotOf(given.x, 'randint_', 'x');
-    native.run(109, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(118, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   dropout(given, attrs) {
     const x = slotOf(given.x, 'dropout', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(110, y_, x.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(119, y_, x.id, attrs.p, attrs.seed, attrs.offset);
+    return { y: new Tensor(y_) };
+  },
+  dropoutAdd(given, attrs) {
+    const x = slotOf(given.x, 'dropoutAdd', 'x');
+    const residual = slotOf(given.residual, 'dropoutAdd', 'residual');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(120, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   multinomial(given, attrs) {
     const probs = slotOf(given.probs, 'multinomial', 'probs');
     const ids_ = new Slot(5);
-    ids_.id = native.run(111, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
+    ids_.id = native.run(121, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
+    return { ids: new Tensor(ids_) };
+  },
+  sampleTokens(given, attrs) {
+    const logits = slotOf(given.logits, 'sampleTokens', 'logits');
+    const ids_ = new Slot(5);
+    ids_.id = native.run(122, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   adamw_(given, attrs) {
-    const handles = rows('adamw_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(112, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled);
+    const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
+    native.runMany(123, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.v);
+    touchAll(given.vMax);
+    return { };
+  },
+  radam_(given, attrs) {
+    const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
+    native.runMany(124, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
     return { };
   },
+  nadam_(given, attrs) {
+    const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
+    native.runMany(125, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.v);
+    return { };
+  },
+  adagrad_(given, attrs) {
+    const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
+    native.runMany(126, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.sum);
+    return { };
+  },
+  rmsprop_(given, attrs) {
+    const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
+    native.runMany(127, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.v);
+    touchAll(given.u);
+    touchAll(given.m);
+    return { };
+  },
+  lion_(given, attrs) {
+    const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
+    native.runMany(128, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    return { };
+  },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(113, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first);
+    native.runMany(129, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1316,61 +1528,61 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(114, norm_, handles);
+    norm_.id = native.runMany(130, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(115, handles, attrs.maxNorm);
+    native.runMany(131, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(116, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(132, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(117, y_, x.id);
+    y_.id = native.run(133, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(118, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(134, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(119, y_, x.id);
+    y_.id = native.run(135, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(120, y_, x.id);
+    y_.id = native.run(136, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(121, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(137, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(122, y_, x.id, attrs.inChunk);
+    y_.id = native.run(138, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(123, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(139, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

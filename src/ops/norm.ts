@@ -1,13 +1,14 @@
 /**
  * layerNorm (Ba et al. 2016, https://arxiv.org/abs/1607.06450) and rmsNorm (Zhang & Sennrich 2019,
- * https://arxiv.org/abs/1910.07467) over the last axes.
+ * https://arxiv.org/abs/1910.07467) over the last axes. The same of a sum, as between a transformer's sublayers, is in
+ * add-norm.ts.
  */
 import { argumentError, numberArg, optionsArg, shapeArg, shapeError } from '../tensor/check.js';
 import { sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { inFloat32 } from './autocast.js';
 import { castTo } from './cast.js';
-import { defineOp } from './define-op.js';
+import { defineOp, type DefinedOp } from './define-op.js';
 import { add, mul, rsqrt, square, sub } from './elementwise.js';
 import { kernels } from './kernels.gen.js';
 import { mean } from './reduce.js';
@@ -15,7 +16,8 @@ import { reshape } from './shape.js';
 
 const KEEP = { keepdim: true };
 
-const layerNormOp = defineOp({
+/** Internal: of the last axis alone, for add-norm.ts. */
+export const layerNormOp: DefinedOp<'layerNorm'> = defineOp({
   kernel: 'layerNorm',
   backwardKernels: ['layerNormBackward'],
   saves: ['x', 'weight', 'bias', 'mean', 'rstd'],
@@ -32,7 +34,8 @@ const layerNormOp = defineOp({
     return { x: dx, weight: dweight, bias: dbias };
   },
 });
-const rmsNormOp = defineOp({
+/** Internal: of the last axis alone, for add-norm.ts. */
+export const rmsNormOp: DefinedOp<'rmsNorm'> = defineOp({
   kernel: 'rmsNorm',
   backwardKernels: ['rmsNormBackward'],
   saves: ['x', 'weight', 'rstd'],
@@ -48,8 +51,8 @@ const rmsNormOp = defineOp({
   },
 });
 
-/** `x` with the normalised axes merged into one, and what belongs to them flat and in the dtype of `x`. */
-function prepare(
+/** Internal: `x` with the normalised axes merged into one, and what belongs to them flat and in the dtype of `x`. */
+export function prepare(
   op: string,
   x: Tensor,
   normalizedShape: Shape | number,
@@ -81,10 +84,11 @@ export interface RmsNormOptions {
   /** Added to the mean square; default: the step at 1 of the dtype of `x`, as in PyTorch. */
   eps?: number | undefined;
 }
-/** The step at 1 of each floating dtype, by code. */
-const steps: readonly number[] = [2 ** -23, 2 ** -52, 2 ** -10, 2 ** -7];
+/** Internal: the step at 1 of each floating dtype, by code. */
+export const steps: readonly number[] = [2 ** -23, 2 ** -52, 2 ** -10, 2 ** -7];
 
-function epsOf(op: string, options: LayerNormOptions | undefined, otherwise: number): number {
+/** Internal: the option `eps`. */
+export function epsOf(op: string, options: LayerNormOptions | undefined, otherwise: number): number {
   const { eps = otherwise } = optionsArg(op, options, ['eps']);
   return numberArg(op, 'eps', eps);
 }

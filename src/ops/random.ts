@@ -2,6 +2,7 @@
  * Random numbers from Philox counters (native/core/random.h). Every op reserves its counters from a generator when it is
  * called, so that results depend on neither timing, threads nor device.
  */
+import { FoveaError } from '../errors.js';
 import {
   argumentError,
   countArg,
@@ -12,14 +13,14 @@ import {
   shapeError,
 } from '../tensor/check.js';
 import { Code, isFloat } from '../tensor/dtype.js';
-import { sizeOf, type Shape } from '../tensor/layout.js';
+import { sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { allocate } from '../tensor/storage.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { castTo } from './cast.js';
 import { lt } from './compare.js';
 import { allocated, asAsked, filled, placement, type TensorOptions } from './creation.js';
 import { defineOp, type DefinedOp } from './define-op.js';
-import { mul } from './elementwise.js';
+import { add, mul } from './elementwise.js';
 import { kernels } from './kernels.gen.js';
 import { reshape } from './shape.js';
 
@@ -242,6 +243,39 @@ export function dropout(x: Tensor, options?: DropoutOptions): Tensor {
   return dropoutOp({ x }, { p, ...from.reserve(x.size) }).y;
 }
 
+const dropoutAddOp = defineOp({
+  kernel: 'dropoutAdd',
+  saves: [],
+  reference: ({ x, residual }, attrs) => ({ y: add(dropoutOp({ x }, attrs).y, residual) }),
+  gradient: (_, { y: dy }, attrs, __, wants) => ({
+    x: wants.x ? dropoutOp({ x: dy }, attrs).y : undefined,
+    residual: dy,
+  }),
+});
+/**
+ * dropout(x) + residual in one pass, with the random numbers of `dropout` (Srivastava et al. 2014).
+ *
+ * @param x any shape, floats
+ * @param residual the shape and dtype of `x`
+ * @returns the shape and dtype of `x`
+ * @throws FOVEA_SHAPE for shapes that differ, FOVEA_ARGUMENT for a `p` outside of [0, 1], FOVEA_DTYPE for integers and bool
+ *   or dtypes that differ
+ */
+export function dropoutAdd(x: Tensor, residual: Tensor, options?: DropoutOptions): Tensor {
+  const { p = 0.5, training = true, generator } = optionsArg('dropoutAdd', options, ['p', 'training', 'generator']);
+  const { shape, dtype } = slotOf(x, 'dropoutAdd', 'x');
+  const other = slotOf(residual, 'dropoutAdd', 'residual');
+  if (!sameShape(shape, other.shape))
+    throw shapeError('dropoutAdd', `expected residual [${shape.join(',')}], received [${other.shape.join(',')}]`);
+  if (dtype !== other.dtype)
+    throw new FoveaError('FOVEA_DTYPE', `dropoutAdd: expected residual of ${x.dtype}, received ${residual.dtype}`);
+  probabilityArg('dropoutAdd', 'p', p);
+  const from = source('dropoutAdd', generator);
+  if (!training || p === 0) return add(x, residual);
+  if (p === 1) return add(dropout(x, { p }), residual);
+  return dropoutAddOp({ x, residual }, { p, ...from.reserve(x.size) }).y;
+}
+
 /** Options of `multinomial`. */
 export interface MultinomialOptions {
   /** Whether a class may be drawn twice; default false. */
@@ -275,6 +309,29 @@ export function multinomial(probs: Tensor, numSamples: number, options?: Multino
     { numSamples, replacement, ...source('multinomial', generator).reserve(words) },
   );
   return shape.length === 1 ? reshape(ids, [numSamples]) : ids;
+}
+
+/**
+ * Internal: one class for each row of weights [b, n], drawn with given counters.
+ *
+ * @returns int64 [b]
+ */
+export function drawAt(weights: Tensor, seed: number, offset: number): Tensor {
+  const { ids } = kernels.multinomial({ probs: weights }, { numSamples: 1, replacement: false, seed, offset });
+  return reshape(ids, [weights.shape[0]!]);
+}
+/**
+ * Internal: the counters that draws of one of n classes for each of b rows take from a generator.
+ *
+ * @returns what `drawAt` takes
+ */
+export function drawCounters(
+  op: string,
+  b: number,
+  n: number,
+  generator: Generator | undefined,
+): { seed: number; offset: number } {
+  return source(op, generator).reserve(b * n + b);
 }
 
 /**

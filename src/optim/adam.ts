@@ -1,17 +1,17 @@
 /**
  * Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980) and AdamW (Loshchilov & Hutter 2019,
- * https://arxiv.org/abs/1711.05101):
+ * https://arxiv.org/abs/1711.05101), with AMSGrad (Reddi et al. 2018, https://arxiv.org/abs/1904.09237) on request:
  *
  *   m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²
- *   p = p - lr · (m / (1 - β₁ᵗ)) / (sqrt(v / (1 - β₂ᵗ)) + eps)
+ *   p = p - lr · (m / (1 - β₁ᵗ)) / (sqrt(v / (1 - β₂ᵗ)) + eps),  amsgrad: of the largest v so far
  *
  * Weight decay: Adam adds weightDecay · p to the gradient g (an L2 term); AdamW subtracts lr · weightDecay · p from p.
  * All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
-import { argumentError, optionsArg } from '../tensor/check.js';
+import { optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { betasArg, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link Adam} and {@link AdamW}. */
 export interface AdamOptions {
@@ -23,20 +23,17 @@ export interface AdamOptions {
   eps: number;
   /** Default 0.01 for AdamW, 0 for Adam. */
   weightDecay: number;
+  /** Whether to divide by the largest average of squares so far (default false). */
+  amsgrad: boolean;
+  /** Whether to ascend (default false). */
+  maximize: boolean;
 }
 
 interface AdamState {
   step: number;
   expAvg: Tensor;
   expAvgSq: Tensor;
-}
-
-/** Parameters whose step counts agree: the bias corrections are one pair of numbers per call. */
-interface Batch {
-  p: Tensor[];
-  g: Tensor[];
-  m: Tensor[];
-  v: Tensor[];
+  maxExpAvgSq?: Tensor;
 }
 
 /** Adam, with weight decay as an L2 term. */
@@ -46,41 +43,32 @@ export class Adam extends Optimizer<AdamOptions> {
 
   constructor(params: Params<AdamOptions>, options: Partial<AdamOptions> = {}, decoupled = false) {
     const name = decoupled ? 'AdamW' : 'Adam';
-    const known = ['lr', 'betas', 'eps', 'weightDecay'] as const;
-    const defaults = { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: decoupled ? 0.01 : 0 } as const;
-    const checked = { ...defaults, ...optionsArg(name, options, known) };
-    super(name, params, checked);
+    const known = ['lr', 'betas', 'eps', 'weightDecay', 'amsgrad', 'maximize'] as const;
+    const averages = { betas: [0.9, 0.999], eps: 1e-8 } as const;
+    const defaults = { lr: 1e-3, ...averages, weightDecay: decoupled ? 0.01 : 0, amsgrad: false, maximize: false };
+    super(name, params, { ...defaults, ...optionsArg(name, options, known) });
     for (const group of this.paramGroups) {
       for (const key of ['lr', 'eps', 'weightDecay'] as const) rateArg(name, key, group[key]);
-      const { betas } = group;
-      if (!Array.isArray(betas) || betas.length !== 2 || betas.some((beta) => !(beta >= 0 && beta < 1)))
-        throw argumentError(name, 'betas', 'two numbers of at least 0 and below 1', betas);
+      betasArg(name, group.betas);
     }
     this.decoupled = decoupled;
   }
 
-  #stateOf(tensor: Tensor): AdamState {
-    let state = this.state.get(tensor);
-    if (!state) this.state.set(tensor, (state = { step: 0, expAvg: this.zeros(tensor), expAvgSq: this.zeros(tensor) }));
-    return state as unknown as AdamState;
-  }
-
-  protected override update({ params, lr, betas, eps, weightDecay }: ParamGroup<AdamOptions>): void {
-    const batches = new Map<number, Batch>();
-    for (const tensor of params) {
-      if (!tensor.grad) continue;
-      const state = this.#stateOf(tensor);
-      const step = ++state.step;
-      let batch = batches.get(step);
-      if (!batch) batches.set(step, (batch = { p: [], g: [], m: [], v: [] }));
-      batch.p.push(tensor);
-      batch.g.push(tensor.grad);
-      batch.m.push(state.expAvg);
-      batch.v.push(state.expAvgSq);
-    }
+  protected override update({ params, betas, ...options }: ParamGroup<AdamOptions>): void {
+    const { lr, eps, weightDecay, amsgrad, maximize } = options;
+    const initial = (tensor: Tensor): AdamState => ({
+      step: 0,
+      expAvg: this.zeros(tensor),
+      expAvgSq: this.zeros(tensor),
+    });
     const [beta1, beta2] = betas;
     const { decoupled } = this;
-    for (const [step, batch] of batches) kernels.adamw_(batch, { lr, beta1, beta2, eps, weightDecay, step, decoupled });
+    const attrs = { lr, beta1, beta2, eps, weightDecay, decoupled, amsgrad, maximize };
+    for (const { step, p, g, states } of this.batches(params, initial)) {
+      const largest = amsgrad ? states.map((state, i) => (state.maxExpAvgSq ??= this.zeros(p[i]!))) : undefined;
+      const averages = { m: states.map(({ expAvg }) => expAvg), v: states.map(({ expAvgSq }) => expAvgSq) };
+      kernels.adamw_({ p, g, ...averages, ...(largest ? { vMax: largest } : {}) }, { ...attrs, step });
+    }
   }
 }
 

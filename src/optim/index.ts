@@ -1,8 +1,13 @@
 /** Optimizers, schedules of the learning rate, and scaling of the loss. */
 export * as lrScheduler from './lr-scheduler.js';
+export { Adafactor, type AdafactorOptions } from './adafactor.js';
+export { Adagrad, type AdagradOptions } from './adagrad.js';
 export { Adam, type AdamOptions, AdamW } from './adam.js';
 export { GradScaler, type GradScalerOptions, type GradScalerState } from './grad-scaler.js';
+export { Lion, type LionOptions } from './lion.js';
 export { LambdaLR, type WarmupCosineOptions } from './lr-scheduler.js';
+export { Muon, type MuonOptions } from './muon.js';
+export { NAdam, type NAdamOptions } from './nadam.js';
 export {
   Optimizer,
   type OptimizerStateDict,
@@ -10,5 +15,8 @@ export {
   type ParamGroupInput,
   type Params,
   type ParamState,
+  type StepBatch,
 } from './optimizer.js';
+export { RAdam, type RAdamOptions } from './radam.js';
+export { RMSprop, type RMSpropOptions } from './rmsprop.js';
 export { SGD, type SGDOptions } from './sgd.js';

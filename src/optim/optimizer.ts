@@ -14,7 +14,7 @@ export type ParamGroupInput<O extends object> = { params: Iterable<Tensor> } & P
 /** Parameters, or groups of them. */
 export type Params<O extends object> = Iterable<Tensor> | Iterable<ParamGroupInput<O>>;
 
-/** What an optimizer remembers of one parameter: tensors of its shape, and counts. */
+/** What an optimizer remembers of one parameter: tensors (of its shape, as a rule) and counts. */
 export type ParamState = Record<string, Tensor | number>;
 
 /** An optimizer's state; parameters are numbered in the order of the groups, as in PyTorch. */
@@ -29,6 +29,20 @@ export interface OptimizerStateDict<O extends object> {
 export function rateArg(op: string, name: string, value: unknown): number {
   if (typeof value === 'number' && value >= 0 && Number.isFinite(value)) return value;
   throw argumentError(op, name, 'a finite number of at least 0', value);
+}
+
+/** Two decay rates of running averages. */
+export function betasArg(op: string, betas: unknown): void {
+  if (Array.isArray(betas) && betas.length === 2 && betas.every((beta) => beta >= 0 && beta < 1)) return;
+  throw argumentError(op, 'betas', 'two numbers of at least 0 and below 1', betas);
+}
+
+/** Parameters whose counts of steps agree: what follows from the count is one set of numbers per native call. */
+export interface StepBatch<S> {
+  step: number;
+  p: Tensor[];
+  g: Tensor[];
+  states: S[];
 }
 
 /** Base class. `lr` can be changed between steps, in `paramGroups` or by a scheduler. */
@@ -79,6 +93,31 @@ export abstract class Optimizer<O extends { lr: number }> {
     return keep(zerosLike(tensor, { dtype: tensor.dtype === 'float64' ? 'float64' : 'float32' }));
   }
 
+  /** The parameters that have a gradient, one step further, by the count of their steps; `initial` makes their state. */
+  protected batches<S extends { step: number }>(
+    params: readonly Tensor[],
+    initial: (tensor: Tensor) => S,
+  ): Iterable<StepBatch<S>> {
+    const batches = new Map<number, StepBatch<S>>();
+    for (const tensor of params) {
+      if (!tensor.grad) continue;
+      let state = this.state.get(tensor) as S | undefined;
+      if (!state) this.state.set(tensor, (state = initial(tensor)));
+      const step = ++state.step;
+      let batch = batches.get(step);
+      if (!batch) batches.set(step, (batch = { step, p: [], g: [], states: [] }));
+      batch.p.push(tensor);
+      batch.g.push(tensor.grad);
+      batch.states.push(state);
+    }
+    return batches.values();
+  }
+
+  /** The shape that a tensor of the state must have. */
+  protected stateShape(_name: string, tensor: Tensor): readonly number[] {
+    return tensor.shape;
+  }
+
   /** The state, with the tensors themselves; numbers of parameters stand for them. */
   stateDict(): OptimizerStateDict<O> {
     const numbers = new Map(this.paramGroups.flatMap(({ params }) => params).map((tensor, i) => [tensor, i]));
@@ -108,10 +147,12 @@ export abstract class Optimizer<O extends { lr: number }> {
       const tensor = all[Number(number)];
       if (!tensor) throw argumentError('loadStateDict', 'state', `numbers below ${all.length}`, number);
       for (const [name, value] of Object.entries(entry)) {
-        if (typeof value === 'number' || String(value.shape) === String(tensor.shape)) continue;
+        if (typeof value === 'number') continue;
+        const expected = this.stateShape(name, tensor);
+        if (String(value.shape) === String(expected)) continue;
         throw new FoveaError(
           'FOVEA_SHAPE',
-          `loadStateDict: ${name} of parameter ${number} has shape [${value.shape}], expected [${tensor.shape}]`,
+          `loadStateDict: ${name} of parameter ${number} has shape [${value.shape}], expected [${expected}]`,
         );
       }
     }

@@ -23,13 +23,15 @@ export interface SGDOptions {
   weightDecay: number;
   /** Needs momentum and no dampening (default false). */
   nesterov: boolean;
+  /** Whether to ascend (default false). */
+  maximize: boolean;
 }
 
 /** Stochastic gradient descent. */
 export class SGD extends Optimizer<SGDOptions> {
   constructor(params: Params<SGDOptions>, options: Partial<SGDOptions> = {}) {
-    const known = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov'] as const;
-    const defaults = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false };
+    const known = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'maximize'] as const;
+    const defaults = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, maximize: false };
     const checked = { ...defaults, ...optionsArg('SGD', options, known) };
     super('SGD', params, checked);
     for (const group of this.paramGroups) {
@@ -41,8 +43,8 @@ export class SGD extends Optimizer<SGDOptions> {
   }
 
   protected override update({ params, ...options }: ParamGroup<SGDOptions>): void {
-    const { lr, momentum, dampening, weightDecay, nesterov } = options;
-    const attrs = { lr, momentum, dampening, weightDecay, nesterov };
+    const { lr, momentum, dampening, weightDecay, nesterov, maximize } = options;
+    const attrs = { lr, momentum, dampening, weightDecay, nesterov, maximize };
     const withGradient = params.filter((tensor) => tensor.grad);
     if (momentum === 0) {
       if (withGradient.length) kernels.sgd_({ p: withGradient, g: withGradient.map((tensor) => tensor.grad!) }, attrs);

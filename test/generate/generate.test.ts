@@ -39,9 +39,9 @@ describe('sampling', () => {
     );
   });
 
-  test('temperature 0, topK 1 and topP 0 are greedy', async () => {
+  test('temperature 0, topK 1, topP 0 and minP 1 are greedy', async () => {
     const greedy = await generated({});
-    for (const options of [{ temperature: 0 }, { topK: 1 }, { topP: 0 }]) {
+    for (const options of [{ temperature: 0 }, { topK: 1 }, { topP: 0 }, { minP: 1 }]) {
       expect(await generated({ doSample: true, seed: 4, ...options })).toEqual(greedy);
     }
   });
@@ -218,6 +218,7 @@ describe('faults', () => {
     ['more tokens than positions', { maxNewTokens: 62 }, 'maxNewTokens'],
     ['a negative temperature', { temperature: -1 }, 'temperature'],
     ['topP above 1', { topP: 1.5 }, 'topP'],
+    ['minP below 0', { minP: -0.1 }, 'minP'],
     ['an empty stop sequence', { stop: [[]] }, 'stop'],
     ['seed and generator', { seed: 1, generator: new Generator(1) }, 'seed'],
     ['right padding', { attentionMask: tensor([[1, 1, 0]], { dtype: 'int64' }) }, 'attentionMask'],

@@ -352,9 +352,9 @@ describe('defaults of generation', () => {
   }
 
   test('come from generation_config.json, and options come before them', async () => {
-    const generation = { max_new_tokens: 3, do_sample: true, top_k: 1, pad_token_id: 7, num_beams: 1 };
+    const generation = { max_new_tokens: 3, do_sample: true, top_k: 1, min_p: 0.1, pad_token_id: 7, num_beams: 1 };
     const own = await loadHere(withGeneration('generation', generation, { repetition_penalty: 1.5 }));
-    expect(own.generationConfig).toEqual({ maxNewTokens: 3, doSample: true, topK: 1, padTokenId: 7 });
+    expect(own.generationConfig).toEqual({ maxNewTokens: 3, doSample: true, topK: 1, minP: 0.1, padTokenId: 7 });
     const made = await own.generate({ inputIds: inputIds(), maxNewTokens: undefined });
     expect(made.shape[1]).toBe(inputIds().shape[1]! + 3);
     // Drawing among one token is greedy.

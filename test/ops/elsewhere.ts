@@ -38,6 +38,7 @@ export const elsewhere: Record<string, string> = {
       'bernoulli',
       'multinomial',
       'dropout',
+      'dropoutAdd',
       'uniform_',
       'normal_',
     ].map((name) => [name, random]),

@@ -17,6 +17,7 @@ import {
   zeros,
 } from 'fovea';
 import { describe, expect, it } from 'vitest';
+import { definedOps } from '../../dist/ops/define-op.js';
 import { FLOATS, values } from './samples.js';
 
 const list = (t: Tensor): number[] => Array.from(values(t).data);
@@ -70,6 +71,44 @@ describe('distributions', () => {
     y.sum().backward();
     expect(list(x.grad!)).toEqual(list(y));
   });
+  it('dropoutAdd adds to what dropout of the same numbers gives, on to both gradients', () => {
+    for (const dtype of FLOATS)
+      for (const [n, layout] of [[0], [1], [7], [513], [70_001], [300, 'transposed']] as [number, string?][]) {
+        const spec = layout ? [20, n / 20] : [n];
+        const make = (seed: number): Tensor => {
+          const x = randn(spec, { dtype, generator: new Generator(seed) });
+          return (layout ? x.t() : x).detach().requiresGrad_(true);
+        };
+        const [x, residual, other] = [make(1), make(2), make(1)] as [Tensor, Tensor, Tensor];
+        const options = (): F.DropoutOptions => ({ p: 0.3, generator: new Generator(5) });
+        const y = F.dropoutAdd(x, residual, options());
+        const dropped = F.dropout(other, options());
+        const [kept, added] = [list(dropped), list(residual)];
+        const expected = kept.map((v, i) => v + added[i]!);
+        // One rounding instead of two.
+        const step = { float64: 2 ** -52, float32: 2 ** -23, float16: 2 ** -10, bfloat16: 2 ** -7 }[dtype as 'float32'];
+        list(y).forEach((v, i) => {
+          const allowed = step * (Math.abs(expected[i]!) + Math.abs(kept[i]!));
+          if (!(Math.abs(v - expected[i]!) <= allowed)) expect.fail(`${dtype} [${i}]: ${v}, not ${expected[i]}`);
+        });
+        y.sum().backward();
+        dropped.sum().backward();
+        expect(list(x.grad!)).toEqual(list(other.grad!));
+        expect(list(residual.grad!)).toEqual(Array(n).fill(1));
+      }
+  });
+  it('dropoutAdd without dropout is a sum, and its reference agrees with it', () => {
+    const [x, residual] = [tensor([1, 2, 3]), tensor([10, 20, 30])];
+    expect(list(F.dropoutAdd(x, residual, { training: false }))).toEqual([11, 22, 33]);
+    expect(list(F.dropoutAdd(x, residual, { p: 0 }))).toEqual([11, 22, 33]);
+    expect(list(F.dropoutAdd(x, residual, { p: 1 }))).toEqual([10, 20, 30]);
+    const { reference } = definedOps.get('dropoutAdd')!.spec;
+    const attrs = { p: 0.5, seed: 3, offset: 0 };
+    const a = randn([1000], { dtype: 'float64' });
+    const b = randn([1000], { dtype: 'float64' });
+    const op = definedOps.get('dropoutAdd') as unknown as (x: object, attrs: object) => { y: Tensor };
+    expect(list(reference!({ x: a, residual: b }, attrs)['y']!)).toEqual(list(op({ x: a, residual: b }, attrs).y));
+  });
   it('multinomial draws by weight, without replacement each once', () => {
     const draws = list(multinomial(tensor([[1, 2, 0, 5]]).expand([20_000, 4]), 1));
     [1 / 8, 2 / 8, 0, 5 / 8].forEach((p, i) =>
@@ -118,6 +157,10 @@ describe('refusals', () => {
     ['rand of a negative size', () => rand([-1])],
     ['randint of an empty range', () => randint(3, 3, [2])],
     ['dropout of p 2', () => F.dropout(ones([2]), { p: 2, training: true })],
+    ['dropoutAdd of p 2', () => F.dropoutAdd(ones([2]), ones([2]), { p: 2 })],
+    ['dropoutAdd of shapes that differ', () => F.dropoutAdd(ones([2]), ones([3]))],
+    ['dropoutAdd of dtypes that differ', () => F.dropoutAdd(ones([2]), ones([2], { dtype: 'float64' }))],
+    ['dropoutAdd of what is no tensor', () => F.dropoutAdd(ones([2]), 'x' as never)],
     ['multinomial of zeros', () => multinomial(zeros([1, 3]), 1).dataSync()],
     ['multinomial of negative weights', () => multinomial(tensor([[1, -1]]), 1).dataSync()],
     ['multinomial of NaN', () => multinomial(tensor([[1, Number.NaN]]), 1).dataSync()],

@@ -3,6 +3,7 @@ import type { Row } from './row.js';
 import { attentionRows } from './rows/attention.js';
 import { composedRows } from './rows/composed.js';
 import { elementwiseRows } from './rows/elementwise.js';
+import { fusedRows } from './rows/fused.js';
 import { inPlaceRows } from './rows/in-place.js';
 import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
@@ -19,6 +20,7 @@ export const table: readonly Row[] = [
   ...linearRows,
   ...networkRows,
   linearCrossEntropy,
+  ...fusedRows,
   ...attentionRows,
   ...indexingRows,
   ...shapeRows,

@@ -34,12 +34,6 @@ struct GeluBackward : Heavy {
 struct ShortGeluBackward {
   __device__ float operator()(float x, float dy) const { return dy * short_gelu_slope(x); }
 };
-// d(x s(x)) = s (1 + x (1 - s))
-template <class T, class Sigmoid>
-__device__ inline T silu_slope(T x) {
-  Sigmoid s(x);
-  return s.value * (1 + x * s.rest);
-}
 struct SiluBackward {
   template <class T>
   __device__ T operator()(T x, T dy) const {
@@ -49,14 +43,6 @@ struct SiluBackward {
 struct ShortSiluBackward {
   __device__ float operator()(float x, float dy) const { return dy * silu_slope<float, ShortLogistic>(x); }
 };
-// d(x s(z)) = s + x s (1 - s) dz/dx; beyond 12 the second term is 0, and held there so that infinities do not meet
-// zeros.
-template <class T, class Sigmoid>
-__device__ inline T gelu_tanh_slope(T x) {
-  T h = x > 12 ? 12 : x < -12 ? -12 : x;
-  Sigmoid s(h * (T(kGeluTanh1) + T(kGeluTanh3) * h * h));
-  return s.value + h * (s.value * s.rest) * (T(kGeluTanh1) + T(3 * kGeluTanh3) * h * h);
-}
 struct GeluTanhBackward {
   template <class T>
   __device__ T operator()(T x, T dy) const {

@@ -3,7 +3,8 @@
 //   layerNorm  x' = (x - mean) rstd, rstd = 1 / sqrt(mean (x - mean)^2 + eps)     y = weight x' + bias
 //   rmsNorm    x' = x rstd,          rstd = 1 / sqrt(mean x^2 + eps)              y = weight x'
 //
-// Their gradients are in cuda_backward.cu.
+// addLayerNorm and addRmsNorm are these of sum = x + residual, which they return too. Gradients are in
+// cuda_backward.cu.
 #include "cuda/block.h"
 #include "ops/norm/attrs.h"
 #include "ops/norm/cuda_backward.h"
@@ -13,19 +14,39 @@ namespace {
 
 template <class T>
 struct Forward {
-  const T *x, *weight, *bias;  // weight and bias: nullptr where absent
-  T* y;
+  const T *x, *residual, *weight, *bias;  // weight and bias: nullptr where absent
+  T *sum, *y;
   Accumulator<T>*mean, *rstd, eps;
   int64_t rows, d;
-  Layout<1> axes;
+  Layout<1> axes, residual_axes;
 };
 
-template <class T, int K, bool kCentred>
+// Adds the residual to this group's row. Every thread adds what it will read, and reads what it has written.
+template <int K, class T>
+__device__ const T* add_row(const Forward<T>& p, const GroupRow& group) {
+  using P = Pack<T, K>;
+  const T* x = p.x + row_offset(p.axes, group.row);
+  if (!group.live) return x;
+  const T* residual = p.residual + row_offset(p.residual_axes, group.row);
+  T* sum = p.sum + group.row * p.d;
+  for (int64_t at = threadIdx.x; at < p.d / K; at += blockDim.x) {
+    Accumulator<T> a[K], b[K];
+    widen_pack(reinterpret_cast<const P*>(x)[at], a), widen_pack(reinterpret_cast<const P*>(residual)[at], b);
+    for (int k = 0; k < K; k++) a[k] += b[k];
+    reinterpret_cast<P*>(sum)[at] = narrow_pack<T>(a);
+  }
+  return sum;
+}
+
+template <class T, int K, bool kCentred, bool kAdds>
 __global__ void __launch_bounds__(kMostRowThreads, 2) norm_rows(Forward<T> p) {
   using A = Accumulator<T>;
   using P = Pack<T, K>;
   const GroupRow group(p.rows);
-  const Row<T, K> row(p.x + row_offset(p.axes, group.row), p.d);
+  const T* from;
+  if constexpr (kAdds) from = add_row<K>(p, group);
+  else from = p.x + row_offset(p.axes, group.row);
+  const Row<T, K> row(from, p.d);
   A mean = 0, squares = 0;
   if (kCentred) {
     row.each([&](int64_t, const P& pack) {
@@ -63,34 +84,45 @@ __global__ void __launch_bounds__(kMostRowThreads, 2) norm_rows(Forward<T> p) {
   });
 }
 
-template <bool kCentred>
+template <bool kCentred, bool kAdds>
 void forward(const CudaCall& call, const LayerNormAttrs& attrs) {
-  const View &x = call.in[0], &weight = call.in[1], bias = kCentred ? call.in[2] : View{}, &y = call.out[0];
+  const View &x = call.in[0], &residual = kAdds ? call.in[1] : x, &weight = call.in[kAdds ? 2 : 1],
+             bias = kCentred ? call.in[kAdds ? 3 : 2] : View{}, &y = call.out[kAdds];
   dispatch_float(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     using A = Accumulator<T>;
     const Forward<T> p{x.as<T>(),
+                       residual.as<T>(),
                        weight.present() ? weight.as<T>() : nullptr,
                        bias.present() ? bias.as<T>() : nullptr,
+                       kAdds ? call.out[0].as<T>() : nullptr,
                        y.as<T>(),
-                       kCentred ? call.out[1].as<A>() : nullptr,
-                       call.out[kCentred ? 2 : 1].as<A>(),
+                       kCentred ? call.out[kAdds + 1].as<A>() : nullptr,
+                       call.out[kAdds + (kCentred ? 2 : 1)].as<A>(),
                        A(attrs.eps),
                        rows_of(x),
                        x.dim(-1),
-                       row_axes(x)};
-    dispatch_packs<T>(packs_fit(x) && packs_fit(weight) && packs_fit(bias) && packs_fit(y), [&](auto size) {
+                       row_axes(x),
+                       row_axes(residual)};
+    const bool packs = packs_fit(x) && packs_fit(residual) && packs_fit(weight) && packs_fit(bias) && packs_fit(y) &&
+                       packs_fit(call.out[0]);
+    dispatch_packs<T>(packs, [&](auto size) {
       constexpr int K = decltype(size)::value;
-      call.launch(norm_rows<T, K, kCentred>, config_for_rows(p.rows, p.d / K), p);
+      call.launch(norm_rows<T, K, kCentred, kAdds>, config_for_rows(p.rows, p.d / K), p);
     });
   });
 }
 
 }  // namespace
 
-FOVEA_CUDA_KERNELS(norm, FOVEA_CUDA_KERNEL("layerNorm", forward<true>, LayerNormAttrs),
-                   FOVEA_CUDA_KERNEL("rmsNorm", forward<false>, LayerNormAttrs),
-                   FOVEA_CUDA_KERNEL_WITH("layerNormBackward", norm_backward<true>, NoAttrs, norm_backward_workspace),
-                   FOVEA_CUDA_KERNEL_WITH("rmsNormBackward", norm_backward<false>, NoAttrs, norm_backward_workspace))
+FOVEA_CUDA_KERNELS(
+    norm, FOVEA_CUDA_KERNEL("layerNorm", (forward<true, false>), LayerNormAttrs),
+    FOVEA_CUDA_KERNEL("rmsNorm", (forward<false, false>), LayerNormAttrs),
+    FOVEA_CUDA_KERNEL("addLayerNorm", (forward<true, true>), LayerNormAttrs),
+    FOVEA_CUDA_KERNEL("addRmsNorm", (forward<false, true>), LayerNormAttrs),
+    FOVEA_CUDA_KERNEL_WITH("layerNormBackward", (norm_backward<true, false>), NoAttrs, norm_backward_workspace),
+    FOVEA_CUDA_KERNEL_WITH("rmsNormBackward", (norm_backward<false, false>), NoAttrs, norm_backward_workspace),
+    FOVEA_CUDA_KERNEL_WITH("addLayerNormBackward", (norm_backward<true, true>), NoAttrs, norm_backward_workspace),
+    FOVEA_CUDA_KERNEL_WITH("addRmsNormBackward", (norm_backward<false, true>), NoAttrs, norm_backward_workspace))
 
 }  // namespace fovea::cuda

@@ -3,6 +3,8 @@
 //   dx = rstd (g - mean(g) - x' mean(g x'));  rmsNorm has no mean(g)
 //   dweight = sum over rows of dy x';  dbias = sum over rows of dy
 //
+// Of addLayerNorm and addRmsNorm, x is the sum, and dx has its own gradient dsum added to it.
+//
 // Everything is read once. A group of threads takes row after row and keeps its share of dweight and dbias in
 // registers; meanwhile the next row of x and dy is on its way to shared memory, where every thread finds what it asked
 // for itself. At the end the groups of a block add up what they have, and a second kernel adds what the blocks have, in
@@ -28,7 +30,7 @@ constexpr size_t kBlockBytes = 1024;  // of shared memory that the device takes 
 
 template <class T>
 struct Problem {
-  const T *x, *weight, *dy;  // weight: nullptr where absent
+  const T *x, *weight, *dy, *dsum;  // weight: nullptr where absent
   const Accumulator<T>*mean, *rstd;
   T* dx;
   Accumulator<T>* partial;  // [parts][dweight, dbias][d]
@@ -137,7 +139,7 @@ __device__ void write_sums(const A (&kept)[kKept][K], int64_t d, A* to) {
 }
 
 // forward: y = weight (x - mean) rstd + bias
-template <class T, int K, int kSums, bool kStages, bool kCentred>
+template <class T, int K, int kSums, bool kStages, bool kCentred, bool kAdds>
 __global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) norm_backward_rows(Problem<T> p) {
   using A = Accumulator<T>;
   using P = Pack<T, K>;
@@ -192,6 +194,11 @@ __global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) n
         dx[k] = scaled * weight[k] + (slope * centred + offset);
         sum(k, scaled * centred, gradient[k]);
       }
+      if constexpr (kAdds) {
+        widen_pack(reinterpret_cast<const P*>(p.dsum + row * p.d)[at], value);
+#pragma unroll
+        for (int k = 0; k < K; k++) dx[k] += value[k];
+      }
       to[at] = narrow_pack<T>(dx);
     };
     rows.each_kept(stage, row, [&](int j, int64_t at, const P& x, const P& dy) {
@@ -242,9 +249,10 @@ struct Plan {
   int64_t rows, d, sums, parts;
 };
 Plan plan_of(Views in, Views out, const DeviceLimits& device) {
-  const View &x = in[0], &dy = in[in.size() - 1];
+  const View& x = in[0];
   const int64_t d = x.dim(-1), rows = rows_of(x), sums = out.size() - 1;
-  const bool packs = packs_fit(x) && packs_fit(in[1]) && packs_fit(dy) && packs_fit(out[0]);
+  const int64_t dy = 2 + sums, last = in.size() - 1;  // after x, weight, mean (of layerNorm) and rstd; then dsum
+  const bool packs = packs_fit(x) && packs_fit(in[1]) && packs_fit(in[dy]) && packs_fit(in[last]) && packs_fit(out[0]);
   const int64_t k = packs ? 16 / int64_t(kDtypeBytes[int(x.dtype)]) : 1, count = ceil_div(d, k);
   // Many sums for rows that one warp can keep, without a barrier, and for packs of 16-bit elements: they take so many
   // instructions that it counts how many of a row's own each thread repeats.
@@ -282,8 +290,9 @@ size_t norm_backward_workspace(Views in, Views out, const void*, const DeviceLim
   return size_t(plan.parts * plan.sums * plan.d) * kDtypeBytes[int(accumulator_of(in[0].dtype))];
 }
 
-template <bool kCentred>
+template <bool kCentred, bool kAdds>
 void norm_backward(const CudaCall& call, const NoAttrs&) {
+  constexpr int kGradient = kCentred ? 4 : 3;
   const View &x = call.in[0], &weight = call.in[1];
   const Plan plan = plan_of(call.in, call.out, call.device);
   dispatch_float(x.dtype, [&](auto zero) {
@@ -291,7 +300,8 @@ void norm_backward(const CudaCall& call, const NoAttrs&) {
     using A = Accumulator<T>;
     const Problem<T> p{x.as<T>(),
                        weight.present() ? weight.as<T>() : nullptr,
-                       call.in[kCentred ? 4 : 3].as<T>(),
+                       call.in[kGradient].as<T>(),
+                       kAdds ? call.in[kGradient + 1].as<T>() : nullptr,
                        kCentred ? call.in[2].as<A>() : nullptr,
                        call.in[kCentred ? 3 : 2].as<A>(),
                        call.out[0].as<T>(),
@@ -300,9 +310,9 @@ void norm_backward(const CudaCall& call, const NoAttrs&) {
                        plan.d};
     dispatch_packs<T>(plan.packs, [&](auto size) {
       constexpr int K = decltype(size)::value;
-      auto kernel = norm_backward_rows<T, K, kManySums, false, kCentred>;
-      if (plan.few) kernel = norm_backward_rows<T, K, kFewSums, K != 1, kCentred>;
-      else if (plan.stages) kernel = norm_backward_rows<T, K, kManySums, K != 1, kCentred>;
+      auto kernel = norm_backward_rows<T, K, kManySums, false, kCentred, kAdds>;
+      if (plan.few) kernel = norm_backward_rows<T, K, kFewSums, K != 1, kCentred, kAdds>;
+      else if (plan.stages) kernel = norm_backward_rows<T, K, kManySums, K != 1, kCentred, kAdds>;
       call.launch(kernel, plan.config, p);
     });
     const Config config{dim3(unsigned(ceil_div(plan.sums * plan.d, kColumns))), dim3(kColumns, kPartsAtOnce),
@@ -311,7 +321,9 @@ void norm_backward(const CudaCall& call, const NoAttrs&) {
                 kCentred ? call.out[2].as<T>() : nullptr);
   });
 }
-template void norm_backward<true>(const CudaCall&, const NoAttrs&);
-template void norm_backward<false>(const CudaCall&, const NoAttrs&);
+template void norm_backward<true, false>(const CudaCall&, const NoAttrs&);
+template void norm_backward<false, false>(const CudaCall&, const NoAttrs&);
+template void norm_backward<true, true>(const CudaCall&, const NoAttrs&);
+template void norm_backward<false, true>(const CudaCall&, const NoAttrs&);
 
 }  // namespace fovea::cuda

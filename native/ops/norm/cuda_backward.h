@@ -5,8 +5,8 @@
 
 namespace fovea::cuda {
 
-// kCentred: layerNorm, else rmsNorm
-template <bool kCentred>
+// kCentred: layerNorm, else rmsNorm; kAdds: there is a gradient of x itself, the last input
+template <bool kCentred, bool kAdds>
 void norm_backward(const CudaCall& call, const NoAttrs&);
 size_t norm_backward_workspace(Views in, Views out, const void*, const DeviceLimits& device);
 

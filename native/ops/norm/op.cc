@@ -1,5 +1,6 @@
 // layerNorm (Ba et al. 2016, https://arxiv.org/abs/1607.06450) and rmsNorm (Zhang & Sennrich 2019,
-// https://arxiv.org/abs/1910.07467) over the last axis.
+// https://arxiv.org/abs/1910.07467) over the last axis; addLayerNorm and addRmsNorm are those of x + residual, which is
+// what a transformer's block needs after each sublayer.
 #include "core/registry.h"
 #include "ops/families.h"
 #include "ops/norm/attrs.h"
@@ -18,12 +19,29 @@ void declare_norm(Registry& r) {
       .with(Layout::dense_rows);
   r.add<LayerNormAttrs>("rmsNorm", "x:... d, weight?:d -> y:... d, rstd:...", "T T -> T acc | T: float")
       .with(Layout::dense_rows);
+  r.add<LayerNormAttrs>("addLayerNorm",
+                        "x:... d, residual:... d, weight?:d, bias?:d -> sum:... d, y:... d, mean:..., rstd:...",
+                        "T T T T -> T T acc acc | T: float")
+      .with(Layout::dense_rows);
+  r.add<LayerNormAttrs>("addRmsNorm", "x:... d, residual:... d, weight?:d -> sum:... d, y:... d, rstd:...",
+                        "T T T -> T T acc | T: float")
+      .with(Layout::dense_rows);
   r.add("layerNormBackward", "x:... d, weight?:d, mean:..., rstd:..., dy:... d -> dx:... d, dweight:d, dbias:d",
         "T T acc acc T -> T T T | T: float")
       .with(Layout::dense)
       .with(norm_backward_workspace);
   r.add("rmsNormBackward", "x:... d, weight?:d, rstd:..., dy:... d -> dx:... d, dweight:d",
         "T T acc T -> T T | T: float")
+      .with(Layout::dense)
+      .with(norm_backward_workspace);
+  // dsum: the gradient of the sum itself; dx is that of x and of the residual
+  r.add("addLayerNormBackward",
+        "sum:... d, weight?:d, mean:..., rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d, dbias:d",
+        "T T acc acc T T -> T T T | T: float")
+      .with(Layout::dense)
+      .with(norm_backward_workspace);
+  r.add("addRmsNormBackward", "sum:... d, weight?:d, rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d",
+        "T T acc T T -> T T | T: float")
       .with(Layout::dense)
       .with(norm_backward_workspace);
 }

@@ -1,10 +1,10 @@
 // Optimiser steps over all parameters in one command (formulas in op.cc). call.in holds tuples of views one after the
 // other; every tensor is cut into pieces of kStepPiece elements, whatever the thread count.
 //
-// Parameters and gradients of 16 bits are converted; moments and momentum are float32 (float64 for float64 parameters).
-// The order of operations is PyTorch's, so that float64 agrees with it to the last digits.
+// Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters).
 #include "cpu/rows.h"
 #include "ops/optim/attrs.h"
+#include "ops/optim/steps.h"
 #include "ops/optim/workspace.h"
 
 namespace fovea::FOVEA_ISA {
@@ -36,82 +36,41 @@ void for_tuples(Call& call, int inputs, Body body) {
   });
 }
 
+// For the views of one tuple that hold elements at `at`: absent states are `spare`.
 template <class A>
-struct AdamwStep {
-  A decay, weight_decay, rest1, beta2, rest2, step_size, root_correction, eps;
-  explicit AdamwStep(const AdamwAttrs& a)
-      : decay(A(a.decoupled ? 1 - a.lr * a.weightDecay : 1)),
-        weight_decay(A(a.decoupled ? 0 : a.weightDecay)),
-        rest1(A(1 - a.beta1)),
-        beta2(A(a.beta2)),
-        rest2(A(1 - a.beta2)),
-        step_size(A(a.lr / (1 - __builtin_pow(a.beta1, double(a.step))))),
-        root_correction(A(__builtin_sqrt(1 - __builtin_pow(a.beta2, double(a.step))))),
-        eps(A(a.eps)) {}
-
-  FOVEA_INLINE void operator()(A* __restrict p, const A* __restrict gradient, A* __restrict m, A* __restrict v,
-                               int64_t n) const {
-    for (int64_t i = 0; i < n; i++) {
-      A g = weight_decay != 0 ? gradient[i] + weight_decay * p[i] : gradient[i];
-      m[i] += (g - m[i]) * rest1;
-      v[i] = v[i] * beta2 + rest2 * g * g;
-      A root;
-      if constexpr (kSame<A, float>) root = __builtin_sqrtf(v[i]);
-      else root = __builtin_sqrt(v[i]);
-      p[i] = p[i] * decay - step_size * m[i] / (root / root_correction + eps);
-    }
-  }
-};
-
-void adamw(Call& call, const AdamwAttrs& attrs) {
-  for_tuples(call, 4, [&]<class A>(const View* t, int64_t begin, int64_t end) {
-    const AdamwStep<A> step(attrs);
-    const Source<A> p(t[0]), g(t[1]);
-    const Target<A> updated(t[0]);
-    for_blocks(end - begin, [&](int64_t offset, int64_t count) {
-      A p_buffer[kBlock], g_buffer[kBlock];
-      int64_t at = begin + offset;
-      p.block(at, count, p_buffer);
-      A* values = updated.block(at, p_buffer);
-      step(values, g.block(at, count, g_buffer), t[2].as<A>() + at, t[3].as<A>() + at, count);
-      updated.commit(values, at, count);
-    });
-  });
+FOVEA_INLINE A* state_at(const View& v, int64_t at, A* spare) {
+  return v.present() ? v.as<A>() + at : spare;
 }
 
-template <class A>
-FOVEA_INLINE void sgd_block(A* p, const A* gradient, A* u, int64_t n, const SgdAttrs& attrs) {
-  const A lr = A(attrs.lr), momentum = A(attrs.momentum), damping = A(1 - attrs.dampening),
-          weight_decay = A(attrs.weightDecay);
-  if (!u) {
-    for (int64_t i = 0; i < n; i++) p[i] -= lr * (weight_decay != 0 ? gradient[i] + weight_decay * p[i] : gradient[i]);
-    return;
-  }
-  const bool first = attrs.first, nesterov = attrs.nesterov;
+template <class Step, class A>
+FOVEA_INLINE void apply(const Step& given, A* __restrict p, const A* __restrict g, A* __restrict a, A* __restrict b,
+                        A* __restrict c, int64_t n) {
+  const Step step = given;  // which no write through a pointer changes
+  A unused = 0;
   for (int64_t i = 0; i < n; i++) {
-    A g = weight_decay != 0 ? gradient[i] + weight_decay * p[i] : gradient[i];
-    A velocity = first ? g : momentum * u[i] + damping * g;
-    u[i] = velocity;
-    p[i] -= lr * (nesterov ? g + momentum * velocity : velocity);
+    if constexpr (Step::kStates == 1) p[i] = step(p[i], g[i], a[i], unused, unused);
+    else if constexpr (Step::kStates == 2) p[i] = step(p[i], g[i], a[i], b[i], unused);
+    else p[i] = step(p[i], g[i], a[i], b[i], c[i]);
   }
 }
 
-void sgd(Call& call, const SgdAttrs& attrs) {
-  for (int64_t i = 0; i < call.in.size(); i += 3)
-    if (attrs.momentum != 0 && !call.in[i + 2].present())
-      call.fail("FOVEA_ARGUMENT",
-                "parameter %lld has no momentum buffer u, but momentum is %g; give one or set momentum to 0",
-                static_cast<long long>(i / 3), attrs.momentum);
-  for_tuples(call, 3, [&]<class A>(const View* t, int64_t begin, int64_t end) {
+// One of the steps of steps.h for all tuples of parameter, gradient and states.
+template <template <class> class Step, class Attrs>
+void step_all(Call& call, const Attrs& attrs) {
+  constexpr int kStates = Step<float>::kStates, kInputs = 2 + kStates;
+  check_states(call, attrs);
+  for_tuples(call, kInputs, [&]<class A>(const View* t, int64_t begin, int64_t end) {
+    const Step<A> step(attrs);
     const Source<A> p(t[0]), g(t[1]);
     const Target<A> updated(t[0]);
-    A* velocity = attrs.momentum != 0 ? t[2].as<A>() : nullptr;
+    A spare[kStates][kBlock] = {};
     for_blocks(end - begin, [&](int64_t offset, int64_t count) {
       A p_buffer[kBlock], g_buffer[kBlock];
-      int64_t at = begin + offset;
+      const int64_t at = begin + offset;
       p.block(at, count, p_buffer);
-      A* values = updated.block(at, p_buffer);
-      sgd_block(values, g.block(at, count, g_buffer), velocity ? velocity + at : nullptr, count, attrs);
+      A *values = updated.block(at, p_buffer), *states[3] = {};
+      for (int k = 0; k < kStates; k++) states[k] = state_at(t[2 + k], at, spare[k]);
+      apply(step, values, g.block(at, count, g_buffer), states[0], states[1], states[2], count);
       updated.commit(values, at, count);
     });
   });
@@ -163,7 +122,12 @@ void clip(Call& call, const ClipAttrs& attrs) {
 
 }  // namespace
 
-FOVEA_KERNELS(optim, FOVEA_KERNEL("adamw_", adamw, AdamwAttrs), FOVEA_KERNEL("sgd_", sgd, SgdAttrs),
+FOVEA_KERNELS(optim, FOVEA_KERNEL("adamw_", step_all<AdamwStep>, AdamwAttrs),
+              FOVEA_KERNEL("radam_", step_all<RadamStep>, RadamAttrs),
+              FOVEA_KERNEL("nadam_", step_all<NadamStep>, NadamAttrs),
+              FOVEA_KERNEL("adagrad_", step_all<AdagradStep>, AdagradAttrs),
+              FOVEA_KERNEL("rmsprop_", step_all<RmspropStep>, RmspropAttrs),
+              FOVEA_KERNEL("lion_", step_all<LionStep>, LionAttrs), FOVEA_KERNEL("sgd_", step_all<SgdStep>, SgdAttrs),
               FOVEA_KERNEL("gradNorm", grad_norm, NoAttrs), FOVEA_KERNEL("clip_", clip, ClipAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -2,11 +2,12 @@
 // other; a launch takes some dozens of tuples, which travel as kernel parameters, and gives every piece of kPiece
 // elements of every tensor to a block.
 //
-// Parameters and gradients of 16 bits are converted; moments and momentum are float32 (float64 for float64 parameters).
+// Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters).
 #include <cmath>
 
 #include "cuda/block.h"
 #include "ops/optim/attrs.h"
+#include "ops/optim/steps.h"
 
 namespace fovea::cuda {
 namespace {
@@ -83,109 +84,39 @@ __device__ void store(T* to, const Pack<T, K>& pack) {
   *reinterpret_cast<Pack<T, K>*>(to) = pack;
 }
 
-// ---- adamw_
+// ---- steps
 
-// Everything that does not depend on the element, rounded from float64 once.
-template <class A>
-struct AdamwStep {
-  A decay, weight_decay, rest1, beta2, rest2, step_size, root_correction, eps;
-  explicit AdamwStep(const AdamwAttrs& a)
-      : decay(A(a.decoupled ? 1 - a.lr * a.weightDecay : 1)),
-        weight_decay(A(a.decoupled ? 0 : a.weightDecay)),
-        rest1(A(1 - a.beta1)),
-        beta2(A(a.beta2)),
-        rest2(A(1 - a.beta2)),
-        step_size(A(a.lr / (1 - std::pow(a.beta1, double(a.step))))),
-        root_correction(A(std::sqrt(1 - std::pow(a.beta2, double(a.step))))),
-        eps(A(a.eps)) {}
-
-  __device__ A operator()(A p, A gradient, A& m, A& v) const {
-    const A g = weight_decay != 0 ? gradient + weight_decay * p : gradient;
-    m += (g - m) * rest1;
-    v = v * beta2 + rest2 * g * g;
-    return p * decay - step_size * m / (sqrt(v) / root_correction + eps);
-  }
-};
-
-template <class T>
-__global__ void __launch_bounds__(kThreads) adamw_step(Tuples<4> tuples, AdamwStep<Accumulator<T>> step) {
+// Absent states are 0, and stay so.
+template <class T, template <class> class Step>
+__global__ void __launch_bounds__(kThreads)
+    step_all(Tuples<2 + Step<float>::kStates> tuples, Step<Accumulator<T>> step) {
   using A = Accumulator<T>;
-  const Tuple<4>& t = tuples.mine();
+  constexpr int kStates = Step<float>::kStates;
+  const Tuple<2 + kStates>& t = tuples.mine();
   for_elements(t, [&](int64_t i, auto size) {
     constexpr int K = decltype(size)::value;
     Pack<T, K> p = load<K>(t.template at<T>(0) + i);
     const Pack<T, K> g = load<K>(t.template at<T>(1) + i);
-    Pack<A, K> m = load<K>(t.template at<A>(2) + i), v = load<K>(t.template at<A>(3) + i);
+    Pack<A, K> states[3] = {};
+#pragma unroll
+    for (int s = 0; s < kStates; s++)
+      if (t.data[2 + s]) states[s] = load<K>(t.template at<A>(2 + s) + i);
     for (int k = 0; k < K; k++)
-      p.value[k] = narrow<T>(step(widen(p.value[k]), widen(g.value[k]), m.value[k], v.value[k]));
+      p.value[k] = narrow<T>(
+          step(widen(p.value[k]), widen(g.value[k]), states[0].value[k], states[1].value[k], states[2].value[k]));
     store<K>(t.template at<T>(0) + i, p);
-    store<K>(t.template at<A>(2) + i, m), store<K>(t.template at<A>(3) + i, v);
+#pragma unroll
+    for (int s = 0; s < kStates; s++)
+      if (t.data[2 + s]) store<K>(t.template at<A>(2 + s) + i, states[s]);
   });
 }
-
-void adamw(const CudaCall& call, const AdamwAttrs& attrs) {
-  for_tuples<4>(call, [&](const Tuples<4>& tuples, const Config& config, auto zero) {
+template <template <class> class Step, class Attrs>
+void launch_steps(const CudaCall& call, const Attrs& attrs) {
+  constexpr int kViews = 2 + Step<float>::kStates;
+  check_states(call, attrs);
+  for_tuples<kViews>(call, [&](const Tuples<kViews>& tuples, const Config& config, auto zero) {
     using T = decltype(zero);
-    call.launch(adamw_step<T>, config, tuples, AdamwStep<Accumulator<T>>(attrs));
-  });
-}
-
-// ---- sgd_
-
-template <class A>
-struct SgdStep {
-  A lr, momentum, damping, weight_decay;
-  bool nesterov, first;
-  explicit SgdStep(const SgdAttrs& a)
-      : lr(A(a.lr)),
-        momentum(A(a.momentum)),
-        damping(A(1 - a.dampening)),
-        weight_decay(A(a.weightDecay)),
-        nesterov(a.nesterov),
-        first(a.first) {}
-
-  __device__ A decayed(A p, A gradient) const { return weight_decay != 0 ? gradient + weight_decay * p : gradient; }
-  __device__ A without_momentum(A p, A gradient) const { return p - lr * decayed(p, gradient); }
-  __device__ A with_momentum(A p, A gradient, A& u) const {
-    const A g = decayed(p, gradient);
-    u = first ? g : momentum * u + damping * g;
-    return p - lr * (nesterov ? g + momentum * u : u);
-  }
-};
-
-template <class T, bool kMomentum>
-__global__ void __launch_bounds__(kThreads) sgd_step(Tuples<3> tuples, SgdStep<Accumulator<T>> step) {
-  using A = Accumulator<T>;
-  const Tuple<3>& t = tuples.mine();
-  for_elements(t, [&](int64_t i, auto size) {
-    constexpr int K = decltype(size)::value;
-    Pack<T, K> p = load<K>(t.template at<T>(0) + i);
-    const Pack<T, K> g = load<K>(t.template at<T>(1) + i);
-    if constexpr (kMomentum) {
-      Pack<A, K> u{};
-      if (!step.first) u = load<K>(t.template at<A>(2) + i);
-      for (int k = 0; k < K; k++)
-        p.value[k] = narrow<T>(step.with_momentum(widen(p.value[k]), widen(g.value[k]), u.value[k]));
-      store<K>(t.template at<A>(2) + i, u);
-    } else {
-      for (int k = 0; k < K; k++) p.value[k] = narrow<T>(step.without_momentum(widen(p.value[k]), widen(g.value[k])));
-    }
-    store<K>(t.template at<T>(0) + i, p);
-  });
-}
-
-void sgd(const CudaCall& call, const SgdAttrs& attrs) {
-  const bool momentum = attrs.momentum != 0;
-  for (int i = 0; i < int(call.in.size()); i += 3)
-    if (momentum && !call.in[i + 2].present())
-      call.fail("FOVEA_ARGUMENT",
-                "parameter %lld has no momentum buffer u, but momentum is %g; give one or set momentum to 0",
-                static_cast<long long>(i / 3), attrs.momentum);
-  for_tuples<3>(call, [&](const Tuples<3>& tuples, const Config& config, auto zero) {
-    using T = decltype(zero);
-    const SgdStep<Accumulator<T>> step(attrs);
-    if (momentum) call.launch(sgd_step<T, true>, config, tuples, step);
-    else call.launch(sgd_step<T, false>, config, tuples, step);
+    call.launch(step_all<T, Step>, config, tuples, Step<Accumulator<T>>(attrs));
   });
 }
 
@@ -252,7 +183,13 @@ void clip(const CudaCall& call, const ClipAttrs& attrs) {
 
 }  // namespace
 
-FOVEA_CUDA_KERNELS(optim, FOVEA_CUDA_KERNEL("adamw_", adamw, AdamwAttrs), FOVEA_CUDA_KERNEL("sgd_", sgd, SgdAttrs),
+FOVEA_CUDA_KERNELS(optim, FOVEA_CUDA_KERNEL("adamw_", launch_steps<AdamwStep>, AdamwAttrs),
+                   FOVEA_CUDA_KERNEL("radam_", launch_steps<RadamStep>, RadamAttrs),
+                   FOVEA_CUDA_KERNEL("nadam_", launch_steps<NadamStep>, NadamAttrs),
+                   FOVEA_CUDA_KERNEL("adagrad_", launch_steps<AdagradStep>, AdagradAttrs),
+                   FOVEA_CUDA_KERNEL("rmsprop_", launch_steps<RmspropStep>, RmspropAttrs),
+                   FOVEA_CUDA_KERNEL("lion_", launch_steps<LionStep>, LionAttrs),
+                   FOVEA_CUDA_KERNEL("sgd_", launch_steps<SgdStep>, SgdAttrs),
                    FOVEA_CUDA_KERNEL_WITH("gradNorm", grad_norm, NoAttrs, norm_workspace),
                    FOVEA_CUDA_KERNEL("clip_", clip, ClipAttrs))
 

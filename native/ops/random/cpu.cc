@@ -139,20 +139,13 @@ FOVEA_INLINE void keep_row(const uint32_t* words, uint32_t threshold, C scale, C
   }
 }
 
-// y = x / (1 - p) where u >= p, else 0, for u uniform in 24 bits.
-void dropout(Call& call, const DropoutAttrs& attrs) {
-  if (!(attrs.p >= 0 && attrs.p <= 1))
-    call.fail("FOVEA_ARGUMENT", "p is %g; expected a probability between 0 and 1", attrs.p);
-  const View &x = call.in[0], &y = call.out[0];
+// y = x / (1 - p) where u >= p, else 0, for u uniform in 24 bits, plus `residual` if there is one; x and residual are
+// dense.
+template <bool kAdds>
+void drop(Call& call, const DropoutAttrs& attrs, const View& x, const View& residual) {
+  const View& y = call.out[0];
   Source source{uint64_t(attrs.seed), uint64_t(attrs.offset)};
   auto threshold = uint32_t(__builtin_ceil(attrs.p * 0x1p24));
-  const View* from = &x;
-  if (!x.contiguous()) {
-    Walk w = walk_over(y);
-    w.add(y), w.add(x);
-    run_walk(call, w, {nullptr, {x.dtype, x.dtype, x.dtype}, x.dtype}, nullptr);
-    from = &y;
-  }
   int64_t size = y.size();
   bool past_cache = size * int64_t(bytes_of(y.dtype)) >= kStreamBytes && aligned(y.data);
   dispatch_float(y.dtype, [&]<class T>() {
@@ -160,13 +153,17 @@ void dropout(Call& call, const DropoutAttrs& attrs) {
     C scale = attrs.p < 1 ? C(1 / (1 - attrs.p)) : C(0);
     call.parallel.for_range((size + kRow - 1) / kRow, kChunk / kRow, [&](int64_t begin, int64_t end) {
       alignas(64) uint32_t words[kRow];
-      alignas(64) C row[kRow] = {};
+      alignas(64) C row[kRow] = {}, added[kAdds ? kRow : 1] = {};
       alignas(64) T stored[kRow];
       for (int64_t r = begin; r < end; r++) {
         int64_t first = r * kRow, n = size - first < kRow ? size - first : kRow;
         source.words(first, 0, words);
-        convert_row(from->as<T>() + first, row, n);
+        convert_row(x.as<T>() + first, row, n);
         keep_row(words, threshold, scale, row);
+        if constexpr (kAdds) {
+          convert_row(residual.as<T>() + first, added, n);
+          for (int64_t i = 0; i < kRow; i++) row[i] += added[i];
+        }
         T* to = past_cache ? stored : y.as<T>() + first;
         convert_row(row, to, n);
         if (past_cache) stream_copy(y.as<T>() + first, to, n * int64_t(sizeof(T)));
@@ -174,6 +171,22 @@ void dropout(Call& call, const DropoutAttrs& attrs) {
       if (past_cache) stream_fence();
     });
   });
+}
+void check_probability(Call& call, double p) {
+  if (!(p >= 0 && p <= 1)) call.fail("FOVEA_ARGUMENT", "p is %g; expected a probability between 0 and 1", p);
+}
+void dropout(Call& call, const DropoutAttrs& attrs) {
+  check_probability(call, attrs.p);
+  const View &x = call.in[0], &y = call.out[0];
+  if (x.contiguous()) return drop<false>(call, attrs, x, x);
+  Walk w = walk_over(y);
+  w.add(y), w.add(x);
+  run_walk(call, w, {nullptr, {x.dtype, x.dtype, x.dtype}, x.dtype}, nullptr);
+  drop<false>(call, attrs, y, y);
+}
+void dropout_add(Call& call, const DropoutAttrs& attrs) {
+  check_probability(call, attrs.p);
+  drop<true>(call, attrs, call.in[0], call.in[1]);
 }
 
 // ---- multinomial
@@ -187,19 +200,13 @@ double probability(const View& p, int64_t row, int64_t j) {
     default: return p.as<float>()[at];
   }
 }
-double uniform53(const MultinomialAttrs& attrs, int64_t element, uint32_t stream) {
-  uint64_t high = philox_word(uint64_t(attrs.seed), uint64_t(attrs.offset), uint64_t(element), stream);
-  uint64_t low = philox_word(uint64_t(attrs.seed), uint64_t(attrs.offset), uint64_t(element), stream + 1);
-  return double(high << 21 | low >> 11) * 0x1p-53;
-}
-
 // Inverts the running sums of the row: sample s is the first category whose sum exceeds u total.
 void draw_with_replacement(const MultinomialAttrs& attrs, const View& p, int64_t row, double* sums, int64_t* ids) {
   int64_t n = p.dim(1), count = attrs.numSamples;
   double total = 0;
   for (int64_t j = 0; j < n; j++) sums[j] = total += probability(p, row, j);
   for (int64_t s = 0; s < count; s++) {
-    double x = uniform53(attrs, row * count + s, 0) * total;
+    double x = uniform53(uint64_t(attrs.seed), uint64_t(attrs.offset), uint64_t(row * count + s), 0) * total;
     int64_t low = 0, high = n - 1;
     while (low < high) {
       int64_t middle = (low + high) / 2;
@@ -229,8 +236,7 @@ void draw_without_replacement(const MultinomialAttrs& attrs, const View& p, int6
   for (int64_t j = 0; j < n; j++) {
     double weight = probability(p, row, j);
     if (weight == 0) continue;
-    double u = uniform53(attrs, row * count, uint32_t(2 + 2 * j)) + 0x1p-53;
-    times[j] = -rounded_log(u) / weight;
+    times[j] = arrival(uint64_t(attrs.seed), uint64_t(attrs.offset), uint64_t(row * count), j, weight);
     if (size < count) {
       int64_t at = size++;
       for (; at > 0 && times[ids[(at - 1) / 2]] < times[j]; at = (at - 1) / 2) ids[at] = ids[(at - 1) / 2];
@@ -280,6 +286,7 @@ void multinomial(Call& call, const MultinomialAttrs& attrs) {
 
 FOVEA_KERNELS(random, FOVEA_KERNEL("uniform_", uniform_, UniformAttrs), FOVEA_KERNEL("normal_", normal_, NormalAttrs),
               FOVEA_KERNEL("randint_", randint_, RandintAttrs), FOVEA_KERNEL("dropout", dropout, DropoutAttrs),
+              FOVEA_KERNEL("dropoutAdd", dropout_add, DropoutAttrs),
               FOVEA_KERNEL("multinomial", multinomial, MultinomialAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -166,10 +166,10 @@ void randint_(const CudaCall& call, const RandintAttrs& attrs) {
 
 // ---- dropout
 
-// y = x / (1 - p) where u >= p, else 0, for u uniform in 24 bits.
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    drop(const T* x, T* y, Layout<2> layout, bool packs, Source source, uint32_t threshold, Compute<T> scale) {
+// y = x / (1 - p) where u >= p, else 0, for u uniform in 24 bits; kAdds: plus the residual, which lies as y does.
+template <class T, bool kAdds>
+__global__ void __launch_bounds__(kThreads) drop(const T* x, const T* residual, T* y, Layout<2> layout, bool packs,
+                                                 Source source, uint32_t threshold, Compute<T> scale) {
   constexpr int n = kElements<T>;
   const int64_t first = first_element(n);
   if (first >= layout.size) return;
@@ -196,6 +196,18 @@ __global__ void __launch_bounds__(kThreads)
       value = (words.word[k] >> 8) >= threshold ? value * scale : Compute<T>(0);
     }
   }
+  if constexpr (kAdds) {
+    Compute<T> added[n];
+    if (packs) {
+      pack = *reinterpret_cast<const Pack<T, n>*>(residual + first);
+    } else {
+#pragma unroll
+      for (int k = 0; k < n; k++) pack.value[k] = residual[at[k][1]];
+    }
+    widen_pack(pack, added);
+#pragma unroll
+    for (int k = 0; k < n; k++) values[k] += added[k];
+  }
   pack = narrow_pack<T>(values);
   if (packs) {
     *reinterpret_cast<Pack<T, n>*>(y + first) = pack;
@@ -205,10 +217,11 @@ __global__ void __launch_bounds__(kThreads)
       if (first + k < layout.size) y[at[k][1]] = pack.value[k];
   }
 }
+template <bool kAdds>
 void dropout(const CudaCall& call, const DropoutAttrs& attrs) {
   if (!(attrs.p >= 0 && attrs.p <= 1))
     call.fail("FOVEA_ARGUMENT", "p is %g; expected a probability between 0 and 1", attrs.p);
-  const View &x = call.in[0], &y = call.out[0];
+  const View &x = call.in[0], &residual = call.in[kAdds ? 1 : 0], &y = call.out[0];
   Source source{uint64_t(attrs.seed), uint64_t(attrs.offset)};
   auto threshold = uint32_t(__builtin_ceil(attrs.p * 0x1p24));
   auto layout = layout_of(x, y);
@@ -216,8 +229,8 @@ void dropout(const CudaCall& call, const DropoutAttrs& attrs) {
     using T = decltype(zero);
     using C = Compute<T>;
     C scale = attrs.p < 1 ? C(1 / (1 - attrs.p)) : C(0);
-    call.launch(drop<T>, config_for<T>(layout.size), x.as<T>(), y.as<T>(), layout, moves_packs<T>(layout, x, y), source,
-                threshold, scale);
+    call.launch(drop<T, kAdds>, config_for<T>(layout.size), x.as<T>(), residual.as<T>(), y.as<T>(), layout,
+                moves_packs<T>(layout, x, residual, y), source, threshold, scale);
   });
 }
 
@@ -226,7 +239,8 @@ void dropout(const CudaCall& call, const DropoutAttrs& attrs) {
 FOVEA_CUDA_KERNELS(random, FOVEA_CUDA_KERNEL("uniform_", uniform_, UniformAttrs),
                    FOVEA_CUDA_KERNEL("normal_", normal_, NormalAttrs),
                    FOVEA_CUDA_KERNEL("randint_", randint_, RandintAttrs),
-                   FOVEA_CUDA_KERNEL("dropout", dropout, DropoutAttrs),
+                   FOVEA_CUDA_KERNEL("dropout", dropout<false>, DropoutAttrs),
+                   FOVEA_CUDA_KERNEL("dropoutAdd", dropout<true>, DropoutAttrs),
                    FOVEA_CUDA_KERNEL_WITH("multinomial", multinomial, MultinomialAttrs, multinomial_cuda_workspace))
 
 }  // namespace fovea::cuda

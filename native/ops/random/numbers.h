@@ -1,41 +1,16 @@
 // Rows of random numbers whose bits do not depend on the instruction set: everything is computed in float64 by
-// additions, products, quotients and square roots that IEEE 754 fixes, and `rounded` keeps the compiler from fusing a
-// product with a sum, which only some machines can do.
+// additions, products, quotients and square roots that IEEE 754 fixes, each of them rounded (rounded.h).
 //
 //   uniform   word / 2^32 (float32: its upper 24 bits); float64: 53 bits, 32 of stream 0 and 21 of stream 1
 //   normal    Box and Muller 1958: words (0, 1) and (2, 3) of a block give sqrt(-2 ln u) times cosine and sine of 2 pi
 //   v
 #pragma once
 #include "core/random.h"
-#include "cpu/math.h"
 #include "ops/elementwise/move.h"
+#include "ops/random/rounded.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
-
-FOVEA_INLINE Vec<double> rounded(Vec<double> x) {
-#if defined(__x86_64__)
-  asm("" : "+x"(x));
-#else
-  asm("" : "+w"(x));
-#endif
-  return x;
-}
-// Two vectors side by side, since one alone waits for its own operations most of the time.
-struct Two {
-  Vec<double> a, b;
-};
-template <class F>
-FOVEA_INLINE Two both(Two x, F f) {
-  return {f(x.a), f(x.b)};
-}
-template <int n>
-FOVEA_INLINE Two rounded_polynomial(Two x, const double (&c)[n]) {
-  Two p = {splat(c[n - 1]), splat(c[n - 1])};
-#pragma GCC unroll 16
-  for (int i = n - 2; i >= 0; i--) p.a = rounded(p.a * x.a) + c[i], p.b = rounded(p.b * x.b) + c[i];
-  return p;
-}
 
 constexpr int64_t kRow = 512;  // elements made at a time, a multiple of 4 and of any vector
 
@@ -96,22 +71,6 @@ void uniform_row(const Source& source, int64_t first, double* u) {
   }
 }
 
-// ln x for x in (0, 1]: x = 2^e m with m in [sqrt(1/2), sqrt(2)), an odd series in (m - 1) / (m + 1).
-FOVEA_INLINE Two rounded_log(Two x) {
-  constexpr double c[] = {0x1.71547652b82ffp+1, 0x1.ec709dc39ccd8p-1, 0x1.2776c5167af8dp-1, 0x1.a617569db643ap-2,
-                          0x1.484fa4637696ap-2, 0x1.0bb87a5b3f518p-2, 0x1.f1772c5a5822bp-3};
-  constexpr uint64_t root = 0x3fe6a09e667f3bcd;  // bits of sqrt(1/2)
-  auto shifted = [](Vec<double> v) { return (Vec<uint64_t>)v - root + (uint64_t(1024) << 52); };
-  Two e =
-      both(x, [&](Vec<double> v) { return (Vec<double>)((shifted(v) >> 52) | 0x4330000000000000u) - (0x1p52 + 1024); });
-  Two s = both(x, [&](Vec<double> v) {
-    Vec<double> m = (Vec<double>)((shifted(v) & ((uint64_t(1) << 52) - 1)) + root);
-    return (m - 1.0) / (m + 1.0);
-  });
-  Two p = rounded_polynomial(both(s, [](Vec<double> v) { return rounded(v * v); }), c);
-  return {(e.a + rounded(s.a * p.a)) * 0x1.62e42fefa39efp-1, (e.b + rounded(s.b * p.b)) * 0x1.62e42fefa39efp-1};
-}
-FOVEA_INLINE double rounded_log(double x) { return rounded_log({splat(x), splat(x)}).a[0]; }
 struct SineCosine {
   Two sine, cosine;
 };

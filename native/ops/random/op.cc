@@ -12,6 +12,7 @@ void declare_random(Registry& r) {
       .overwriting();  // Box-Muller on the two halves of a Philox block
   r.add<RandintAttrs>("randint_", "x!:... ->", "any ->").overwriting();   // [low, high)
   r.add<DropoutAttrs>("dropout", "x:... -> y:...", "T -> T | T: float");  // the same call on dy is its gradient
+  r.add<DropoutAttrs>("dropoutAdd", "x:..., residual:... -> y:...", "T T -> T | T: float").with(Layout::dense);
   r.add<MultinomialAttrs>("multinomial", "probs:b n -> ids:b @numSamples", "float -> int64")
       .with(Layout::dense_rows)
       .with(multinomial_workspace);

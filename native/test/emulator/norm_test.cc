@@ -18,6 +18,8 @@ FOVEA_TEST(norm_backward) {
   check_norm_backward(RunCuda{}, shapes);
 }
 
+FOVEA_TEST(norm_of_sums) { check_add_norm(RunCuda{}, kShapes); }
+
 FOVEA_TEST(norm_without_rows_or_elements) {
   check_norm_backward_without_rows(RunCuda{}, 96);
   Tensor x(Dtype::f32, {3, 0}), y(Dtype::f32, {3, 0}), mean(Dtype::f32, {3}), rstd(Dtype::f32, {3});

@@ -1,7 +1,7 @@
 // Optimiser steps over several tensors on the emulated device against float64 models of the formulas in
 // ops/optim/op.cc, over several steps; more tensors than one launch takes, and tensors that begin anywhere.
 #include "test/emulator/harness_cuda.h"
-#include "test/optim_model.h"
+#include "test/optim_steps_model.h"
 
 namespace fovea::test {
 namespace {
@@ -12,6 +12,11 @@ constexpr int64_t kLargest = 20001;
 
 FOVEA_TEST(optim_adamw) { check_adamw(RunCuda{}, kLargest); }
 FOVEA_TEST(optim_sgd) { check_sgd(RunCuda{}, kLargest); }
+FOVEA_TEST(optim_amsgrad) { check_amsgrad(RunCuda{}, kLargest); }
+FOVEA_TEST(optim_radam) { check_radam(RunCuda{}, kLargest); }
+FOVEA_TEST(optim_nadam) { check_nadam(RunCuda{}, kLargest); }
+FOVEA_TEST(optim_adagrad_and_lion) { check_adagrad_and_lion(RunCuda{}, kLargest); }
+FOVEA_TEST(optim_rmsprop) { check_rmsprop(RunCuda{}, kLargest); }
 FOVEA_TEST(optim_gradient_norm_and_clip) { check_gradient_norm_and_clip(RunCuda{}, kLargest); }
 
 FOVEA_TEST(optim_many_tensors_and_dtypes) {

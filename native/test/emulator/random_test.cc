@@ -114,6 +114,21 @@ FOVEA_TEST(random_dropout) {
         }
 }
 
+// What dropout gives, plus the residual, rounded once; tensors that begin anywhere.
+FOVEA_TEST(random_dropout_add) {
+  for (Dtype dtype : kFloats)
+    for (int64_t n : {1, 7, 96, 1037})
+      for (int offset : {0, 1}) {
+        Tensor x(dtype, {n + 1}), residual(dtype, {n + 1}), value(dtype, {n}), expected(dtype, {n});
+        residual.view.data += offset * int64_t(kDtypeBytes[int(dtype)]);
+        for (Tensor* t : {&x, &residual}) t->view.shape[0] = n, t->fill_random(uint64_t(n) + (t == &x));
+        const DropoutAttrs attrs{.p = 0.3, .seed = 4, .offset = 77};
+        run_cuda("dropoutAdd", attrs, {&x, &residual}, {&value});
+        run(cpu(), "dropoutAdd", attrs, {&x, &residual}, {&expected});
+        for (int64_t i = 0; i < n; i++) FOVEA_CHECK_CLOSE(value.at(i), expected.at(i), ulp(dtype, expected.at(i)));
+      }
+}
+
 FOVEA_TEST(random_multinomial) {
   for (Dtype dtype : kFloats)
     for (int64_t n : {1, 5, 255, 257, 1000, 5003}) {

@@ -27,7 +27,7 @@ import { Embedding } from '../../nn/embedding.js';
 import { normal_, zeros_ } from '../../nn/init.js';
 import { Linear } from '../../nn/linear.js';
 import { Module, runsOnly } from '../../nn/module.js';
-import { LayerNorm } from '../../nn/norm.js';
+import { addThenNorm, LayerNorm } from '../../nn/norm.js';
 import { parameter } from '../../nn/parameter.js';
 import type { Dtype } from '../../tensor/dtype.js';
 import { optionsArg } from '../../tensor/check.js';
@@ -164,8 +164,8 @@ class GPT2Block extends Module {
 
   override forward(x: Tensor, context: AttentionContext): { hidden: Tensor; weights: Tensor | undefined } {
     const { output, weights } = this.attn.forward(this.ln1.forward(x), context);
-    const attended = x.add(output);
-    return { hidden: attended.add(this.mlp.forward(this.ln2.forward(attended))), weights };
+    const { sum: attended, y } = addThenNorm(this.ln2, output, x);
+    return { hidden: attended.add(this.mlp.forward(y)), weights };
   }
 }
 
