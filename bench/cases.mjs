@@ -1,6 +1,6 @@
 // What is timed. Each case names the exported op it calls, the work it stands for, and the limit that bounds it:
-// `flops` against the multiply-add peak, `bytes` (read + written once) against the copy bandwidth, or `read` bytes.
-import { functional as F, ones, optim, rand, randint, randn } from 'fovea';
+// `flops` against the multiply-add peak, `int8` against that of products of bytes, `bytes` (read + written once) against the copy bandwidth, or `read` bytes.
+import { functional as F, ones, optim, quantize, rand, randint, randn } from 'fovea';
 
 const MB64 = 16 * 2 ** 20; // elements of a 64 MB float32 tensor
 const mib = (n) => n * 2 ** 20;
@@ -112,6 +112,30 @@ const vector = {
   read: 4096 * 4096 * 4,
 };
 
+// As many weights as no cache holds, one after the other, as the layers of a model are.
+const quantizedWeight = (type, m, limit) => ({
+  op: 'linear',
+  label: `${m} x 4096 x 4096, ${type}`,
+  make: () => {
+    const first = quantize(randn([4096, 4096]), type);
+    const more = Math.ceil(2 ** 28 / first.byteLength) - 1;
+    return [randn([m, 4096]), first, ...Array.from({ length: more }, () => quantize(randn([4096, 4096]), type))];
+  },
+  run: (inputs) => {
+    inputs.turn = ((inputs.turn ?? 0) + 1) % (inputs.length - 1);
+    F.linear(inputs[0], inputs[1 + inputs.turn]);
+  },
+  ...limit(type),
+});
+const weightBits = { q8_0: 8.5, q4_0: 4.5, q4_K: 4.625, q6_K: 6.5625, int8: 8 };
+const quantizedWeights = [1, 4, 256].flatMap((m) =>
+  Object.keys(weightBits).map((type) =>
+    quantizedWeight(type, m, () =>
+      m < 256 ? { read: (4096 ** 2 * weightBits[type]) / 8 } : { int8: 2 * m * 4096 ** 2 },
+    ),
+  ),
+);
+
 const attention = (label, [b, h, g, n, m, d], causal, flops) => ({
   op: 'attention',
   label,
@@ -155,4 +179,14 @@ const adamw = {
   bytes: 7 * 32 * 2 ** 20 * 4,
 };
 
-export const cases = [...unary, ...binary, ...rowOps, ...products, vector, ...attentions, attentionBackward, adamw];
+export const cases = [
+  ...unary,
+  ...binary,
+  ...rowOps,
+  ...products,
+  vector,
+  ...quantizedWeights,
+  ...attentions,
+  attentionBackward,
+  adamw,
+];

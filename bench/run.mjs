@@ -47,7 +47,7 @@ async function time(op, label, run, inputs) {
   return summary.results[0].details.median / times;
 }
 
-const KINDS = { flops: 'fma', bytes: 'copy', read: 'read' };
+const KINDS = { flops: 'fma', int8: 'int8', bytes: 'copy', read: 'read' };
 
 async function measure({ op, label, make, run, ...test }, probes) {
   const inputs = make();

@@ -15,6 +15,7 @@
   F(sorting)              \
   F(random)               \
   F(optim)                \
+  F(quantized)            \
   F(probe)                \
   F(faults)
 

@@ -77,9 +77,13 @@ export {
 export type { EmbeddingOptions } from './indexing.js';
 export * from './join.js';
 export * from './loss.js';
-export * from './matmul.js';
+export { linear } from './linear.js';
+export { addmm, matmul } from './matmul.js';
+export type { ActivationOptions, AddmmOptions, FusedActivation } from './matmul.js';
 export { layerNorm, rmsNorm } from './norm.js';
 export type { LayerNormOptions, RmsNormOptions } from './norm.js';
+export { quantize, quantizedLinear, QuantizedTensor } from './quantized.js';
+export type { GgufQuantType, QuantType } from './quantized.js';
 export {
   bernoulli,
   defaultGenerator,

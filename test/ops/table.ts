@@ -8,6 +8,7 @@ import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
 import { networkRows } from './rows/network.js';
 import { pieceRows } from './rows/pieces.js';
+import { quantizedRows } from './rows/quantized.js';
 import { reduceRows } from './rows/reduce.js';
 import { reorderedRows } from './rows/reordered.js';
 import { shapeRows } from './rows/shape.js';
@@ -24,4 +25,5 @@ export const table: readonly Row[] = [
   ...composedRows,
   ...reorderedRows,
   ...inPlaceRows,
+  ...quantizedRows,
 ];
