@@ -97,7 +97,7 @@ Tensor linear(const Table& table, QuantType type, Tensor& x, Tensor& packed, int
   int64_t m = x.view.shape[0], k = x.view.shape[1];
   Tensor y(x.dtype(), {m, n});
   run(table, "quantizedLinear", attrs_of(type, n, k), {&x, &packed, bias}, {&y}, threads,
-      size_t(activation_workspace(m, k)));
+      size_t(product_workspace(type, m, k, threads)));
   return y;
 }
 
@@ -149,8 +149,8 @@ void check_product(const Tensor& x, const std::vector<Weight>& w, QuantType type
 struct Shape {
   int64_t m, n, k;
 };
-const Shape kShapes[] = {{1, 1, 256},  {1, 16, 512},  {2, 17, 256},   {3, 5, 768},
-                         {5, 33, 512}, {13, 31, 256}, {26, 48, 1024}, {37, 7, 256}};
+const Shape kShapes[] = {{1, 1, 256},   {1, 16, 512},   {2, 17, 256}, {3, 5, 768},   {5, 33, 512},
+                         {13, 31, 256}, {26, 48, 1024}, {37, 7, 256}, {40, 19, 1280}};
 
 std::vector<Weight> model_of_int8(const Table& table, Tensor& packed, int64_t n, int64_t k) {
   Tensor w = dequantized(table, QuantType::int8, packed, n, k);
@@ -251,7 +251,7 @@ FOVEA_TEST(quantizing_gives_the_same_integers_everywhere) {
       for (const Table& table : tables_of_quantized()) {
         Tensor packed = quantized(table, type, w);
         if (first.view.present()) FOVEA_CHECK(packed.same_bits(first), "%s type %d", table.isa, int(type));
-        else first = packed;
+        else first = std::move(packed);
       }
     }
 }

@@ -41,9 +41,14 @@ int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
 #pragma GCC unroll 12
   for (int i = 0; i < kChains; i++) acc[i] = splat(seed + i);
 #pragma GCC unroll 1
-  for (int64_t r = 0; r < rounds * kSteps; r++)
+  for (int64_t r = 0; r < rounds * (kSteps / kReach); r++) {
+    const int8_t* from = quads;
+    asm volatile("" : "+r"(from) : : "memory");  // or products that never change would be computed once
+#pragma GCC unroll 8
+    for (int q = 0; q < kReach; q++)
 #pragma GCC unroll 12
-    for (int i = 0; i < kChains; i++) acc[i] = dot(acc[i], weights, quads + (r % kReach * kChains + i) * kQuadBytes);
+      for (int i = 0; i < kChains; i++) acc[i] = dot(acc[i], weights, from + (q * kChains + i) * kQuadBytes);
+  }
   Sums total{};
 #pragma GCC unroll 12
   for (int i = 0; i < kChains; i++) total += acc[i];

@@ -3,6 +3,7 @@
 //
 //   kGroups       groups of 32 k in the block            kParts   parts of a group that have scales of their own
 //   kMinima       weights are scale q - minimum          kBytes   whether quants have 8 bits
+//   kBlockBytes   from one block to the next
 #pragma once
 #include "ops/quantized/dot.h"
 #include "ops/quantized/layout.h"
@@ -64,17 +65,20 @@ struct PackedSimple {
 template <>
 struct Packed<QuantType::q8_0> : PackedSimple {
   static constexpr bool kBytes = true;
+  static constexpr int64_t kBlockBytes = 544;
   FOVEA_INLINE Vec<uint32_t> quants(int, int quad, int vector) const { return load_quad(block + 32, quad, vector); }
 };
 template <>
 struct Packed<QuantType::q4_0> : PackedSimple {
   static constexpr bool kBytes = false;
+  static constexpr int64_t kBlockBytes = 288;
   FOVEA_INLINE Vec<uint32_t> quants(int, int quad, int vector) const { return load_nibbles(block + 32, quad, vector); }
 };
 template <>
 struct Packed<QuantType::q4_K> {
   static constexpr int kGroups = 8, kParts = 1;
   static constexpr bool kMinima = true, kBytes = false;
+  static constexpr int64_t kBlockBytes = 2368;
   const uint8_t* block;
   FOVEA_INLINE Vec<float> product(int halves, int bytes, int group, int vector) const {
     return load_halves(block + halves + vector * 2 * kLanes<float>) *
@@ -90,6 +94,7 @@ template <>
 struct Packed<QuantType::q6_K> {
   static constexpr int kGroups = 8, kParts = 2;
   static constexpr bool kMinima = false, kBytes = false;
+  static constexpr int64_t kBlockBytes = 3360;
   const uint8_t* block;
   FOVEA_INLINE Vec<float> scale(int group, int part, int vector) const {
     return load_halves(block + vector * 2 * kLanes<float>) *
@@ -103,6 +108,43 @@ struct Packed<QuantType::q6_K> {
     return load_nibbles(low, quad, vector) | (high & 0x30303030u);
   }
 };
+
+// A tile of one of the smaller types with a byte for each quant and floats for scales: many rows read it many times.
+// Group after group: quants [8][16][4], scales of the parts [16], minima [16].
+template <QuantType Type>
+struct Unpacked {
+  using From = Packed<Type>;
+  static constexpr int kGroups = From::kGroups, kParts = From::kParts;
+  static constexpr bool kMinima = From::kMinima, kBytes = From::kBytes;
+  static constexpr int64_t kBlockBytes = kGroups * kUnpackedGroupBytes;
+  const uint8_t* block;
+  FOVEA_INLINE Vec<float> floats(int group, int row, int vector) const {
+    const uint8_t* at = block + group * kUnpackedGroupBytes + kGroup * kChannels;
+    return load(reinterpret_cast<const float*>(at) + row * kChannels + vector * kLanes<float>);
+  }
+  FOVEA_INLINE Vec<float> scale(int group, int part, int vector) const { return floats(group, part, vector); }
+  FOVEA_INLINE Vec<float> minimum(int group, int vector) const { return floats(group, 1, vector); }
+  FOVEA_INLINE Vec<uint32_t> quants(int group, int quad, int vector) const {
+    return load_quad(block + group * kUnpackedGroupBytes, quad, vector);
+  }
+};
+template <QuantType Type>
+void unpack_tile(const uint8_t* tile, int64_t k, uint8_t* to) {
+  using W = Packed<Type>;
+  for (int64_t b = 0; b < blocks_of(Type, k); b++) {
+    W weights{tile + b * W::kBlockBytes};
+    for (int g = 0; g < W::kGroups; g++, to += kUnpackedGroupBytes)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; v++) {
+#pragma GCC unroll 8
+        for (int quad = 0; quad < 8; quad++)
+          store(reinterpret_cast<uint32_t*>(to + quad * 64 + v * kVectorBytes), weights.quants(g, quad, v));
+        float* floats = reinterpret_cast<float*>(to + kGroup * kChannels) + v * kLanes<float>;
+        for (int part = 0; part < W::kParts; part++) store(floats + part * kChannels, weights.scale(g, part, v));
+        if constexpr (W::kMinima) store(floats + kChannels, weights.minimum(g, v));
+      }
+  }
+}
 
 }  // namespace
 }  // namespace fovea::FOVEA_ISA

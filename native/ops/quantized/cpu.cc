@@ -1,26 +1,11 @@
 // Quantised weights on the CPU: y = x W^T + bias over packed weights [n, k], repacking and dequantising.
-//
-// A product quantises up to kPassRows rows of x (activations.h), then multiplies tile after tile. Units of work are
-// some tiles times some blocks of rows whose activations stay in the cache; a tile is read from memory for its first
-// block of rows and from the cache for the others. What a unit is depends on shapes alone.
-#include <utility>
-
 #include "core/kernel.h"
 #include "ops/quantized/attrs.h"
 #include "ops/quantized/codes.h"
-#include "ops/quantized/multiply.h"
+#include "ops/quantized/product.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
-
-constexpr int64_t kActivationsInCache = 640 << 10;  // bytes of activations that all tiles of a unit read
-constexpr int64_t kUnitBytes = 128 << 10;           // weights, counted once for each block of rows
-
-struct Matrix {
-  QuantType type;
-  int64_t n, k;
-  FOVEA_INLINE int64_t tiles() const { return ceil_div(n, kChannels); }
-};
 
 // The matrix that the attributes describe; `packed` and what else is there must have the sizes that go with it.
 Matrix checked(Call& call, int64_t type, int64_t n, int64_t k) {
@@ -119,41 +104,6 @@ void dequantize(Call& call, const DequantizeAttrs& attrs) {
 
 // ---- the product
 
-// y = sums[H][16] + bias for the channels of tile `t` that exist.
-template <class S>
-FOVEA_INLINE void finish(Call& call, const Matrix& m, const float* sums, int64_t t, int64_t row, int64_t height) {
-  int64_t first = t * kChannels, channels = min_of(kChannels, m.n - first);
-  float bias[kChannels] = {}, line[kChannels];
-  if (call.in[2].present()) convert_row(call.in[2].as<S>() + first, bias, channels);
-  for (int64_t r = 0; r < height; r++) {
-    for (int64_t c = 0; c < kChannels; c++) line[c] = sums[r * kChannels + c] + bias[c];
-    convert_row(line, call.out[0].as<S>() + (row + r) * m.n + first, channels);
-  }
-}
-
-template <class S>
-void multiply_pass(Call& call, const Matrix& m, int64_t first_row, int64_t rows) {
-  int64_t row_bytes = blocks_of(QuantType::q8_0, m.k) * kActivationBytes, bytes = tile_bytes(m.type, m.k);
-  quantize_activations(call, m.type, first_row, rows, call.workspace);
-  RowBlocks blocks(rows);
-  int64_t together = clamp_to(kActivationsInCache / max_of(row_bytes * kMaxRows, 1), 1, blocks.count);
-  int64_t grain = clamp_to(kUnitBytes / max_of(bytes * together, 1), 1, m.tiles());
-  int64_t columns = ceil_div(m.tiles(), grain);
-  const MultiplyRows* kernels = row_kernels(m.type);
-  call.parallel.for_each(ceil_div(blocks.count, together) * columns, [&](int64_t unit, int) {
-    int64_t block = unit / columns * together, block_end = min_of(block + together, blocks.count);
-    int64_t tile = unit % columns * grain, tile_end = min_of(tile + grain, m.tiles());
-    alignas(64) float sums[kMaxRows * kChannels];
-    for (int64_t t = tile; t < tile_end; t++)
-      for (int64_t b = block; b < block_end; b++) {
-        int64_t height = blocks.height(b);
-        kernels[height - 1](call.in[1].as<uint8_t>() + t * bytes, m.k, call.workspace + blocks.begin(b) * row_bytes,
-                            b == block, sums);
-        finish<S>(call, m, sums, t, first_row + blocks.begin(b), height);
-      }
-  });
-}
-
 void quantized_linear(Call& call, const QuantizedAttrs& attrs) {
   const View &x = call.in[0], &bias = call.in[2];
   Matrix m = checked(call, attrs.type, attrs.n, attrs.k);
@@ -164,7 +114,7 @@ void quantized_linear(Call& call, const QuantizedAttrs& attrs) {
   if (call.out[0].size() == 0) return;
   dispatch_float(x.dtype, [&]<class S>() {
     for (int64_t row = 0; row < x.shape[0]; row += kPassRows)
-      multiply_pass<S>(call, m, row, min_of(kPassRows, x.shape[0] - row));
+      multiply_pass<S>(Product(call, m, row, min_of(kPassRows, x.shape[0] - row)));
   });
 }
 

@@ -175,26 +175,22 @@ void quantize_tile(const View& w, QuantType type, int64_t tile, uint8_t* to) {
 
 // ---- activations
 
-// Quants of x[n] with one scale, which it returns. An integer added to 1.5 x 2^23 lies in the low 22 bits.
-FOVEA_INLINE float quantize_piece(const float* x, int64_t n, int32_t top, int32_t* quants) {
-  float d = top >= kInfinity ? float_of(0x7fc00000u) : float_of(uint32_t(top)) / 127;
-  float inverse = inverse_of(d);
-  if (top >= kInfinity || inverse == 0) __builtin_memset(quants, 0, sizeof(int32_t) * size_t(n));
+// An integer added to 1.5 x 2^23 lies in the low 22 bits.
+FOVEA_INLINE void quantize_group(const float* x, float inverse, int32_t* quants) {
+  if (inverse == 0) __builtin_memset(quants, 0, sizeof(int32_t) * kGroup);
   else
-    for (int64_t i = 0; i < n; i++) quants[i] = int32_t(bits_of(x[i] * inverse + 0x1.8p23f) << 10) >> 10;
-  return d;
+    for (int64_t i = 0; i < kGroup; i++) quants[i] = int32_t(bits_of(x[i] * inverse + 0x1.8p23f) << 10) >> 10;
 }
-FOVEA_INLINE int32_t top_of(const float* x, int64_t n) {
+FOVEA_INLINE int32_t top_of(const float* x) {
   int32_t top = 0;
-  for (int64_t i = 0; i < n; i++) top = magnitude_bits(x[i]) > top ? magnitude_bits(x[i]) : top;
+  for (int64_t i = 0; i < kGroup; i++) top = magnitude_bits(x[i]) > top ? magnitude_bits(x[i]) : top;
   return top;
 }
 
 // One group of one row into its place in a block of `height` rows. Returns the sum of the quants.
 FOVEA_INLINE int32_t store_activations(QuantType type, const int32_t* quants, float d, int64_t row, int64_t height,
                                        std::byte* group) {
-  int8_t* quads = reinterpret_cast<int8_t*>(group) + row * 8 * kQuadBytes;
-  for (int64_t j = 0; j < 8; j++) store_quad(quants + 4 * j, quads + j * kQuadBytes);
+  store_quads(quants, reinterpret_cast<int8_t*>(group) + row * 8 * kQuadBytes);
   int32_t halves[2] = {};
   for (int64_t i = 0; i < 16; i++) halves[0] += quants[i], halves[1] += quants[16 + i];
   int32_t sum = halves[0] + halves[1], start[2] = {};
@@ -208,31 +204,67 @@ FOVEA_INLINE int32_t store_activations(QuantType type, const int32_t* quants, fl
   return sum;
 }
 
+// Up to eight groups of a row: their values, padded by zeros, and the bits of the largest magnitude of each.
+struct Chunk {
+  alignas(64) float copy[kMaxBlock];
+  const float* values;
+  int32_t tops[kMaxBlock / kGroup];
+  int64_t groups;
+};
 template <class S>
-void quantize_row(QuantType type, const S* x, int64_t k, int64_t row, int64_t height, std::byte* to) {
-  alignas(64) float values[kMaxBlock];
-  alignas(64) int32_t quants[kMaxBlock];
-  int64_t group_step = height * kActivationBytes, piece = type == QuantType::int8 ? kMaxBlock : block_of(type);
-  auto load = [&](int64_t from) {
-    int64_t there = min_of(piece, k - from), padded = round_up(there, kGroup);
-    convert_row(x + from, values, there);
-    for (int64_t i = there; i < padded; i++) values[i] = 0;
-    return padded;
-  };
-  int32_t top_of_row = 0, sum = 0;
-  for (int64_t from = 0; type == QuantType::int8 && from < k; from += piece) {
-    int32_t top = top_of(values, load(from));
-    top_of_row = top > top_of_row ? top : top_of_row;
+FOVEA_INLINE void load_chunk(const S* x, int64_t n, Chunk& chunk) {
+  chunk.groups = ceil_div(n, kGroup);
+  chunk.values = chunk.copy;
+  if constexpr (kSame<S, float>) {
+    if (n % kGroup == 0) chunk.values = x;
   }
-  for (int64_t from = 0; from < k; from += piece) {
-    int64_t n = load(from);
-    float d = quantize_piece(values, n, type == QuantType::int8 ? top_of_row : top_of(values, n), quants);
-    for (int64_t i = 0; i < n; i += kGroup)
-      sum += store_activations(type, quants + i, d, row, height, to + (from + i) / kGroup * group_step);
+  if (chunk.values == chunk.copy) {
+    convert_row(x, chunk.copy, n);
+    for (int64_t i = n; i < chunk.groups * kGroup; i++) chunk.copy[i] = 0;
   }
+  for (int64_t g = 0; g < kMaxBlock / kGroup; g++)
+    chunk.tops[g] = g < chunk.groups ? top_of(chunk.values + g * kGroup) : 0;
+}
+FOVEA_INLINE int32_t top_of(const Chunk& chunk) {
+  int32_t top = 0;
+  for (int32_t t : chunk.tops) top = t > top ? t : top;
+  return top;
+}
+
+// A block of rows, chunk after chunk, so that what is written lies together.
+template <class S>
+void quantize_rows(QuantType type, const S* x, int64_t k, int64_t height, std::byte* to) {
+  constexpr int64_t kGroups = kMaxBlock / kGroup;
+  alignas(64) int32_t quants[kGroup];
+  Chunk chunk;
+  int32_t top_of_row[kMaxRows] = {}, sum[kMaxRows] = {};
+  for (int64_t r = 0; type == QuantType::int8 && r < height; r++)
+    for (int64_t from = 0; from < k; from += kMaxBlock) {
+      load_chunk(x + r * k + from, min_of(kMaxBlock, k - from), chunk);
+      top_of_row[r] = top_of(chunk) > top_of_row[r] ? top_of(chunk) : top_of_row[r];
+    }
+  for (int64_t from = 0; from < k; from += kMaxBlock)
+    for (int64_t r = 0; r < height; r++) {
+      load_chunk(x + r * k + from, min_of(kMaxBlock, k - from), chunk);
+      bool alone = !is_k_quant(type) && type != QuantType::int8;
+      int32_t shared = type == QuantType::int8 ? top_of_row[r] : top_of(chunk);
+      float d[kGroups], inverse[kGroups];
+      for (int64_t g = 0; g < kGroups; g++) {
+        int32_t top = alone ? chunk.tops[g] : shared;
+        d[g] = float_of(top >= kInfinity ? 0x7fc00000u : uint32_t(top)) / 127;
+        inverse[g] = inverse_of(d[g]);
+      }
+      std::byte* group = to + from / kGroup * height * kActivationBytes;
+      for (int64_t g = 0; g < chunk.groups; g++, group += height * kActivationBytes) {
+        quantize_group(chunk.values + g * kGroup, inverse[g], quants);
+        sum[r] += store_activations(type, quants, d[g], r, height, group);
+      }
+    }
   if (type != QuantType::int8 || k == 0) return;
-  int32_t start = -kByteBias * sum;  // of all k, where the first group has its own
-  __builtin_memcpy(to + height * 8 * kQuadBytes + row * 4, &start, 4);
+  for (int64_t r = 0; r < height; r++) {
+    int32_t start = -kByteBias * sum[r];  // of all k, where the first group has its own
+    __builtin_memcpy(to + height * 8 * kQuadBytes + r * 4, &start, 4);
+  }
 }
 
 }  // namespace
@@ -254,11 +286,8 @@ void quantize_activations(Call& call, QuantType type, int64_t first_row, int64_t
   dispatch_float(x.dtype, [&]<class S>() {
     call.parallel.for_range(blocks.count, max_of(1, kGrain / max_of(k, 1) / kMaxRows), [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; b++)
-        for (int64_t r = 0; r < blocks.height(b); r++) {
-          int64_t row = blocks.begin(b) + r;
-          quantize_row(type, x.as<S>() + (first_row + row) * k, k, r, blocks.height(b),
-                       to + blocks.begin(b) * row_bytes);
-        }
+        quantize_rows(type, x.as<S>() + (first_row + blocks.begin(b)) * k, k, blocks.height(b),
+                      to + blocks.begin(b) * row_bytes);
     });
   });
 }

@@ -34,8 +34,8 @@ FOVEA_INLINE Sums dot(Sums sums, Quants w, const int8_t* quad) {
   asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sums) : "v"(w), "m"(*reinterpret_cast<const FourBytes*>(quad)));
   return sums;
 }
-FOVEA_INLINE void store_quad(const int32_t* x, int8_t* quad) {
-  for (int i = 0; i < 4; i++) quad[i] = int8_t(x[i]);
+FOVEA_INLINE void store_quads(const int32_t* x, int8_t* quads) {
+  for (int i = 0; i < 32; i++) quads[i] = int8_t(x[i]);
 }
 
 #elif defined(__SSE2__)
@@ -63,9 +63,12 @@ FOVEA_INLINE Sums dot(Sums sums, const Quants& w, const int8_t* quad) {
   __builtin_memcpy(x, quad, 8);
   return sums + multiply_add(w.even, x[0]) + multiply_add(w.odd, x[1]);
 }
-FOVEA_INLINE void store_quad(const int32_t* x, int8_t* quad) {
-  int16_t pairs[4] = {int16_t(x[0]), int16_t(x[2]), int16_t(x[1]), int16_t(x[3])};
-  __builtin_memcpy(quad, pairs, 8);
+FOVEA_INLINE void store_quads(const int32_t* x, int8_t* quads) {
+  int16_t pairs[32];
+  for (int i = 0; i < 32; i += 4)
+    pairs[i] = int16_t(x[i]), pairs[i + 1] = int16_t(x[i + 2]), pairs[i + 2] = int16_t(x[i + 1]),
+    pairs[i + 3] = int16_t(x[i + 3]);
+  __builtin_memcpy(quads, pairs, sizeof pairs);
 }
 
 #else
@@ -91,8 +94,8 @@ FOVEA_INLINE Sums dot(Sums sums, Quants w, const int8_t* quad) {
   return sums + Sums(vpaddq_s32(low, high));
 #endif
 }
-FOVEA_INLINE void store_quad(const int32_t* x, int8_t* quad) {
-  for (int i = 0; i < 4; i++) quad[i] = int8_t(x[i]);
+FOVEA_INLINE void store_quads(const int32_t* x, int8_t* quads) {
+  for (int i = 0; i < 32; i++) quads[i] = int8_t(x[i]);
 }
 
 #endif

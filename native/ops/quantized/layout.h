@@ -75,8 +75,20 @@ FOVEA_INLINE int64_t packed_bytes(QuantType t, int64_t n, int64_t k) {
 constexpr int64_t kPassRows = 1020;
 constexpr int64_t kMaxActivationBytes =
     8 * 8 + 12;  // of a group of one row with any instruction set, see activations.h
+
+// From this many rows on, weights of less than 8 bits are unpacked before they are multiplied, each thread's in a place
+// of its own behind the activations.
+constexpr int64_t kUnpackRows = 32;
+FOVEA_INLINE bool unpacks(QuantType t, int64_t rows) { return rows >= kUnpackRows && group_bytes(t) < 512; }
+constexpr int64_t kUnpackedGroupBytes = kGroup * kChannels + 2 * 4 * kChannels;  // and two rows of floats
+constexpr int64_t kDepth = 512;  // k of a tile that stay in the first cache while blocks of rows pass over them
+
 FOVEA_INLINE int64_t activation_workspace(int64_t rows, int64_t k) {
-  return min_of(rows, kPassRows) * blocks_of(QuantType::q8_0, k) * kMaxActivationBytes;
+  return round_up(min_of(rows, kPassRows) * blocks_of(QuantType::q8_0, k) * kMaxActivationBytes, 64);
+}
+FOVEA_INLINE int64_t product_workspace(QuantType t, int64_t rows, int64_t k, int64_t threads) {
+  int64_t tile = unpacks(t, rows) ? kDepth / kGroup * kUnpackedGroupBytes : 0;
+  return activation_workspace(rows, k) + threads * tile;
 }
 
 }  // namespace fovea

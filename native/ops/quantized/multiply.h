@@ -12,12 +12,17 @@
 namespace fovea::FOVEA_ISA {
 namespace {
 
-constexpr int64_t kAhead = 4096;  // bytes of weights to prefetch ahead: about the latency of memory
-
-FOVEA_INLINE void prefetch_ahead(const uint8_t* at, int64_t bytes) {
+// One go of a block of rows over some blocks of a tile.
+struct Pass {
+  bool first;            // y is not yet there
+  const uint8_t* ahead;  // weights to prefetch,
+  int64_t ahead_bytes;   // as many with each group
+  FOVEA_INLINE void prefetch(int64_t group) const {
+    const uint8_t* at = ahead + group * ahead_bytes;
 #pragma GCC unroll 1
-  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + kAhead + i);
-}
+    for (int64_t i = 0; i < ahead_bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
+  }
+};
 // A number of the activations, in all lanes.
 template <class T>
 FOVEA_INLINE Vec<T> spread(const std::byte* from) {
@@ -63,19 +68,24 @@ FOVEA_INLINE void add_part(const W& weights, int g, int v, const std::byte* grou
 }
 
 // y holds [H][16].
-template <QuantType Type, int H>
-void multiply_rows(const uint8_t* tile, int64_t k, const std::byte* x, bool ahead, float* y) {
-  using W = Packed<Type>;
+template <class W, int H>
+void multiply_rows(const uint8_t* tile, int64_t k, const std::byte* x, const Pass& pass, float* y) {
   constexpr int L = kLanes<float>;
-  int64_t blocks = blocks_of(Type, k), bytes = packed_block_bytes(Type);
-  Vec<float> total[H][kVectors] = {};
-  if constexpr (W::kGroups > 1) __builtin_memset(y, 0, sizeof(float) * H * kChannels);
+  int64_t blocks = k / (W::kGroups * kGroup);
+  if (pass.first)
+#pragma GCC unroll 1
+    for (int i = 0; i < H * kVectors; i++) store(y + i * L, Vec<float>{});
+  Vec<float> total[H][kVectors];
+#pragma GCC unroll 12
+  for (int r = 0; r < H; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) total[r][v] = W::kGroups > 1 ? Vec<float>{} : load(y + r * kChannels + v * L);
 #pragma GCC unroll 1
   for (int64_t b = 0; b < blocks; b++) {
-    W weights{tile + b * bytes};
+    W weights{tile + b * W::kBlockBytes};
 #pragma GCC unroll 1
     for (int g = 0; g < W::kGroups; g++, x += H * kActivationBytes) {
-      if (ahead) prefetch_ahead(weights.block + g * (bytes / W::kGroups), bytes / W::kGroups);
+      pass.prefetch(b * W::kGroups + g);
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; v++) {
         add_part<W, H, 0>(weights, g, v, x, total);
@@ -103,7 +113,7 @@ void multiply_rows(const uint8_t* tile, int64_t k, const std::byte* x, bool ahea
 
 // int8: integers over all of k, then one scale for the channel and one for the row.
 template <int H>
-void multiply_rows_int8(const uint8_t* tile, int64_t k, const std::byte* x, bool ahead, float* y) {
+void multiply_rows_int8(const uint8_t* tile, int64_t k, const std::byte* x, const Pass& pass, float* y) {
   constexpr QuantType kType = QuantType::int8;
   constexpr int L = kLanes<float>;
   int64_t groups = blocks_of(kType, k);
@@ -116,7 +126,7 @@ void multiply_rows_int8(const uint8_t* tile, int64_t k, const std::byte* x, bool
   const uint8_t* group = tile + tile_header_bytes(kType);
 #pragma GCC unroll 1
   for (int64_t g = 0; g < groups; g++, group += group_bytes(kType), x += H * kActivationBytes) {
-    if (ahead) prefetch_ahead(group, group_bytes(kType));
+    pass.prefetch(g);
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; v++) {
       Sums part[H];
@@ -138,26 +148,35 @@ void multiply_rows_int8(const uint8_t* tile, int64_t k, const std::byte* x, bool
   }
 }
 
-using MultiplyRows = void (*)(const uint8_t* tile, int64_t k, const std::byte* x, bool ahead, float* y);
+using MultiplyRows = void (*)(const uint8_t* tile, int64_t k, const std::byte* x, const Pass& pass, float* y);
 
-// of[height - 1], one instance per height, so that rows are cut into nearly equal blocks.
-template <QuantType Type, class = std::make_integer_sequence<int, kMaxRows>>
+// of[height - 1], one instance per height, so that rows are cut into nearly equal blocks. `W` is void for int8.
+template <class W, class = std::make_integer_sequence<int, kMaxRows>>
 struct RowKernels;
-template <QuantType Type, int... I>
-struct RowKernels<Type, std::integer_sequence<int, I...>> {
+template <class W, int... I>
+struct RowKernels<W, std::integer_sequence<int, I...>> {
   static constexpr MultiplyRows of[] = {[] {
-    if constexpr (Type == QuantType::int8) return &multiply_rows_int8<I + 1>;
-    else return &multiply_rows<Type, I + 1>;
+    if constexpr (kSame<W, void>) return &multiply_rows_int8<I + 1>;
+    else return &multiply_rows<W, I + 1>;
   }()...};
 };
 
-FOVEA_INLINE const MultiplyRows* row_kernels(QuantType type) {
+// How a type is multiplied: by `packed`, or, after `unpack`, by `unpacked`.
+struct Method {
+  const MultiplyRows *packed, *unpacked = nullptr;
+  void (*unpack)(const uint8_t* tile, int64_t k, uint8_t* to) = nullptr;
+};
+template <QuantType Type>
+FOVEA_INLINE Method either_way() {
+  return {RowKernels<Packed<Type>>::of, RowKernels<Unpacked<Type>>::of, unpack_tile<Type>};
+}
+FOVEA_INLINE Method method_of(QuantType type) {
   switch (type) {
-    case QuantType::q8_0: return RowKernels<QuantType::q8_0>::of;
-    case QuantType::q4_0: return RowKernels<QuantType::q4_0>::of;
-    case QuantType::q4_K: return RowKernels<QuantType::q4_K>::of;
-    case QuantType::q6_K: return RowKernels<QuantType::q6_K>::of;
-    default: return RowKernels<QuantType::int8>::of;
+    case QuantType::q8_0: return {RowKernels<Packed<QuantType::q8_0>>::of};
+    case QuantType::q4_0: return either_way<QuantType::q4_0>();
+    case QuantType::q4_K: return either_way<QuantType::q4_K>();
+    case QuantType::q6_K: return either_way<QuantType::q6_K>();
+    default: return {RowKernels<void>::of};
   }
 }
 

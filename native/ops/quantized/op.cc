@@ -11,8 +11,9 @@
 
 namespace fovea {
 
-size_t quantized_linear_workspace(Views in, Views, const void*, int) {
-  return size_t(activation_workspace(in[0].shape[0], in[0].shape[1]));
+size_t quantized_linear_workspace(Views in, Views, const void* attrs, int threads) {
+  QuantType type{static_cast<const QuantizedAttrs*>(attrs)->type};
+  return size_t(product_workspace(type, in[0].shape[0], in[0].shape[1], threads));
 }
 
 void declare_quantized(Registry& r) {
