@@ -5,6 +5,8 @@
 // The integer sums of a part are those of every instruction set; the floats around them are added in the same order
 // whatever H is. Row for row, results so do not depend on how many rows there are.
 #pragma once
+#include <utility>
+
 #include "cpu/rows.h"
 #include "ops/quantized/activations.h"
 #include "ops/quantized/blocks.h"

@@ -5,8 +5,6 @@
 // prefetched, so that memory is read evenly. A single block of rows, as in generation, passes over whole tiles. What a
 // unit is depends on shapes alone.
 #pragma once
-#include <utility>
-
 #include "core/kernel.h"
 #include "ops/quantized/multiply.h"
 
