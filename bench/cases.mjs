@@ -1,7 +1,7 @@
 // What is timed, as plain data, so that fovea (bench/kinds.mjs) and its peers (bench/peers/) read the same sizes.
 //
 // A case has a `kind`, which says what one call does, and that kind's sizes. `work` is what a call stands for:
-// floating-point operations (`limit` fma or bf16), or the fewest bytes that must be moved, each read and written once
+// arithmetic operations (`limit` fma, bf16 or int8), or the fewest bytes that must be moved, each read and written once
 // (copy) or only read (read). `sets`: as many inputs take turns, so that no cache serves weights, or keys and values,
 // that are read once.
 import { totalmem } from 'node:os';
@@ -57,6 +57,26 @@ function matmuls(tiny) {
     });
   const square = tiny ? [16, 16, 16] : [1024, 1024, 1024];
   return [...dtypes.flatMap((dtype) => shapes.map((shape) => one(shape, dtype))), one(square, 'float32', 'NT')];
+}
+
+/** As many weights as no cache holds take turns, as the layers of a model do. */
+const weightBits = { q8_0: 8.5, q4_0: 4.5, q4_K: 4.625, q6_K: 6.5625, int8: 8 };
+function quantizedWeights(tiny) {
+  const width = tiny ? 256 : 4096;
+  const bytes = (type) => (width * width * weightBits[type]) / 8;
+  return Object.keys(weightBits).flatMap((type) =>
+    [1, 4, 256].map((m) =>
+      define(m < 256 ? 'gemv' : 'matmul', 'quantized', `${m} x ${width} x ${width}, ${type}`, 'float32', {
+        op: 'linear',
+        type,
+        m,
+        k: width,
+        n: width,
+        sets: setsFor(bytes(type), tiny),
+        ...(m < 256 ? { work: bytes(type), limit: 'read' } : { work: 2 * m * width * width, limit: 'int8' }),
+      }),
+    ),
+  );
 }
 
 function gemvs(tiny) {
@@ -314,20 +334,22 @@ function javascript(tiny) {
   ];
 }
 
-/** All cases. @param tiny sizes at which only running matters @param memory bytes of this machine */
+/** All cases, group by group. @param tiny sizes at which only running matters @param memory bytes of this machine */
 export function benchCases({ tiny = false, memory = totalmem() } = {}) {
-  return [
-    ...matmuls(tiny),
-    ...gemvs(tiny),
-    ...elementwise(tiny),
-    ...rows(tiny),
-    ...losses(tiny, memory),
-    ...attentions(tiny),
-    ...optimisers(tiny),
-    ...models(tiny),
-    ...training(tiny),
-    ...javascript(tiny),
-  ];
+  const cases = [
+    matmuls(tiny),
+    gemvs(tiny),
+    quantizedWeights(tiny),
+    elementwise(tiny),
+    rows(tiny),
+    losses(tiny, memory),
+    attentions(tiny),
+    optimisers(tiny),
+    models(tiny),
+    training(tiny),
+    javascript(tiny),
+  ].flat();
+  return cases.toSorted((a, b) => groups.indexOf(a.group) - groups.indexOf(b.group));
 }
 
 /** The options by which both benches choose cases, for `parseArgs`. */

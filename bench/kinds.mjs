@@ -1,6 +1,19 @@
 // What fovea does for each kind of case in bench/cases.mjs: how a set of inputs is made, and what one call does with
 // it.
-import { functional as F, backward, grad, ones, optim, rand, randint, randn, synchronize, tensor, tidy } from 'fovea';
+import {
+  functional as F,
+  backward,
+  grad,
+  ones,
+  optim,
+  quantize,
+  rand,
+  randint,
+  randn,
+  synchronize,
+  tensor,
+  tidy,
+} from 'fovea';
 import { modelKinds } from './model-kinds.mjs';
 import { batches } from './timing.mjs';
 
@@ -55,6 +68,15 @@ const ops = {
   },
   linear: {
     make: ({ m, k, n, dtype }) => [normal([m, k], dtype), normal([n, k], dtype)],
+    run: (_, [x, w]) => F.linear(x, w),
+  },
+  quantized: {
+    make: ({ m, k, n, type }) => {
+      const weight = normal([n, k], 'float32');
+      const quantized = quantize(weight, type);
+      weight.dispose();
+      return [normal([m, k], 'float32'), quantized];
+    },
     run: (_, [x, w]) => F.linear(x, w),
   },
   attention: { make: (test) => heads(test), run: attend },

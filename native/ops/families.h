@@ -17,6 +17,7 @@
   F(random)               \
   F(sampling)             \
   F(optim)                \
+  F(quantized)            \
   F(probe)                \
   F(faults)
 

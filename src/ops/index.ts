@@ -82,9 +82,13 @@ export * from './join.js';
 export { linearCrossEntropy, type LinearCrossEntropyOptions } from './linear-cross-entropy.js';
 export * from './loss.js';
 export type { Reduction } from './loss-common.js';
-export * from './matmul.js';
+export { linear } from './linear.js';
+export { addmm, matmul } from './matmul.js';
+export type { ActivationOptions, AddmmOptions, FusedActivation } from './matmul.js';
 export { layerNorm, rmsNorm } from './norm.js';
 export type { LayerNormOptions, RmsNormOptions } from './norm.js';
+export { quantize, quantizedLinear, QuantizedTensor } from './quantized.js';
+export type { GgufQuantType, QuantType } from './quantized.js';
 export {
   bernoulli,
   defaultGenerator,

@@ -139,10 +139,17 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   sgd_: ['p!:..., g:..., u!?:... ->', 'T T acc -> | T: float'],
   gradNorm: ['g:... -> norm:', 'float -> float32'],
   clip_: ['g!:..., norm: ->', 'float float32 ->'],
+  packQuantized: ['x:s -> packed:@size', 'uint8 -> uint8'],
+  unpackQuantized: ['packed:s -> x:@size', 'uint8 -> uint8'],
+  quantize: ['w:n k -> packed:@size', 'float -> uint8'],
+  dequantize: ['packed:s -> w:@n @k', 'uint8 -> @'],
+  quantizedLinear: ['x:m k, packed:s, bias?:n -> y:m @n', 'T uint8 T -> T | T: float32 float16 bfloat16'],
   fmaProbe: ['x: -> y:@chunks', 'float32 -> float32'],
   fmaProbeFlops: ['x: -> y:', 'float32 -> float32'],
   bf16Probe: ['x: -> y:@chunks', 'float32 -> float32'],
   bf16ProbeFlops: ['x: -> y:', 'float32 -> float32'],
+  int8Probe: ['x: -> y:@chunks', 'float32 -> float32'],
+  int8ProbeFlops: ['x: -> y:', 'float32 -> float32'],
   copyProbe: ['x:n -> y:n', 'float32 -> float32'],
   readProbe: ['x:n -> y:@chunks', 'float32 -> float32'],
   throws: ['x:... -> y:...', 'T -> T | T: any'],
@@ -414,6 +421,16 @@ export interface Kernels {
   gradNorm: { in: { g: readonly Tensor[] }; attrs: Record<never, never>; out: { norm: Tensor } };
   /** g!:..., norm: ->   float float32 -> */
   clip_: { in: { g: readonly Tensor[]; norm: readonly Tensor[] }; attrs: { maxNorm?: number | undefined }; out: Record<never, never> };
+  /** x:s -> packed:@size   uint8 -> uint8 */
+  packQuantized: { in: { x: Tensor }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; size?: number | undefined }; out: { packed: Tensor } };
+  /** packed:s -> x:@size   uint8 -> uint8 */
+  unpackQuantized: { in: { packed: Tensor }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; size?: number | undefined }; out: { x: Tensor } };
+  /** w:n k -> packed:@size   float -> uint8 */
+  quantize: { in: { w: Tensor }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; size?: number | undefined }; out: { packed: Tensor } };
+  /** packed:s -> w:@n @k   uint8 -> @ */
+  dequantize: { in: { packed: Tensor }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; dtype?: Dtype | undefined }; out: { w: Tensor } };
+  /** x:m k, packed:s, bias?:n -> y:m @n   T uint8 T -> T | T: float32 float16 bfloat16 */
+  quantizedLinear: { in: { x: Tensor; packed: Tensor; bias?: Tensor | undefined }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; size?: number | undefined }; out: { y: Tensor } };
   /** x: -> y:@chunks   float32 -> float32 */
   fmaProbe: { in: { x: Tensor }; attrs: { rounds?: number | undefined; chunks?: number | undefined }; out: { y: Tensor } };
   /** x: -> y:   float32 -> float32 */
@@ -422,6 +439,10 @@ export interface Kernels {
   bf16Probe: { in: { x: Tensor }; attrs: { rounds?: number | undefined; chunks?: number | undefined }; out: { y: Tensor } };
   /** x: -> y:   float32 -> float32 */
   bf16ProbeFlops: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
+  /** x: -> y:@chunks   float32 -> float32 */
+  int8Probe: { in: { x: Tensor }; attrs: { rounds?: number | undefined; chunks?: number | undefined }; out: { y: Tensor } };
+  /** x: -> y:   float32 -> float32 */
+  int8ProbeFlops: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:n -> y:n   float32 -> float32 */
   copyProbe: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:n -> y:@chunks   float32 -> float32 */
@@ -567,10 +588,17 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   sgd_: { inputs: ["p","g","u"], outputs: [] },
   gradNorm: { inputs: ["g"], outputs: ["norm"] },
   clip_: { inputs: ["g","norm"], outputs: [] },
+  packQuantized: { inputs: ["x"], outputs: ["packed"] },
+  unpackQuantized: { inputs: ["packed"], outputs: ["x"] },
+  quantize: { inputs: ["w"], outputs: ["packed"] },
+  dequantize: { inputs: ["packed"], outputs: ["w"] },
+  quantizedLinear: { inputs: ["x","packed","bias"], outputs: ["y"] },
   fmaProbe: { inputs: ["x"], outputs: ["y"] },
   fmaProbeFlops: { inputs: ["x"], outputs: ["y"] },
   bf16Probe: { inputs: ["x"], outputs: ["y"] },
   bf16ProbeFlops: { inputs: ["x"], outputs: ["y"] },
+  int8Probe: { inputs: ["x"], outputs: ["y"] },
+  int8ProbeFlops: { inputs: ["x"], outputs: ["y"] },
   copyProbe: { inputs: ["x"], outputs: ["y"] },
   readProbe: { inputs: ["x"], outputs: ["y"] },
   throws: { inputs: ["x"], outputs: ["y"] },
@@ -1537,52 +1565,96 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     touchAll(given.g);
     return { };
   },
+  packQuantized(given, attrs) {
+    const x = slotOf(given.x, 'packQuantized', 'x');
+    const packed_ = new Slot(6);
+    packed_.id = native.run(132, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    return { packed: new Tensor(packed_) };
+  },
+  unpackQuantized(given, attrs) {
+    const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
+    const x_ = new Slot(6);
+    x_.id = native.run(133, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    return { x: new Tensor(x_) };
+  },
+  quantize(given, attrs) {
+    const w = slotOf(given.w, 'quantize', 'w');
+    const packed_ = new Slot(6);
+    packed_.id = native.run(134, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    return { packed: new Tensor(packed_) };
+  },
+  dequantize(given, attrs) {
+    const packed = slotOf(given.packed, 'dequantize', 'packed');
+    const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
+    w_.id = native.run(135, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    return { w: new Tensor(w_) };
+  },
+  quantizedLinear(given, attrs) {
+    const x = slotOf(given.x, 'quantizedLinear', 'x');
+    const packed = slotOf(given.packed, 'quantizedLinear', 'packed');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(136, y_, x.id, packed.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    return { y: new Tensor(y_) };
+  },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(132, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(137, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(133, y_, x.id);
+    y_.id = native.run(138, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(134, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(139, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(135, y_, x.id);
+    y_.id = native.run(140, y_, x.id);
+    return { y: new Tensor(y_) };
+  },
+  int8Probe(given, attrs) {
+    const x = slotOf(given.x, 'int8Probe', 'x');
+    const y_ = new Slot(0);
+    y_.id = native.run(141, y_, x.id, attrs.rounds, attrs.chunks);
+    return { y: new Tensor(y_) };
+  },
+  int8ProbeFlops(given, _attrs) {
+    const x = slotOf(given.x, 'int8ProbeFlops', 'x');
+    const y_ = new Slot(0);
+    y_.id = native.run(142, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(136, y_, x.id);
+    y_.id = native.run(143, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(137, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(144, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(138, y_, x.id, attrs.inChunk);
+    y_.id = native.run(145, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(139, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(146, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

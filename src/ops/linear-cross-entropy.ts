@@ -30,7 +30,7 @@ import { div, maximum } from './elementwise.js';
 import { kernels } from './kernels.gen.js';
 import { countTargets, reductionArg, type Reduction } from './loss-common.js';
 import { crossEntropy, type CrossEntropyOptions } from './loss.js';
-import { linear } from './matmul.js';
+import { linear } from './linear.js';
 import { resultType } from './promote.js';
 import { sum } from './reduce.js';
 import { narrow, reshape, transpose, unsqueeze } from './shape.js';

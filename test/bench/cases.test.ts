@@ -23,7 +23,7 @@ describe.each([
     for (const { id, group, work, limit } of cases) {
       if (group === 'js') expect([id, work, limit]).toEqual([id, undefined, undefined]);
       else
-        expect([id, Number(work) > 0, ['fma', 'bf16', 'copy', 'read'].includes(String(limit))]).toEqual([
+        expect([id, Number(work) > 0, ['fma', 'bf16', 'int8', 'copy', 'read'].includes(String(limit))]).toEqual([
           id,
           true,
           true,
@@ -51,7 +51,7 @@ describe('cases', () => {
 
   test('what is read once turns over at least 256 MiB', () => {
     const once = cases.filter(({ group, label }) => group === 'gemv' || label.startsWith('one query'));
-    expect(once.length).toBe(11);
+    expect(once.length).toBe(21);
     for (const { id, work, sets } of once) expect([id, Number(work) * Number(sets) >= 2 ** 28]).toEqual([id, true]);
   });
 

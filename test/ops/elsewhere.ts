@@ -46,4 +46,5 @@ export const elsewhere: Record<string, string> = {
   nonzero: 'data-dependent.test.ts',
   maskedSelect: 'data-dependent.test.ts',
   indexPut_: 'in-place.test.ts',
+  QuantizedTensor: 'quantized.test.ts',
 };

@@ -10,6 +10,7 @@ import { linearRows } from './rows/linear.js';
 import { linearCrossEntropy } from './rows/linear-cross-entropy.js';
 import { networkRows } from './rows/network.js';
 import { pieceRows } from './rows/pieces.js';
+import { quantizedRows } from './rows/quantized.js';
 import { reduceRows } from './rows/reduce.js';
 import { reorderedRows } from './rows/reordered.js';
 import { shapeRows } from './rows/shape.js';
@@ -28,4 +29,5 @@ export const table: readonly Row[] = [
   ...composedRows,
   ...reorderedRows,
   ...inPlaceRows,
+  ...quantizedRows,
 ];

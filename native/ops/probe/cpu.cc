@@ -1,6 +1,7 @@
 #include "core/kernel.h"
 #include "cpu/gemm_bf16.h"
 #include "ops/probe/attrs.h"
+#include "ops/quantized/dot.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -84,6 +85,40 @@ void bf16_probe(Call& call, const ProbeAttrs& attrs) {
 }
 void bf16_probe_flops(Call& call, const NoAttrs&) { *call.out[0].as<float>() = float(kBf16Operations); }
 
+// The same of products of bytes, with activations from the first cache as in a product of matrices.
+int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
+  constexpr int kReach = 8;
+  alignas(64) int8_t quads[kReach * kChains * kQuadBytes];
+  for (int i = 0; i < int(sizeof quads); i++) quads[i] = int8_t(seed + i);
+  Quants weights = prepare<true>(splat(uint32_t(seed)) + 0x01020304u);
+  Sums acc[kChains];
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; i++) acc[i] = splat(seed + i);
+#pragma GCC unroll 1
+  for (int64_t r = 0; r < rounds * (kSteps / kReach); r++) {
+    const int8_t* from = quads;
+    asm volatile("" : "+r"(from) : : "memory");  // or products that never change would be computed once
+#pragma GCC unroll 8
+    for (int q = 0; q < kReach; q++)
+#pragma GCC unroll 12
+      for (int i = 0; i < kChains; i++) acc[i] = dot(acc[i], weights, from + (q * kChains + i) * kQuadBytes);
+  }
+  Sums total{};
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; i++) total += acc[i];
+  return sum_lanes<int32_t>(total);
+}
+
+void int8_probe(Call& call, const ProbeAttrs& attrs) {
+  int32_t seed = int32_t(*call.in[0].as<float>());
+  call.parallel.for_each(attrs.chunks, [&](int64_t chunk, int) {
+    call.out[0].as<float>()[chunk] = float(multiply_add_bytes(seed, attrs.rounds));
+  });
+}
+void int8_probe_flops(Call& call, const NoAttrs&) {
+  *call.out[0].as<float>() = float(kChains * kSteps * kLanes<int32_t> * 4 * 2);
+}
+
 void copy_probe(Call& call, const NoAttrs&) {
   const float* x = call.in[0].as<float>();
   float* y = call.out[0].as<float>();
@@ -126,7 +161,9 @@ void read_probe(Call& call, const ProbeAttrs& attrs) {
 FOVEA_KERNELS(probe, FOVEA_KERNEL("fmaProbe", fma_probe, ProbeAttrs),
               FOVEA_KERNEL("fmaProbeFlops", fma_probe_flops, NoAttrs),
               FOVEA_KERNEL("bf16Probe", bf16_probe, ProbeAttrs),
-              FOVEA_KERNEL("bf16ProbeFlops", bf16_probe_flops, NoAttrs), FOVEA_KERNEL("copyProbe", copy_probe, NoAttrs),
+              FOVEA_KERNEL("bf16ProbeFlops", bf16_probe_flops, NoAttrs),
+              FOVEA_KERNEL("int8Probe", int8_probe, ProbeAttrs),
+              FOVEA_KERNEL("int8ProbeFlops", int8_probe_flops, NoAttrs), FOVEA_KERNEL("copyProbe", copy_probe, NoAttrs),
               FOVEA_KERNEL("readProbe", read_probe, ProbeAttrs))
 
 }  // namespace fovea::FOVEA_ISA

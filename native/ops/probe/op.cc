@@ -2,6 +2,7 @@
 // put its figures beside them in one run. Not reachable from the public API.
 //   fmaProbe: y[c] depends on rounds * kProbeFlops multiply-adds in registers, for each of `chunks` chunks
 //   bf16Probe: the same for products of bfloat16, by the instructions that the set has for them, else by converting
+//   int8Probe: the same with products of bytes, summed in int32
 //   copyProbe: y = x with stores that bypass the cache;  readProbe: y[0] = sum x
 #include "core/registry.h"
 #include "ops/families.h"
@@ -14,6 +15,8 @@ void declare_probe(Registry& r) {
   r.add("fmaProbeFlops", "x: -> y:", "float32 -> float32");  // floating-point operations of one round of one chunk
   r.add<ProbeAttrs>("bf16Probe", "x: -> y:@chunks", "float32 -> float32");
   r.add("bf16ProbeFlops", "x: -> y:", "float32 -> float32");
+  r.add<ProbeAttrs>("int8Probe", "x: -> y:@chunks", "float32 -> float32");
+  r.add("int8ProbeFlops", "x: -> y:", "float32 -> float32");  // multiplications and additions, likewise
   r.add("copyProbe", "x:n -> y:n", "float32 -> float32").with(Layout::dense);
   r.add<ProbeAttrs>("readProbe", "x:n -> y:@chunks", "float32 -> float32").with(Layout::dense);
 }
