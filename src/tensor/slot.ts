@@ -9,6 +9,16 @@ export class Version {
   count = 0;
   /** Live slots on this storage. */
   owners = 1;
+  /** Whether other threads may write to the storage, which nothing here would notice. */
+  leftThread = false;
+}
+
+/** What kernels read in place of a slot's values; null: asked for once, not made yet. */
+export interface PackedValues {
+  /** Of the writes, when it was made: after another it is stale. */
+  readonly count: number;
+  /** The tensor. */
+  readonly made: Disposable | null;
 }
 
 /**
@@ -25,6 +35,8 @@ export class Slot {
   readonly dtype: number;
   /** null until somebody asks: most tensors are never saved, viewed or written to. */
   version: Version | null = null;
+  /** Freed by a write through this slot, and with it. */
+  packed: PackedValues | null = null;
   private shapeKnown: Shape | null = null;
   private stridesKnown: Shape | null = null;
   private deviceKnown = -1;
@@ -57,6 +69,12 @@ export class Slot {
   /** Says that the storage was written to. */
   touch(): void {
     this.sharedVersion().count++;
+    if (this.packed !== null) this.unpack();
+  }
+  /** Frees what was packed of the values. */
+  unpack(): void {
+    this.packed?.made?.[Symbol.dispose]();
+    this.packed = null;
   }
   /** Lets go for one user; the last frees the handle. */
   release(): void {
@@ -64,6 +82,7 @@ export class Slot {
     native.free(this.id);
     this.id = 0;
     if (this.version !== null) this.version.owners--;
+    if (this.packed !== null) this.unpack();
   }
 
   private inspect(): Shape {
