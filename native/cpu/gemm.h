@@ -49,11 +49,19 @@ struct PackedType {
 template <class P>
 using Sum = typename PackedType<P>::Sum;
 
+// What is fetched into L2 while a tile is multiplied: B comes from L3 while A stays in L2. A burst of prefetches would
+// wait for memory as loads do, so that each packed row of the tile fetches a little.
+struct Ahead {
+  const char* from = nullptr;
+  int64_t step = 0;  // bytes per packed row
+  FOVEA_INLINE void fetch(int64_t row) const { __builtin_prefetch(from + row * step, 0, 2); }
+};
+
 // c[Rows][Vectors x lanes] = before + a[depth][Rows]^T b[depth][kTileColumns]. `before` is a contiguous tile with rows
 // of kTileColumns, or nullptr for zeros. With fewer Vectors than kTileVectors only the first columns are computed.
 template <class P, int Rows, int Vectors>
 void micro_kernel(int64_t depth, const P* __restrict a, const P* __restrict b, const Sum<P>* before, Sum<P>* c,
-                  int64_t c_stride) {
+                  int64_t c_stride, Ahead ahead) {
   using T = Sum<P>;
   using Type = PackedType<P>;
   constexpr int L = kLanes<T>;
@@ -66,6 +74,7 @@ void micro_kernel(int64_t depth, const P* __restrict a, const P* __restrict b, c
   prefetch_rows<T, Rows, Vectors>(c, c_stride);
 #pragma GCC unroll 1
   for (int64_t p = 0; p < depth; p++, a += Rows, b += kTileColumns<T>) {
+    ahead.fetch(p);
     decltype(Type::load_vector(b)) column[Vectors];
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; j++) column[j] = Type::load_vector(b + j * L);
@@ -89,7 +98,8 @@ void micro_kernel(int64_t depth, const P* __restrict a, const P* __restrict b, c
 }
 
 template <class P>
-using MicroKernel = void (*)(int64_t depth, const P* a, const P* b, const Sum<P>* before, Sum<P>* c, int64_t c_stride);
+using MicroKernel = void (*)(int64_t depth, const P* a, const P* b, const Sum<P>* before, Sum<P>* c, int64_t c_stride,
+                             Ahead ahead);
 
 // kMicroKernels<P>.of[vectors - 1][rows - 1]: one instance per height, so that rows are cut into nearly equal strips
 // (15 rows are 8 + 7, not 14 + 1), and no row is ever padded.
@@ -283,8 +293,8 @@ struct Engine {
   // c[rows][columns] = before + the product of a strip and a panel. `before` is nullptr or has rows of kColumns. Whole
   // vectors of columns are written, and rows up to the next kRowQuantum.
   FOVEA_INLINE static void multiply(int64_t rows, int64_t columns, int64_t depth, const Packed* a, const Packed* b,
-                                    const T* before, T* c, int64_t c_stride) {
-    kMicroKernels<Packed>.of[(columns - 1) / kLanes<T>][rows - 1](depth, a, b, before, c, c_stride);
+                                    const T* before, T* c, int64_t c_stride, Ahead ahead) {
+    kMicroKernels<Packed>.of[(columns - 1) / kLanes<T>][rows - 1](depth, a, b, before, c, c_stride, ahead);
   }
 };
 

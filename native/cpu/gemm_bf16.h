@@ -134,8 +134,8 @@ struct Engine<Bfloat16> {
     pack_pair_row(b, k_stride, packed);
   }
   FOVEA_INLINE static void multiply(int64_t rows, int64_t columns, int64_t depth, const Pair* a, const Pair* b,
-                                    const float* before, float* c, int64_t c_stride) {
-    kMicroKernels<Pair>.of[(columns - 1) / kLanes<float>][rows - 1](depth, a, b, before, c, c_stride);
+                                    const float* before, float* c, int64_t c_stride, Ahead ahead) {
+    kMicroKernels<Pair>.of[(columns - 1) / kLanes<float>][rows - 1](depth, a, b, before, c, c_stride, ahead);
   }
 };
 
@@ -157,7 +157,7 @@ FOVEA_INLINE void order_memory() {
 // c[16 RowTiles][16 ColumnTiles] = before + a b, over `depth` pairs.
 template <int RowTiles, int ColumnTiles>
 __attribute__((noinline)) void multiply_tiles(int64_t depth, const Pair* a, const Pair* b, const float* before,
-                                              float* c, int64_t c_stride) {
+                                              float* c, int64_t c_stride, Ahead ahead) {
   constexpr int64_t N = 2 * kBlock, kBytes = int64_t(sizeof(float));
   constexpr bool kLower = RowTiles == 2, kRight = ColumnTiles == 2;
   order_memory();
@@ -173,6 +173,7 @@ __attribute__((noinline)) void multiply_tiles(int64_t depth, const Pair* a, cons
     if constexpr (kLower && kRight) _tile_zero(3);
   }
   for (int64_t p = 0; p < depth; p += kBlock, a += RowTiles * kTilePairs, b += kBlock * N) {
+    for (int64_t row = p; row * ahead.step < (p + kBlock) * ahead.step; row += 4) ahead.fetch(row);
     _tile_loadd(6, b, N * kBytes);
     _tile_loadd(4, a, kBlock * kBytes);
     _tile_dpbf16ps(0, 4, 6);
@@ -238,11 +239,11 @@ struct Engine<Bfloat16> {
     pack_pair_row(b, k_stride, packed);
   }
   FOVEA_INLINE static void multiply(int64_t rows, int64_t columns, int64_t depth, const Pair* a, const Pair* b,
-                                    const float* before, float* c, int64_t c_stride) {
+                                    const float* before, float* c, int64_t c_stride, Ahead ahead) {
     bool lower = rows > kBlock, right = columns > kBlock;
     auto kernel = lower ? (right ? multiply_tiles<2, 2> : multiply_tiles<2, 1>)
                         : (right ? multiply_tiles<1, 2> : multiply_tiles<1, 1>);
-    kernel(depth, a, b, before, c, c_stride);
+    kernel(depth, a, b, before, c, c_stride, ahead);
   }
 };
 

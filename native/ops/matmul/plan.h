@@ -29,7 +29,7 @@ struct MatmulCuts {
   bool tiles;            // in tile registers: A is packed as it lies if its k has stride 1, and runs of k are summed
 };
 constexpr MatmulCuts kVectorCuts{2048, 0, 168, int64_t(1) << 19, false};
-constexpr MatmulCuts kTileCuts{2048, 2, 512, int64_t(1) << 22, true};
+constexpr MatmulCuts kTileCuts{4096, 2, 256, int64_t(1) << 22, true};
 
 // The product with its leading axes: as many as possible are folded into rows, since one large product beats many
 // small.

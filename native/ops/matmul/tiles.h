@@ -111,19 +111,19 @@ FOVEA_INLINE void turn_tile(const T* tile, T* to) {
 template <class S>
 FOVEA_INLINE void multiply_tile(const Product<S>& product, int64_t row, int64_t height, int64_t panel, int64_t depth,
                                 bool first, bool last, const typename Engine<S>::Packed* a,
-                                const typename Engine<S>::Packed* b, Compute<S>* sums) {
+                                const typename Engine<S>::Packed* b, Ahead ahead, Compute<S>* sums) {
   using E = Engine<S>;
   using T = Compute<S>;
   constexpr int64_t N = E::kColumns;
   const MatmulProblem& p = product.shape;
   int64_t column = panel * N, columns = min_of(N, p.n - column), packed = E::packed_depth(depth);
   const T* before = first ? nullptr : sums;
-  if (!last) return E::multiply(height, columns, packed, a, b, before, sums, N);
+  if (!last) return E::multiply(height, columns, packed, a, b, before, sums, N, ahead);
   if constexpr (std::is_same_v<S, T>)
     if (columns == N && product.plain())
-      return E::multiply(height, columns, packed, a, b, before, product.c + row * p.n + column, p.n);
+      return E::multiply(height, columns, packed, a, b, before, product.c + row * p.n + column, p.n, ahead);
   alignas(64) T tile[E::kRows * N];
-  E::multiply(height, columns, packed, a, b, before, tile, N);
+  E::multiply(height, columns, packed, a, b, before, tile, N, ahead);
   if constexpr (E::kTurns)
     if (p.transposed) {
       alignas(64) T turned[E::kRows * N];
@@ -133,11 +133,10 @@ FOVEA_INLINE void multiply_tile(const Product<S>& product, int64_t row, int64_t 
   finish(product, p, tile, N, row, column, height, columns);
 }
 
-// Part `i` of `count` of what is read next, into L2: B comes from L3 while A stays in L2.
+// Part `i` of `count` of what is read next, over the rows of a tile.
 template <class P>
-FOVEA_INLINE void fetch_part(const P* next, int64_t size, int64_t i, int64_t count) {
-  const char *bytes = reinterpret_cast<const char*>(next), *end = bytes + size * (i + 1) / count * int64_t(sizeof(P));
-  for (bytes += size * i / count * int64_t(sizeof(P)); bytes < end; bytes += 64) __builtin_prefetch(bytes, 0, 2);
+FOVEA_INLINE Ahead part_ahead(const P* next, int64_t size, int64_t i, int64_t count, int64_t rows) {
+  return {reinterpret_cast<const char*>(next + size * i / count), ceil_div(size * int64_t(sizeof(P)), count * rows)};
 }
 
 template <class S>
@@ -171,10 +170,12 @@ void multiply_block(const Product<S>& product, const Block<Engine<S>>& block) {
           bool first = d == 0 && run == 0, last = d == depths.count - 1 && run + length == depth;
           for (int64_t s = 0; s < strips.count; s++) {
             int64_t height = strips.height(s);
+            Ahead ahead{reinterpret_cast<const char*>(b)};
             if (fetches && panel + 1 < end)
-              fetch_part(b + panel_size<E>(p) + at * N, E::packed_depth(length) * N, s, strips.count);
+              ahead = part_ahead(b + panel_size<E>(p) + at * N, E::packed_depth(length) * N, s, strips.count,
+                                 E::packed_depth(length));
             multiply_tile(product, block.row + strips.begin(s), height, panel, length, first, last,
-                          a + s * strips.slot + at * round_up(height, E::kRowQuantum), b + at * N,
+                          a + s * strips.slot + at * round_up(height, E::kRowQuantum), b + at * N, ahead,
                           block.sums + (slot * strips.count + s) * E::kRows * N);
           }
         }
