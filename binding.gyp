@@ -1,6 +1,6 @@
 # The CPU addon for node-gyp, where CMake is missing (`npm run build:gyp`). Sources and flags: native/sources.json, through
 # scripts/sources.mjs. Each instruction set is two static libraries of the same sources: most kernels, and those that must
-# round exactly. amx is one, of the kernels that use its instructions.
+# round exactly; of amx, those families that use its instructions.
 {
   "target_defaults": {
     "default_configuration": "Release",
@@ -37,7 +37,7 @@
             "kernels_avx2", "exact_avx2",
             "kernels_avx512", "exact_avx512",
             "kernels_avx512bf16", "exact_avx512bf16",
-            "kernels_amx"
+            "kernels_amx", "exact_amx"
           ]
         }],
         ["target_arch=='arm64'", {
@@ -60,7 +60,8 @@
         { "target_name": "exact_avx512", "variables": { "isa": "avx512", "group": "exact" }, "includes": ["native/kernels.gypi"] },
         { "target_name": "kernels_avx512bf16", "variables": { "isa": "avx512bf16", "group": "perIsa" }, "includes": ["native/kernels.gypi"] },
         { "target_name": "exact_avx512bf16", "variables": { "isa": "avx512bf16", "group": "exact" }, "includes": ["native/kernels.gypi"] },
-        { "target_name": "kernels_amx", "variables": { "isa": "amx", "group": "perIsa" }, "includes": ["native/kernels.gypi"] }
+        { "target_name": "kernels_amx", "variables": { "isa": "amx", "group": "perIsa" }, "includes": ["native/kernels.gypi"] },
+        { "target_name": "exact_amx", "variables": { "isa": "amx", "group": "exact" }, "includes": ["native/kernels.gypi"] }
       ]
     }],
     ["target_arch=='arm64'", {

@@ -24,7 +24,8 @@ function match(pattern) {
 }
 
 function files(group, isa) {
-  const all = ((group === 'perIsa' && sources.onlyIn[isa]) || sources[group]).flatMap(match);
+  const only = sources.onlyIn[isa]?.flatMap(match);
+  const all = sources[group].flatMap(match).filter((path) => !only || only.includes(path));
   const exact = group === 'perIsa' ? files('exact') : [];
   return all.filter((path) => !exact.includes(path));
 }

@@ -165,6 +165,7 @@ std::vector<std::string> cpu_features() {
   FOVEA_FEATURE("avx512bf16")
   FOVEA_FEATURE("amx-tile")
   FOVEA_FEATURE("amx-bf16")
+  FOVEA_FEATURE("amx-int8")
 #undef FOVEA_FEATURE
 #elif defined(__aarch64__) && defined(__linux__)
   unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);

@@ -10,6 +10,7 @@
 #pragma once
 #include "core/arithmetic.h"
 #include "cpu/gemm.h"
+#include "cpu/tiles_amx.h"
 
 #if defined(__AVX512BF16__)
 
@@ -141,18 +142,7 @@ struct Engine<Bfloat16> {
 
 #else
 
-// All eight tiles are whole: 0 to 3 are C, 4 and 5 A, 6 and 7 B.
-struct TileConfig {
-  uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileConfig kTiles{};
 constexpr int64_t kTilePairs = kBlock * kBlock;
-
-FOVEA_INLINE void order_memory() {
-  __asm__ volatile("" ::: "memory");
-}  // the tile intrinsics do not say what they read
 
 // c[16 RowTiles][16 ColumnTiles] = before + a b, over `depth` pairs.
 template <int RowTiles, int ColumnTiles>
@@ -197,10 +187,7 @@ struct Engine<Bfloat16> {
   static constexpr int64_t kRows = 2 * kBlock, kColumns = 2 * kBlock, kSteps = 2, kDepthQuantum = 2 * kBlock;
   static constexpr int64_t kRowQuantum = kBlock, kRun = 256;
   static constexpr bool kTurns = true;
-  struct Use {
-    FOVEA_INLINE Use() { _tile_loadconfig(&kTiles); }
-    FOVEA_INLINE ~Use() { _tile_release(); }
-  };
+  using Use = TileRegisters;
 
   FOVEA_INLINE static int64_t packed_depth(int64_t depth) { return round_up(depth, kDepthQuantum) / kSteps; }
   static void pack_a(const Bfloat16* a, int64_t row_stride, int64_t k_stride, int64_t rows, int64_t depth,

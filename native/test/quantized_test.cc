@@ -5,7 +5,7 @@
 #include "ops/quantized/layout.h"
 #include "test/harness.h"
 
-FOVEA_TEST_FAMILY(quantized)
+FOVEA_TEST_FAMILY_WITH_AMX(quantized)
 
 namespace fovea::test {
 namespace {

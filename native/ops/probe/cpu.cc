@@ -85,6 +85,32 @@ void bf16_probe(Call& call, const ProbeAttrs& attrs) {
 }
 void bf16_probe_flops(Call& call, const NoAttrs&) { *call.out[0].as<float>() = float(kBf16Operations); }
 
+#if defined(__AMX_INT8__)
+constexpr int64_t kInt8Operations = 4 * kSteps * 16 * 16 * 64 * 2;
+int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
+  alignas(64) int32_t tile[16 * 16] = {seed};
+  TileRegisters registers;
+  order_memory();
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_loadd(4, tile, 64);
+  _tile_loadd(5, tile, 64);
+  _tile_loadd(6, tile, 64);
+  _tile_loadd(7, tile, 64);
+  for (int64_t r = 0; r < rounds * kSteps; r++) {
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 7);
+    _tile_dpbsud(2, 5, 6);
+    _tile_dpbsud(3, 5, 7);
+  }
+  _tile_stored(0, tile, 64);
+  order_memory();
+  return tile[0];
+}
+#else
+constexpr int64_t kInt8Operations = kChains * kSteps * kLanes<int32_t> * 4 * 2;
 // The same of products of bytes, with activations from the first cache as in a product of matrices.
 int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
   constexpr int kReach = 8;
@@ -109,15 +135,15 @@ int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
   return sum_lanes<int32_t>(total);
 }
 
+#endif
+
 void int8_probe(Call& call, const ProbeAttrs& attrs) {
   int32_t seed = int32_t(*call.in[0].as<float>());
   call.parallel.for_each(attrs.chunks, [&](int64_t chunk, int) {
     call.out[0].as<float>()[chunk] = float(multiply_add_bytes(seed, attrs.rounds));
   });
 }
-void int8_probe_flops(Call& call, const NoAttrs&) {
-  *call.out[0].as<float>() = float(kChains * kSteps * kLanes<int32_t> * 4 * 2);
-}
+void int8_probe_flops(Call& call, const NoAttrs&) { *call.out[0].as<float>() = float(kInt8Operations); }
 
 void copy_probe(Call& call, const NoAttrs&) {
   const float* x = call.in[0].as<float>();

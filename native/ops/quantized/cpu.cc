@@ -3,6 +3,7 @@
 #include "ops/quantized/attrs.h"
 #include "ops/quantized/codes.h"
 #include "ops/quantized/product.h"
+#include "ops/quantized/tiles.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -113,8 +114,16 @@ void quantized_linear(Call& call, const QuantizedAttrs& attrs) {
               static_cast<long long>(x.shape[1]), static_cast<long long>(m.n), static_cast<long long>(m.k));
   if (call.out[0].size() == 0) return;
   dispatch_float(x.dtype, [&]<class S>() {
-    for (int64_t row = 0; row < x.shape[0]; row += kPassRows)
-      multiply_pass<S>(Product(call, m, row, min_of(kPassRows, x.shape[0] - row)));
+    for (int64_t row = 0; row < x.shape[0]; row += kPassRows) {
+      Product pass(call, m, row, min_of(kPassRows, x.shape[0] - row));
+#if defined(__AMX_INT8__)
+      if (m.type == QuantType::int8 && x.shape[0] >= kLeastTiledRows && m.k > 0) {
+        multiply_pass_in_tiles<S>(pass);
+        continue;
+      }
+#endif
+      multiply_pass<S>(pass);
+    }
   });
 }
 

@@ -86,9 +86,15 @@ constexpr int64_t kDepth = 512;  // k of a tile that stay in the first cache whi
 FOVEA_INLINE int64_t activation_workspace(int64_t rows, int64_t k) {
   return round_up(min_of(rows, kPassRows) * blocks_of(QuantType::q8_0, k) * kMaxActivationBytes, 64);
 }
+// int8 products of as many rows run in tile registers where there are some: then activations lie there a second time.
+constexpr int64_t kLeastTiledRows = 16;
+FOVEA_INLINE int64_t tiled_bytes(QuantType t, int64_t rows, int64_t k) {
+  if (t != QuantType::int8 || rows < kLeastTiledRows) return 0;
+  return round_up(min_of(rows, kPassRows), 32) * (round_up(k, 64) + 8);
+}
 FOVEA_INLINE int64_t product_workspace(QuantType t, int64_t rows, int64_t k, int64_t threads) {
   int64_t tile = unpacks(t, rows) ? kDepth / kGroup * kUnpackedGroupBytes : 0;
-  return activation_workspace(rows, k) + threads * tile;
+  return activation_workspace(rows, k) + threads * tile + tiled_bytes(t, rows, k);
 }
 
 }  // namespace fovea

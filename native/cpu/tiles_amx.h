@@ -1,0 +1,29 @@
+// The tile registers of AMX: eight of 16 rows of 64 bytes, of which a product uses 0 to 3 for sums, 4 and 5 for A, 6 and
+// 7 for B. Included by per-instruction-set files only.
+#pragma once
+#include "cpu/simd.h"
+
+#if defined(__AMX_TILE__)
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+struct TileConfig {
+  uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+constexpr TileConfig kTiles{};
+
+// A thread holds them while it multiplies: what is in them is saved whenever it is switched.
+struct TileRegisters {
+  FOVEA_INLINE TileRegisters() { _tile_loadconfig(&kTiles); }
+  FOVEA_INLINE ~TileRegisters() { _tile_release(); }
+};
+
+FOVEA_INLINE void order_memory() { __asm__ volatile("" ::: "memory"); }  // the intrinsics do not say what they read
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA
+
+#endif

@@ -1,0 +1,141 @@
+// int8 products of many rows in the tile registers of AMX: sums[32][32] = x W^T over all of k, in int32.
+//
+// A packed block of 64 k of 16 channels is a tile as it lies, [16 quads][16 channels][4 k]. Activations are brought from
+// the blocks of rows that other products read to tiles [16 rows][64 k]; what is missing of rows or of k is zero. The
+// sums are the integers of every other way to multiply, and so are the floats that are made of them.
+#pragma once
+#include "cpu/tiles_amx.h"
+#include "ops/quantized/product.h"
+
+#if defined(__AMX_INT8__)
+
+namespace fovea::FOVEA_ISA {
+namespace {
+
+constexpr int64_t kSide = 16, kTileDepth = 64, kTileBytes = 1024;
+constexpr int64_t kUnitRows = 256;  // whose tiles stay in the second cache
+constexpr int64_t kUnitChannels = 128;
+
+// Where the activations of a pass lie as tiles: [32 rows][64 k][2][16 rows][64], then d and the start of each row's sums.
+struct TiledRows {
+  int64_t rows, depths;
+  std::byte* base;
+  FOVEA_INLINE TiledRows(const Call& call, const Matrix& m)
+      : rows(round_up(min_of(call.in[0].shape[0], kPassRows), 2 * kSide)),
+        depths(ceil_div(m.k, kTileDepth)),
+        base(call.workspace + activation_workspace(call.in[0].shape[0], m.k)) {}
+  FOVEA_INLINE int8_t* pair(int64_t i) const { return reinterpret_cast<int8_t*>(base) + i * depths * 2 * kTileBytes; }
+  FOVEA_INLINE float* scales() const { return reinterpret_cast<float*>(pair(rows / (2 * kSide))); }
+  FOVEA_INLINE int32_t* starts() const { return reinterpret_cast<int32_t*>(scales() + rows); }
+};
+
+// Row `row` of a pass, which is row r of a block of H.
+FOVEA_INLINE void tile_row(const Product& p, const TiledRows& to, int64_t row, int64_t r, int64_t H,
+                           const std::byte* block) {
+  int64_t groups = blocks_of(QuantType::int8, p.m.k);
+  int8_t* line = to.pair(row / (2 * kSide)) + row % (2 * kSide) * kTileDepth;
+  for (int64_t g = 0; g < groups; g++)
+    __builtin_memcpy(line + g / 2 * 2 * kTileBytes + g % 2 * kGroup, block + g * H * kActivationBytes + r * kGroup,
+                     kGroup);
+  if (groups % 2) __builtin_memset(line + groups / 2 * 2 * kTileBytes + kGroup, 0, kGroup);
+  const std::byte* first = block + H * kGroup;  // what lies behind the quads of the first group,
+  const std::byte* last = first + (groups - 1) * H * kActivationBytes;
+  __builtin_memcpy(to.starts() + row, first + r * 4, 4);
+  __builtin_memcpy(to.scales() + row, last + (2 * H + r) * 4, 4);
+}
+
+FOVEA_INLINE void tile_rows(const Product& p, const TiledRows& to) {
+  static_assert(8 * kQuadBytes == kGroup);
+  p.call.parallel.for_range(p.blocks.count, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; b++)
+      for (int64_t r = 0; r < p.blocks.height(b); r++)
+        tile_row(p, to, p.blocks.begin(b) + r, r, p.blocks.height(b),
+                 p.call.workspace + p.blocks.begin(b) * p.row_bytes);
+  });
+  for (int64_t row = p.blocks.rows; row < round_up(p.blocks.rows, 2 * kSide); row++)
+    for (int64_t d = 0; d < to.depths; d++)
+      __builtin_memset(to.pair(row / (2 * kSide)) + d * 2 * kTileBytes + row % (2 * kSide) * kTileDepth, 0, kTileDepth);
+}
+
+// sums[32][32] of one pair of row tiles and one or two tiles of channels. A last block of 32 k is completed by zeros.
+template <int Channels>
+__attribute__((noinline)) void multiply_int8(const int8_t* x, const uint8_t* w, int64_t tile_bytes, int64_t groups,
+                                             int32_t* sums) {
+  alignas(64) uint8_t rest[2][kTileBytes];
+  const uint8_t *left = w + tile_header_bytes(QuantType::int8), *right = left + tile_bytes;
+  order_memory();
+  _tile_zero(0);
+  _tile_zero(2);
+  if constexpr (Channels == 2) _tile_zero(1);
+  if constexpr (Channels == 2) _tile_zero(3);
+  for (int64_t g = 0; g < groups; g += 2, x += 2 * kTileBytes, left += kTileBytes, right += kTileBytes) {
+    if (g + 1 == groups) {
+      __builtin_memset(rest, 0, sizeof rest);
+      __builtin_memcpy(rest[0], left, kTileBytes / 2);
+      if constexpr (Channels == 2) __builtin_memcpy(rest[1], right, kTileBytes / 2);
+      left = rest[0], right = rest[1];
+      order_memory();
+    }
+    _tile_loadd(6, left, 64);
+    _tile_loadd(4, x, 64);
+    _tile_dpbsud(0, 4, 6);
+    if constexpr (Channels == 2) _tile_loadd(7, right, 64);
+    if constexpr (Channels == 2) _tile_dpbsud(1, 4, 7);
+    _tile_loadd(5, x + kTileBytes, 64);
+    _tile_dpbsud(2, 5, 6);
+    if constexpr (Channels == 2) _tile_dpbsud(3, 5, 7);
+  }
+  constexpr int64_t kPitch = 2 * kChannels;
+  _tile_stored(0, sums, kPitch * 4);
+  _tile_stored(2, sums + kSide * kPitch, kPitch * 4);
+  if constexpr (Channels == 2) _tile_stored(1, sums + kChannels, kPitch * 4);
+  if constexpr (Channels == 2) _tile_stored(3, sums + kSide * kPitch + kChannels, kPitch * 4);
+  order_memory();
+}
+
+// y for rows [row, row + count) of a tile of channels, from their sums.
+template <class S>
+FOVEA_INLINE void finish_tile(const Product& p, const TiledRows& x, int64_t row, int64_t count, int64_t t,
+                              const int32_t* sums) {
+  int64_t first = t * kChannels, channels = min_of(kChannels, p.m.n - first);
+  Vec<float> scale = load(reinterpret_cast<const float*>(p.call.in[1].as<uint8_t>() + t * p.tile_bytes));
+  float bias[kChannels] = {}, line[kChannels];
+  if (p.call.in[2].present()) convert_row(p.call.in[2].as<S>() + first, bias, channels);
+  S* y = p.call.out[0].as<S>() + (p.first_row + row) * p.m.n + first;
+  for (int64_t r = 0; r < count; r++, y += p.m.n, sums += 2 * kChannels) {
+    Vec<int32_t> sum = load(sums) + splat(x.starts()[row + r]);
+    Vec<float> product = __builtin_convertvector(sum, Vec<float>) * scale * splat(x.scales()[row + r]);
+    asm("" : "+v"(product));  // rounded before the bias is added, as where there are fewer rows
+    store(line, product + load(bias));
+    convert_row(line, y, channels);
+  }
+}
+
+template <class S>
+void multiply_pass_in_tiles(const Product& p) {
+  quantize_activations(p.call, p.m.type, p.first_row, p.blocks.rows, p.call.workspace);
+  TiledRows x(p.call, p.m);
+  tile_rows(p, x);
+  int64_t groups = blocks_of(p.m.type, p.m.k), tiles = p.m.tiles(), per_unit = kUnitChannels / kChannels,
+          columns = ceil_div(tiles, per_unit);
+  p.call.parallel.for_each(ceil_div(p.blocks.rows, kUnitRows) * columns, [&](int64_t unit, int) {
+    int64_t begin = unit / columns * kUnitRows, end = min_of(begin + kUnitRows, p.blocks.rows);
+    int64_t tile = unit % columns * per_unit, tile_end = min_of(tile + per_unit, tiles);
+    TileRegisters registers;
+    alignas(64) int32_t sums[2 * kSide * 2 * kChannels];
+    for (int64_t t = tile; t < tile_end; t += 2)
+      for (int64_t row = begin; row < end; row += 2 * kSide) {
+        int64_t count = min_of(2 * kSide, end - row);
+        const uint8_t* w = p.call.in[1].as<uint8_t>() + t * p.tile_bytes;
+        bool two = t + 1 < tile_end;
+        (two ? multiply_int8<2> : multiply_int8<1>)(x.pair(row / (2 * kSide)), w, p.tile_bytes, groups, sums);
+        finish_tile<S>(p, x, row, count, t, sums);
+        if (two) finish_tile<S>(p, x, row, count, t + 1, sums + kChannels);
+      }
+  });
+}
+
+}  // namespace
+}  // namespace fovea::FOVEA_ISA
+
+#endif
