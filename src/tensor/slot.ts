@@ -1,5 +1,6 @@
 /** What owns a native handle, shared between the tensor that a user holds and the tape. */
 import { native, scratch } from '../addon.js';
+import { capturing } from './capture.js';
 import { CPU, gpusInUse } from './device.js';
 import type { Shape } from './layout.js';
 
@@ -56,7 +57,9 @@ export class Slot {
   }
   /** Says that the storage was written to. */
   touch(): void {
-    this.sharedVersion().count++;
+    const version = this.sharedVersion();
+    version.count++;
+    if (capturing !== null) capturing.touched.add(version);
   }
   /** Lets go for one user; the last frees the handle. */
   release(): void {
