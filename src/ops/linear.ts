@@ -7,6 +7,7 @@ import { lowered, toLowered } from './autocast.js';
 import { sumOver } from './broadcast.js';
 import { kernels } from './kernels.gen.js';
 import { fusedArg, matmulOp, swapped, type ActivationOptions, type Fused } from './matmul.js';
+import { packedWeight } from './packed-weights.js';
 import { resultType } from './promote.js';
 import { quantizedLinear, QuantizedTensor } from './quantized.js';
 import { reshape } from './shape.js';
@@ -62,7 +63,8 @@ function linearRows(x: Tensor, weight: Tensor, bias: Tensor | undefined, fused: 
   const b = viewOf(weight, [k, n], [sk, sn]);
   const row = bias && viewOf(bias, [1, n], [0, bias.strides[0]!]);
   const composed = fused !== undefined && [x, weight, bias].some(wantsGradient);
-  const { c } = kernels.matmul({ a: x, b, bias: row }, { activation: composed ? undefined : fused?.code });
+  const packed = [x, weight].some(wantsGradient) ? undefined : packedWeight(weight, b, x.shape[0]!);
+  const { c } = kernels.matmul({ a: x, b, bias: row, packed }, { activation: composed ? undefined : fused?.code });
   b.dispose();
   row?.dispose();
   const wanted = [x, weight, bias].map((t) => t?.tracked === true);

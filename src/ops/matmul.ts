@@ -13,6 +13,7 @@ import { lowered, toLowered } from './autocast.js';
 import { sumTo } from './broadcast.js';
 import { defineOp, type DefinedOp } from './define-op.js';
 import { mul } from './elementwise.js';
+import { packedWeight } from './packed-weights.js';
 import { resultType } from './promote.js';
 import { reshape, transpose, unsqueeze } from './shape.js';
 
@@ -138,7 +139,10 @@ export function addmm(input: Tensor, a: Tensor, b: Tensor, options?: AddmmOption
   while (bias.rank < 2) bias = unsqueeze(bias, 0);
   const attrs = { alpha: numberArg('addmm', 'alpha', alpha), beta: numberArg('addmm', 'beta', beta) };
   const operands = { a: toLowered(a, code), b: toLowered(b, code), bias };
-  if (fused === undefined) return matmulOp(operands, attrs).c;
-  if (Object.values(operands).some(wantsGradient)) return fused.apply(matmulOp(operands, attrs).c);
-  return matmulOp(operands, { ...attrs, activation: fused.code }).c;
+  if (Object.values(operands).some(wantsGradient)) {
+    const { c } = matmulOp(operands, attrs);
+    return fused ? fused.apply(c) : c;
+  }
+  const packed = packedWeight(operands.b, operands.b, a.shape[0]!);
+  return matmulOp({ ...operands, packed }, { ...attrs, activation: fused?.code }).c;
 }

@@ -37,6 +37,8 @@ export class Capture {
   readonly grads: Map<Tensor, FoundGrad> = new Map();
   /** Storages that were written to in place. */
   readonly touched: Set<Version> = new Set();
+  /** Storages from whose values others were made that the step reads, by the count of writes then. */
+  readonly derived: Map<Version, number> = new Map();
   /** The first thing that cannot be recorded, in case `fn` catches it. */
   refused: FoveaError | null = null;
 

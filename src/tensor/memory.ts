@@ -134,6 +134,7 @@ export function adopt(shared: SharedTensor): Tensor {
     throw argumentError('adopt', 'shared', 'what share() resolved to', shared);
   const slot = new Slot(code);
   slot.id = native.adopt(slot, shared.token as number[]);
+  slot.sharedVersion().leftThread = true;
   return new Tensor(slot);
 }
 

@@ -103,6 +103,7 @@ class Recording {
   #counters: Float64Array = new Float64Array();
   #grads: readonly LeafGrad[] = [];
   #touched: Capture['touched'] = new Set();
+  #derived: Capture['derived'] = new Map();
   #result: Pattern = null;
 
   constructor(key: string) {
@@ -150,7 +151,7 @@ class Recording {
           `record: the step writes into input ${i}, of which it has a copy; clone() it in the step, or use the tensor from outside instead of passing it`,
         );
     const pattern = patternOf(result, 'the result of fn');
-    const { draws, touched } = capture;
+    const { draws, touched, derived } = capture;
     // A generator that fn makes starts anew at each call, so its numbers stay what they are.
     this.#draws = draws.filter(({ source }) => source.born !== capture);
     this.#counters = Float64Array.from(this.#draws.flatMap(({ seed, offset }) => [seed, offset]));
@@ -158,6 +159,7 @@ class Recording {
     eachSlot(pattern, (slot) => slot.users++);
     this.#result = pattern;
     this.#touched = touched;
+    this.#derived = derived;
   }
 
   /** @param made tensors of the step alone, whose gradients nobody sees afterwards */
@@ -177,9 +179,11 @@ class Recording {
     );
   }
 
-  /** Whether a tensor from outside is gone. */
+  /** Whether a tensor from outside is gone, or was made of values that have changed. */
   stale(): boolean {
-    return native.recordStale(this.#id);
+    if (native.recordStale(this.#id)) return true;
+    for (const [version, count] of this.#derived) if (version.count !== count) return true;
+    return false;
   }
 
   replay(inputs: readonly Tensor[]): void {

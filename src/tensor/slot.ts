@@ -10,6 +10,16 @@ export class Version {
   count = 0;
   /** Live slots on this storage. */
   owners = 1;
+  /** Whether other threads may write to the storage, which nothing here would notice. */
+  leftThread = false;
+}
+
+/** What kernels read in place of a slot's values; null: asked for once, not made yet. */
+export interface PackedValues {
+  /** Of the writes, when it was made: after another it is stale. */
+  readonly count: number;
+  /** The tensor. */
+  readonly made: Disposable | null;
 }
 
 /**
@@ -26,6 +36,8 @@ export class Slot {
   readonly dtype: number;
   /** null until somebody asks: most tensors are never saved, viewed or written to. */
   version: Version | null = null;
+  /** Freed by a write through this slot, and with it. */
+  packed: PackedValues | null = null;
   private shapeKnown: Shape | null = null;
   private stridesKnown: Shape | null = null;
   private deviceKnown = -1;
@@ -59,7 +71,13 @@ export class Slot {
   touch(): void {
     const version = this.sharedVersion();
     version.count++;
+    if (this.packed !== null) this.unpack();
     if (capturing !== null) capturing.touched.add(version);
+  }
+  /** Frees what was packed of the values. */
+  unpack(): void {
+    this.packed?.made?.[Symbol.dispose]();
+    this.packed = null;
   }
   /** Lets go for one user; the last frees the handle. */
   release(): void {
@@ -67,6 +85,7 @@ export class Slot {
     native.free(this.id);
     this.id = 0;
     if (this.version !== null) this.version.owners--;
+    if (this.packed !== null) this.unpack();
   }
 
   private inspect(): Shape {

@@ -158,6 +158,24 @@ describe('a call records anew', () => {
     for (const v of [3, 4]) expect(step(tensor([v], { device })).itemSync()).toBe(5 * v);
     expect(step.recordings).toBe(1);
   });
+  it('when weights that were packed for it have changed', () => {
+    const x = normal([16, 256], 1);
+    const w = normal([256, 256], 2);
+    const forward = (t: Tensor): Tensor => noGrad(() => F.linear(t, w));
+    for (let i = 0; i < 3; i++) forward(x);
+    let calls = 0;
+    using step = record((t: Tensor) => {
+      calls++;
+      return forward(t);
+    });
+    using half = w.narrow(0, 0, 128);
+    using double = record(() => half.mul_(2)); // neither through the slot of w nor by JavaScript
+    for (let i = 0; i < 3; i++) {
+      for (let j = 0; j < 2; j++) expect(list(step(x))).toEqual(list(x.matmul(w.clone().t())));
+      double();
+    }
+    expect([calls, step.recordings]).toEqual([2, 1]);
+  });
   it('under autocast, whose conversions follow the parameters', () => {
     const model = mlp();
     const x = normal([2, 7], 1);
