@@ -21,13 +21,8 @@ export interface Draw {
   readonly seed: number;
   readonly offset: number;
 }
-/** The `.grad` of a leaf as the step found it. */
-export interface FoundGrad {
-  /** Whether the leaf required gradients. */
-  readonly tracked: boolean;
-  /** What the step read; 'any' if it was set before it was read. */
-  readonly before: Slot | null | 'any';
-}
+/** What the step read in the `.grad` of a leaf; 'any' if it was set before it was read. */
+export type FoundGrad = Slot | null | 'any';
 
 /** Collects what a step does while it is recorded. */
 export class Capture {
@@ -43,8 +38,8 @@ export class Capture {
   refused: FoveaError | null = null;
 
   /** Notes the first look at a leaf's gradient. */
-  sawGrad(leaf: Tensor, before: FoundGrad['before']): void {
-    if (!this.grads.has(leaf)) this.grads.set(leaf, { tracked: leaf.tracked, before });
+  sawGrad(leaf: Tensor, found: FoundGrad): void {
+    if (!this.grads.has(leaf)) this.grads.set(leaf, found);
   }
 
   /** Notes counters. @throws FOVEA_UNSUPPORTED where those of two generators could not be told apart */
@@ -85,9 +80,12 @@ export function refuseInRecording(op: string, why: string): void {
   throw error;
 }
 
-/** How often modules have changed between training and evaluation in this thread. */
+/** How often something has changed in this thread that steps look at without saying so. */
 export let modeChanges = 0;
-/** Says that a module has changed between training and evaluation, so that recordings may no longer hold. */
+/**
+ * Says that a module has changed between training and evaluation, or a leaf whether it requires gradients: recordings may no
+ * longer hold.
+ */
 export function countModeChange(): void {
   modeChanges++;
 }

@@ -7,7 +7,7 @@
  *                  results are returned
  *
  * A call records anew where another recording is needed: for other shapes, dtypes or devices, in another mode (noGrad,
- * autocast, strict, train() or eval()), where the `.grad` that the step reads are other tensors than then, and where a
+ * autocast, strict, train() or eval(), requiresGrad), where the `.grad` that the step reads are other tensors than then, and where a
  * tensor that it took from outside was disposed. The least recently used recording makes room.
  *
  * After a replay the world is as after fn: random numbers go on from where their generators are, the `.grad` that the step
@@ -45,8 +45,9 @@ export interface RecordedStep<A extends readonly Tensor[], R> extends Disposable
 type Pattern = Slot | null | undefined | readonly Pattern[] | { readonly [name: string]: Pattern };
 
 /** A gradient that the step found, and what it left in its place. */
-interface LeafGrad extends FoundGrad {
+interface LeafGrad {
   readonly leaf: Tensor;
+  readonly before: FoundGrad;
   readonly after: Slot | null;
 }
 
@@ -164,18 +165,18 @@ class Recording {
 
   /** @param made tensors of the step alone, whose gradients nobody sees afterwards */
   #keepGrads({ grads }: Capture, made: ReadonlySet<Tensor>): void {
-    for (const leaf of grads.keys()) if (made.has(leaf)) leaf.gradient?.dispose();
+    for (const leaf of grads.keys())
+      if (made.has(leaf) && leaf.gradient !== null && made.has(leaf.gradient)) leaf.gradient.dispose();
     this.#grads = [...grads]
       .filter(([leaf]) => !made.has(leaf))
-      .map(([leaf, found]) => ({ ...found, leaf, after: currentGrad(leaf) }));
+      .map(([leaf, before]) => ({ leaf, before, after: currentGrad(leaf) }));
     for (const { after } of this.#grads) if (after !== null) after.users++;
   }
 
   /** Whether the gradients that the step reads are those that it has read. */
   fits(): boolean {
     return this.#grads.every(
-      ({ leaf, tracked, before }) =>
-        leaf.slot !== null && leaf.tracked === tracked && (before === 'any' || before === currentGrad(leaf)),
+      ({ leaf, before }) => leaf.slot !== null && (before === 'any' || before === currentGrad(leaf)),
     );
   }
 
@@ -253,7 +254,7 @@ class Recordings {
     this.#modes = modeChanges;
     this.#kept.push(recording);
     const result = recording.result();
-    while (this.#kept.length > this.#most) this.#kept.shift()!.free();
+    while (this.#kept.length > (this.#disposed ? 0 : this.#most)) this.#kept.shift()!.free();
     return result;
   }
 

@@ -2,7 +2,7 @@
 import { inspect } from 'node:util';
 import { native, scratch } from '../addon.js';
 import { FoveaError } from '../errors.js';
-import { capturing } from './capture.js';
+import { capturing, countModeChange } from './capture.js';
 import { argumentError, dtypeArg, functionArg, optionsArg, show } from './check.js';
 import { dtypeNames, hostArray, isFloat, type Dtype, type HostArray, type HostArrays } from './dtype.js';
 import { CPU, deviceName, type Device } from './device.js';
@@ -158,6 +158,7 @@ export class Tensor implements Disposable {
         'FOVEA_AUTOGRAD',
         `requiresGrad_: this tensor is the result of ${this.node.name}; use detach()`,
       );
+    if (this.tracked !== value) countModeChange();
     this.tracked = value;
     return this;
   }

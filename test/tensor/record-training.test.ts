@@ -111,11 +111,31 @@ describe('a recorded step of training', () => {
     using step = record((x: Tensor) => grad(x.requiresGrad_().pow(3).sum(), x)[0]!);
     for (const v of [1, 2]) expect(step(tensor([v], { device })).itemSync()).toBe(3 * v * v);
   });
+  it('records anew when a parameter is frozen or thawed', () => {
+    const model = mlp();
+    model.a.requiresGrad_(false);
+    using step = record((x: Tensor) => model.forward(x).sum().backward());
+    const x = normal([3, 7], 1);
+    const counts = [true, false].map((thawed) => {
+      step(x);
+      const before = gradients(model).filter((g) => g.length > 0).length;
+      model.a.requiresGrad_(thawed);
+      model.zeroGrad();
+      step(x);
+      const after = gradients(model).filter((g) => g.length > 0).length;
+      model.zeroGrad();
+      return [before, after];
+    });
+    expect(counts).toEqual([
+      [2, 4],
+      [4, 2],
+    ]);
+  });
   it('counts its writes, so that a graph outside notices them', () => {
     const w = tensor([2], { device });
+    const x = tensor([3], { device, requiresGrad: true });
     using step = record(() => noGrad(() => w.mul_(2)));
     step();
-    const x = tensor([3], { device, requiresGrad: true });
     const y = x.mul(w).sum();
     step();
     expect(codeOf(() => y.backward())).toBe('FOVEA_AUTOGRAD');

@@ -241,6 +241,18 @@ describe('what cannot be recorded', () => {
     expect(codeOf(() => record(3 as never))).toBe('FOVEA_ARGUMENT');
     expect(codeOf(() => record((t: Tensor) => t, { maxRecordings: 0 }))).toBe('FOVEA_ARGUMENT');
   });
+  it('a step that is disposed while it runs ends', () => {
+    const before = memory();
+    const step = record((t: Tensor): Tensor => {
+      step.dispose();
+      return t.add(1);
+    });
+    const y = step(x);
+    expect(list(y)).toEqual([2, 3]);
+    y.dispose();
+    expect(codeOf(() => step(x))).toBe('FOVEA_DISPOSED');
+    expect([step.recordings, memory().live]).toEqual([0, before.live]);
+  });
   it('what the function itself throws', () => {
     const before = memory();
     using step = record((t: Tensor) => {
