@@ -174,7 +174,7 @@ describe('a call records anew', () => {
       for (let j = 0; j < 2; j++) expect(list(step(x))).toEqual(list(x.matmul(w.clone().t())));
       double();
     }
-    expect([calls, step.recordings]).toEqual([2, 1]);
+    expect([calls, step.recordings]).toEqual([device === 'cpu' ? 2 : 1, 1]); // a GPU packs nothing
   });
   it('under autocast, whose conversions follow the parameters', () => {
     const model = mlp();
