@@ -38,7 +38,6 @@ class CommandList {
   // Gives the ops that connect() found the counters of draws in the same order, in which queue() then queues them.
   void redraw(std::span<const double> draws);
   void queue() const;
-  size_t size() const { return entries_.size(); }
 
  private:
   struct alignas(64) Line {  // of the ring; a trivial type, so that growing moves every byte
