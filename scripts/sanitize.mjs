@@ -20,6 +20,7 @@ const scripts = [
   'test/native-runtime/workers.mjs',
   'test/native-runtime/files.mjs',
   'test/native-runtime/copies.mjs',
+  'test/native-runtime/recordings.mjs',
   'test/native-runtime/arguments.mjs',
   ['test/native-runtime/terminate.mjs', '25'],
 ];

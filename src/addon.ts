@@ -81,6 +81,16 @@ export interface Native {
   read(handle: number): Promise<ArrayBuffer>;
   /** Like `read`, waiting. */
   readNow(handle: number): ArrayBuffer;
+  /** From here to `recordEnd` what is queued is kept, too. Freed with its owner; the id. */
+  recordBegin(owner: object | null, inputs: Int32Array): number;
+  /** The counters that random ops took: seed, offset, seed, offset, … @throws what was refused meanwhile */
+  recordEnd(draws: Float64Array): void;
+  recordAbort(): void;
+  /** Whether a tensor that the recording took from outside is gone. */
+  recordStale(id: number): boolean;
+  /** Copies the inputs and queues all again, with other counters. */
+  replay(id: number, inputs: Int32Array, draws: Float64Array): void;
+  recordFree(id: number): void;
   synchronize(device: number): Promise<void>;
   synchronizeNow(device: number): void;
   memory(device: number): NativeMemory;

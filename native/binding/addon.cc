@@ -25,6 +25,7 @@ NAPI_MODULE_INIT() {
     export_tensors(list);
     export_storage(list);
     export_process(list);
+    export_recordings(list);
     return exports;
   } catch (const Error& error) {
     return throw_error(env, error.code, error.what());

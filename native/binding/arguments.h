@@ -108,8 +108,9 @@ struct Exports {
   void add(const char* name, napi_callback callback);  // throws FOVEA_CLOSING
 };
 
-void export_tensors(Exports& exports);  // tensors.cc: run, views, reads
-void export_storage(Exports& exports);  // storage.cc: shared tensors, mapped files
-void export_process(Exports& exports);  // process.cc: memory, description, limits
+void export_tensors(Exports& exports);     // tensors.cc: run, views, reads
+void export_storage(Exports& exports);     // storage.cc: shared tensors, mapped files
+void export_process(Exports& exports);     // process.cc: memory, description, limits
+void export_recordings(Exports& exports);  // recording.cc: steps that are kept and queued again
 
 }  // namespace fovea

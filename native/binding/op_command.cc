@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <memory>
 
 #include "core/allocator.h"
@@ -187,6 +188,70 @@ bool replaces_all(const Op& op, std::span<const View> inputs) {
   return true;
 }
 
+size_t record_bytes(const OpCall& call) {
+  size_t bytes = sizeof(OpCommand) + attr_room(call.op);
+  if (call.op.many) return bytes;
+  for (const View& v : call.inputs) bytes += packed_bytes(v);
+  for (const View& v : call.outputs) bytes += packed_bytes(v);
+  return bytes;
+}
+
+void write_record(OpCommand& c, const OpCall& call) {
+  const Op& op = call.op;
+  std::unique_ptr<std::vector<View>> many;  // as long as a model has parameters: too long for the ring
+  if (op.many) {
+    many = std::make_unique<std::vector<View>>(call.inputs.begin(), call.inputs.end());
+    many->insert(many->end(), call.outputs.begin(), call.outputs.end());
+  }
+  c.run = call.kernel ? launch : run_on_cpu, c.retire = call.kernel ? retire : nullptr, c.discard = discard_op;
+  c.op = &op, c.workspace = call.workspace, c.many = many.release(), c.kernel = call.kernel;
+  c.refused = nullptr, c.fault_code = c.fault_message = nullptr;
+  c.inputs = uint32_t(call.inputs.size()), c.outputs = uint32_t(call.outputs.size());
+  c.idle = writes_nothing(op, call.inputs, call.outputs), c.mends = replaces_all(op, call.inputs);
+  if (op.attrs.count && call.attrs) std::memcpy(c.attrs(), call.attrs, op.attr_bytes);
+  if (op.many) return;
+  std::byte* to = c.views();
+  for (const View& v : call.inputs) to = pack(v, to);
+  for (const View& v : call.outputs) to = pack(v, to);
+}
+
+// ---- clearing
+
+struct ClearCommand : Command {
+  Block* block;
+};
+
+void write_clear(ClearCommand& c, Block* block) {
+  auto clear = [](Command& command, Stream&) { static_cast<ClearCommand&>(command).block->failure = nullptr; };
+  c.block = block;
+  (block->device == 0 ? c.run : c.retire) = clear;
+}
+
+// ---- random counters
+
+struct Counters {
+  std::byte *seed = nullptr, *offset = nullptr;
+};
+// Those in the attributes of an op that takes random numbers; of others, nothing.
+Counters counters_of(OpCommand& c) {
+  Counters found;
+  for (int i = 0; i < c.op->attrs.count; i++) {
+    const AttrField& field = c.op->attrs.first[i];
+    if (std::strcmp(field.name, "seed") == 0) found.seed = c.attrs() + field.offset;
+    if (std::strcmp(field.name, "offset") == 0) found.offset = c.attrs() + field.offset;
+  }
+  return found.seed && found.offset ? found : Counters{};
+}
+int64_t counter_at(const std::byte* from) {
+  int64_t value = 0;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+void set_counter(std::byte* to, double value) {
+  auto counter = int64_t(value);
+  std::memcpy(to, &counter, sizeof counter);
+}
+
 }  // namespace
 
 bool empty_view(const View& v) { return std::find(v.shape, v.shape + v.rank, 0) != v.shape + v.rank; }
@@ -201,33 +266,78 @@ bool writes_nothing(const Op& op, std::span<const View> inputs, std::span<const 
 
 uint64_t queue_op(Stream& stream, const OpCall& call) {
   const Op& op = call.op;
-  size_t record = sizeof(OpCommand) + attr_room(op);
-  if (!op.many) {
-    for (const View& v : call.inputs) record += packed_bytes(v);
-    for (const View& v : call.outputs) record += packed_bytes(v);
-  }
-  std::unique_ptr<std::vector<View>> many;  // as long as a model has parameters: too long for the ring
-  if (op.many) {
-    many = std::make_unique<std::vector<View>>(call.inputs.begin(), call.inputs.end());
-    many->insert(many->end(), call.outputs.begin(), call.outputs.end());
-  }
-  auto& c = stream.reserve<OpCommand>(record);
-  c.run = call.kernel ? launch : run_on_cpu, c.retire = call.kernel ? retire : nullptr, c.discard = discard_op;
-  c.op = &op, c.workspace = call.workspace, c.many = many.release(), c.kernel = call.kernel;
-  c.refused = nullptr, c.fault_code = c.fault_message = nullptr;
-  c.inputs = uint32_t(call.inputs.size()), c.outputs = uint32_t(call.outputs.size());
-  c.idle = writes_nothing(op, call.inputs, call.outputs), c.mends = replaces_all(op, call.inputs);
-  if (op.attrs.count && call.attrs) std::memcpy(c.attrs(), call.attrs, op.attr_bytes);
-  if (!op.many) {
-    std::byte* to = c.views();
-    for (const View& v : call.inputs) to = pack(v, to);
-    for (const View& v : call.outputs) to = pack(v, to);
-  }
+  write_record(stream.reserve<OpCommand>(record_bytes(call)), call);
   uint64_t position = stream.publish();
   for (const View& v : call.outputs) v.block->written_at = position;
   for (size_t i = 0; op.writes_inputs && i < call.inputs.size(); i++)
     if (call.inputs[i].present() && written(op, int32_t(i))) call.inputs[i].block->written_at = position;
   return position;
+}
+
+uint64_t queue_clear(Stream& stream, Block* block) {
+  write_clear(stream.reserve<ClearCommand>(), block);
+  return block->written_at = stream.publish();
+}
+
+// ---- queueing again
+
+CommandList::~CommandList() {
+  for (const Entry& entry : entries_)
+    if (entry.op) discard_op(reinterpret_cast<OpCommand&>(lines_[entry.line]));
+}
+
+void* CommandList::room(size_t bytes) {
+  size_t line = lines_.size();
+  lines_.resize(line + (bytes + sizeof(Line) - 1) / sizeof(Line));
+  return &lines_[line];
+}
+
+void CommandList::add(Stream& stream, size_t line, size_t bytes, bool op) {
+  entries_.push_back({&stream, line, uint32_t(bytes), op});
+}
+
+void CommandList::add_op(Stream& stream, const OpCall& call) {
+  size_t line = lines_.size(), bytes = record_bytes(call);
+  write_record(*new (room(bytes)) OpCommand, call);
+  add(stream, line, bytes, true);
+}
+
+void CommandList::add_clear(Stream& stream, Block* block) {
+  size_t line = lines_.size();
+  write_clear(*new (room(sizeof(ClearCommand))) ClearCommand, block);
+  add(stream, line, sizeof(ClearCommand), false);
+}
+
+void CommandList::connect(std::span<const double> draws) {
+  std::map<std::pair<int64_t, int64_t>, size_t> by_counters;
+  for (size_t i = 0; i + 1 < draws.size(); i += 2)
+    by_counters.emplace(std::pair(int64_t(draws[i]), int64_t(draws[i + 1])), i / 2);
+  for (size_t i = 0; i < entries_.size() && !by_counters.empty(); i++) {
+    if (!entries_[i].op) continue;
+    Counters counters = counters_of(reinterpret_cast<OpCommand&>(lines_[entries_[i].line]));
+    if (!counters.seed) continue;
+    auto found = by_counters.find({counter_at(counters.seed), counter_at(counters.offset)});
+    if (found != by_counters.end()) random_.push_back({i, found->second});
+  }
+}
+
+void CommandList::redraw(std::span<const double> draws) {
+  for (const Random& random : random_) {
+    Counters counters = counters_of(reinterpret_cast<OpCommand&>(lines_[entries_[random.entry].line]));
+    set_counter(counters.seed, draws[2 * random.draw]), set_counter(counters.offset, draws[2 * random.draw + 1]);
+  }
+}
+
+void CommandList::queue() const {
+  for (const Entry& entry : entries_) {
+    Command& command = entry.stream->reserve<Command>(entry.bytes);
+    std::memcpy(static_cast<void*>(&command), &lines_[entry.line], entry.bytes);
+    if (entry.op) {
+      auto& c = static_cast<OpCommand&>(command);
+      if (c.many) c.many = new std::vector<View>(*c.many);
+    }
+    entry.stream->publish();
+  }
 }
 
 }  // namespace fovea

@@ -4,6 +4,7 @@
 
 #include "binding/holds.h"
 #include "binding/op_command.h"
+#include "binding/recording.h"
 #include "binding/runtime.h"
 #include "core/overlap.h"
 
@@ -131,6 +132,7 @@ void Runtime::enqueue(const Op& op, std::span<const View> inputs, std::span<cons
                       Block* workspace, Place& place) {
   OpCall call{op, inputs, outputs, attrs, workspace ? workspace->data : nullptr, nullptr};
   if (place.number != 0) call.kernel = static_cast<GpuPlace&>(place).kernel(op);
+  if (recorder_) recorder_->add_op(place.stream(), call);
   queue_op(place.stream(), call);
 }
 
@@ -200,23 +202,19 @@ void Runtime::run_op(const Op& op, std::span<View> inputs, const void* attrs, st
 
 // The block's former contents may have failed; the stream alone may say that these have not.
 int32_t Runtime::empty(napi_value owner, View shape, Place& place) {
-  struct ClearCommand : Command {
-    Block* block;
-  };
   Holds holds(*this);
   shape.block = holds.add(allocate(dense_bytes(shape, "empty"), "empty", place));
   shape.data = shape.block->data;
-  auto& c = place.stream().reserve<ClearCommand>();
-  auto clear = [](Command& command, Stream&) { static_cast<ClearCommand&>(command).block->failure = nullptr; };
-  c.block = shape.block;
-  (place.number == 0 ? c.run : c.retire) = clear;
-  shape.block->written_at = place.stream().publish();
+  if (recorder_) recorder_->add_clear(place.stream(), shape.block);
+  queue_clear(place.stream(), shape.block);
   return add_slot(shape, owner);
 }
 
 // The caller may change its array as soon as we return, so the bytes are copied here and now, into a block that no
 // queued command can still use. No staging copy, no command.
 int32_t Runtime::upload(napi_value owner, View shape, const void* data) {
+  refuse_recording(
+      "values from JavaScript would stay those of this call; make the tensor before, or pass it as an input");
   Holds holds(*this);
   size_t bytes = dense_bytes(shape, "tensor");
   shape.block = holds.add(allocate(bytes, "tensor", cpu(), Purpose::host_writes));
@@ -224,6 +222,11 @@ int32_t Runtime::upload(napi_value owner, View shape, const void* data) {
   shape.block->failure = nullptr;
   if (bytes) std::memcpy(shape.data, data, bytes);
   return add_slot(shape, owner);
+}
+
+void Runtime::copy_into(const View& to, const View& from) {
+  View pair[2] = {to, from};
+  enqueue(copy_back_op(), pair, {}, nullptr, nullptr, *places_[to.block->device]);
 }
 
 View Runtime::dense(const View& view, const char* what, Holds& holds) {

@@ -87,6 +87,7 @@ void Runtime::queue_read(const View& view, std::byte* destination, std::unique_p
 }
 
 napi_value Runtime::read_now(int32_t handle) {
+  refuse_recording("values cannot be read while a step is recorded; return the tensor, and read it after the call");
   View view = slots.at(handle).view;
   Stream& stream = places_[view.block->device]->stream();
   std::byte* data = nullptr;
@@ -107,6 +108,7 @@ napi_value Runtime::read_now(int32_t handle) {
 }
 
 napi_value Runtime::read(int32_t handle) {
+  refuse_recording("values cannot be read while a step is recorded; return the tensor, and read it after the call");
   View view = slots.at(handle).view;
   size_t bytes = dense_bytes(view, "read");
   if (view.block->device == 0 && bytes <= kCopyNow && view.block->written_at <= cpu().stream().done()) {
@@ -144,6 +146,7 @@ napi_value Runtime::synchronize(Place& place) {
 }
 
 napi_value Runtime::share(int32_t handle) {
+  refuse_recording("values cannot be read while a step is recorded; return the tensor, and read it after the call");
   View view = slots.at(handle).view;
   if (view.block->device != 0)
     fail("FOVEA_DEVICE", "share: the tensor is on ", place_name(view.block->device), "; move it to 'cpu' first");

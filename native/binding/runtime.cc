@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "binding/holds.h"
+#include "binding/recording.h"
 #include "core/budget.h"
 
 namespace fovea {
@@ -141,6 +142,7 @@ void Runtime::free(int32_t handle) {
 
 void Runtime::release_if_unused(Block* block) {
   if (block->users > 0) return;
+  if (recorder_ && recorder_->owns(block)) return recorder_->put_back(block);
   if (block->device & GpuPlace::kPageLocked) {
     auto& gpu = static_cast<GpuPlace&>(*places_[block->device & ~GpuPlace::kPageLocked]);
     return gpu.page_locked().release(block, 0);  // held until every stream that uses it had passed
@@ -195,6 +197,7 @@ uint32_t Runtime::sweep() {
     must(napi_get_reference_value(env_, slot.owner, &object));
     if (!object) free(slots.handle_of(i)), freed++;
   }
+  sweep_recordings();
   report(unreported_ - before);
   sweeps_++, swept_ += freed;
   return freed;
@@ -230,10 +233,14 @@ void Runtime::collect_garbage() {
 
 Block* Runtime::allocate(size_t bytes, const char* what, Place& place, Purpose purpose) {
   bytes = std::max<size_t>(bytes, 1);
+  if (recorder_) {
+    if (Block* block = recorder_->take(bytes, place.number)) return block;
+  }
   Allocator& allocator = place.allocator();
   auto attempt = [&] {
     Block* block = purpose == Purpose::op ? allocator.allocate(bytes) : allocator.allocate_idle(bytes);
     if (block) account(int64_t(block->bytes));
+    if (block && recorder_) recorder_->own(block);
     return block;
   };
   sweep_under_pressure(bytes);
@@ -266,6 +273,7 @@ void Runtime::trim() {
 
 int32_t Runtime::adopt(napi_value owner, const View& shape, std::byte* data, size_t bytes,
                        std::shared_ptr<void> keeps) {
+  refuse_recording("memory that others own cannot be taken over while a step is recorded; do it before");
   Holds holds(*this);
   View view = shape;
   view.block = holds.add(cpu().allocator().adopt(data, bytes, std::move(keeps)));

@@ -17,6 +17,7 @@
 namespace fovea {
 
 class Holds;
+class Recording;
 
 class Runtime {
  public:
@@ -44,6 +45,17 @@ class Runtime {
   // Opens the device where it is not open yet. Throws FOVEA_DEVICE.
   Place& place(size_t number);
   std::span<const std::unique_ptr<Place>> places() const { return places_; }  // those that were not opened are nullptr
+
+  // ---- recordings (recording.cc). `owner`: the JavaScript object whose collection frees the recording.
+  uint32_t begin_recording(napi_value owner, std::span<const int32_t> inputs);
+  // Throws what the recording refused meanwhile. `draws`: the counters that it took, as in CommandList.
+  void end_recording(std::span<const double> draws);
+  void abort_recording();
+  Recording& recording(uint32_t id);
+  void replay(Recording& recording, std::span<const int32_t> inputs, std::span<const double> draws);
+  void free_recording(uint32_t id);
+  // Throws FOVEA_UNSUPPORTED while a step is recorded, and makes the recording fail if that is caught.
+  void refuse_recording(const char* why);
 
   // ---- reading (reads.cc)
   napi_value read(int32_t handle);       // a promise of an ArrayBuffer
@@ -95,6 +107,8 @@ class Runtime {
   void release_if_unused(Block* block);
   int32_t add_slot(const View& view, napi_value owner);
   bool interrupted();
+  void let_go(Recording& recording);
+  void sweep_recordings();
 
   struct Fitting;
   Place& place_of(const Op& op, std::span<const View> inputs);
@@ -102,6 +116,8 @@ class Runtime {
   void fit(const Op& op, std::span<View> inputs, Fitting& fitting);
   void fit_input(const Op& op, std::span<View> tuple, size_t i, Fitting& fitting);
   View dense_copy(const View& from, Layout layout, const char* what, Fitting& fitting);
+  // All of `to`, a dense view of the same shape and device, from `from`.
+  void copy_into(const View& to, const View& from);
   // The view itself, or a dense copy that `holds` keeps.
   View dense(const View& view, const char* what, Holds& holds);
   void enqueue(const Op& op, std::span<const View> inputs, std::span<const View> outputs, const void* attrs,
@@ -129,6 +145,9 @@ class Runtime {
   uint32_t next_file_ = 1;
   size_t sweep_at_ = kSweepBytes, sweep_at_slots_ = kSweepSlots, collect_at_ = kCollectBytes;  // high-water marks
   size_t sweeps_ = 0, swept_ = 0;
+  std::unordered_map<uint32_t, std::unique_ptr<Recording>> recordings_;
+  std::unique_ptr<Recording> recorder_;  // the one that is being made
+  uint32_t next_recording_ = 1;
   int64_t unreported_ = 0;  // external bytes not yet told to V8
 };
 

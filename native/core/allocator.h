@@ -22,7 +22,8 @@ struct Block {
   size_t size = 0;          // what was asked for: views must stay inside
   size_t bytes = 0;         // what it occupies
   uint32_t size_class = 0;  // or one of kLarge, kExternal
-  uint32_t users = 0;       // slots that refer to it
+  uint32_t users = 0;       // slots that refer to it, and what else holds it
+  uint32_t recorded = 0;    // of the users, those that are recordings (binding/recording.h)
   uint32_t lead = 0;        // bytes between the start of the mapping and `data`, first block of a segment only
   bool free = false;
   uint8_t device = 0;                         // 0: the CPU; n: GPU n - 1

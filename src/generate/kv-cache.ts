@@ -6,6 +6,7 @@
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { empty } from '../ops/index.js';
+import { refuseInRecording } from '../tensor/capture.js';
 import type { Device } from '../tensor/device.js';
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -54,6 +55,10 @@ export class KvCache {
    * @returns views of all positions so far, [batch, heads, length + n, headDim]
    */
   update(layer: number, k: Tensor, v: Tensor): { k: Tensor; v: Tensor } {
+    refuseInRecording(
+      'KvCache.update',
+      'its length would stay what it is; write keys and values at a position that is an input',
+    );
     const cache = this.#layers[layer]!;
     const added = k.shape[2]!;
     const total = this.#length + added;
@@ -72,6 +77,10 @@ export class KvCache {
 
   /** Says that `count` positions were appended to every layer. */
   advance(count: number): void {
+    refuseInRecording(
+      'KvCache.advance',
+      'its length would stay what it is; write keys and values at a position that is an input',
+    );
     this.#length += count;
   }
 

@@ -7,6 +7,7 @@
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
+import { countModeChange } from '../tensor/capture.js';
 import { argumentError, functionArg, optionsArg } from '../tensor/check.js';
 import { deviceArg, isDeviceName, type Device } from '../tensor/device.js';
 import { Code, type Dtype, isDtype, isFloat } from '../tensor/dtype.js';
@@ -337,7 +338,10 @@ export class Module {
 
   /** Sets training mode on this module and all below it. */
   train(mode = true): this {
-    for (const module of this.modules()) module.training = mode;
+    for (const module of this.modules()) {
+      if (module.training !== mode) countModeChange();
+      module.training = mode;
+    }
     return this;
   }
 
@@ -384,7 +388,8 @@ export class Module {
 /** Frees the gradients of `parameters`. */
 export function zeroGrad(parameters: Iterable<Tensor>): void {
   for (const tensor of parameters) {
-    tensor.grad?.dispose();
+    const { gradient } = tensor;
     tensor.grad = null;
+    gradient?.dispose();
   }
 }

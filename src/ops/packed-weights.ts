@@ -3,10 +3,14 @@
  * reads; a weight's panels stay the same until it changes, so that where no gradient is wanted they are made at the second
  * product with more than a few rows, and kept with the weight: the next write to it, or its end, frees them.
  *
+ * A recorded step makes none, which it would make at every replay, but reads those that are there, and is recorded anew
+ * when the weight has changed.
+ *
  * A packed product gives the bits of one that is not. Products with few rows stream the weight as it lies, which is as
  * fast as memory, and would sum in another order.
  */
 import { native } from '../addon.js';
+import { capturing } from '../tensor/capture.js';
 import { CPU } from '../tensor/device.js';
 import { Code } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
@@ -48,7 +52,8 @@ export function packedWeight(weight: Tensor, b: Tensor, rows: number): Tensor | 
   if (rows <= STREAMED_ROWS || slot.device !== CPU || !packs(slot.dtype)) return undefined;
   const [k, n] = b.shape as [number, number];
   if (k * n < LEAST) return undefined;
-  const { leftThread, count } = slot.sharedVersion();
+  const version = slot.sharedVersion();
+  const { leftThread, count } = version;
   if (leftThread) return undefined;
   const known = slot.packed;
   if (known?.count !== count) {
@@ -56,7 +61,11 @@ export function packedWeight(weight: Tensor, b: Tensor, rows: number): Tensor | 
     slot.packed = { count, made: null };
     return undefined;
   }
-  if (known.made) return known.made as Tensor;
+  if (known.made) {
+    capturing?.derived.set(version, count);
+    return known.made as Tensor;
+  }
+  if (capturing !== null) return undefined;
   const size = padded(k) * padded(n);
   if (!hasRoom(size * (slot.dtype === Code.float32 ? 4 : 2))) return undefined;
   const { packed } = kernels.matmulPack({ b }, { size });

@@ -3,6 +3,7 @@
  * called, so that results depend on neither timing, threads nor device.
  */
 import { FoveaError } from '../errors.js';
+import { capturing, refuseInRecording, type Capture } from '../tensor/capture.js';
 import {
   argumentError,
   countArg,
@@ -42,6 +43,12 @@ const maxOffset = 2 ** 53;
  */
 export class Generator {
   private state: GeneratorState;
+  /**
+   * The recording of the step that made this.
+   *
+   * @internal
+   */
+  readonly born: Capture | null = capturing;
 
   /**
    * @param seed a whole number from 0 to 2^53 - 1
@@ -65,6 +72,7 @@ export class Generator {
    * @throws FOVEA_ARGUMENT unless the seed is a whole number from 0 to 2^53 - 1
    */
   manualSeed(seed: number): this {
+    this.mayBeSet('manualSeed');
     this.state = { seed: countArg('manualSeed', 'seed', seed), offset: 0 };
     return this;
   }
@@ -79,6 +87,7 @@ export class Generator {
    * @throws FOVEA_ARGUMENT for what is no state
    */
   setState(state: GeneratorState): this {
+    this.mayBeSet('setState');
     this.state = {
       seed: countArg('setState', 'seed', state?.seed),
       offset: countArg('setState', 'offset', state.offset),
@@ -95,7 +104,12 @@ export class Generator {
     // Beyond 2^53 counters are no longer exact; the next seed has fresh ones.
     const next = offset + Math.ceil(count / 4);
     this.state = next < maxOffset ? { seed, offset: next } : { seed: seed + 1, offset: 0 };
+    if (capturing !== null) capturing.drew(this, count, { seed, offset });
     return { seed, offset };
+  }
+  private mayBeSet(op: string): void {
+    if (capturing !== this.born)
+      refuseInRecording(op, 'it would happen once only; call it before, or make a Generator in the step');
   }
 }
 

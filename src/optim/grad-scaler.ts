@@ -8,6 +8,7 @@
 import { FoveaError } from '../errors.js';
 import { kernels } from '../ops/kernels.gen.js';
 import { mul } from '../ops/index.js';
+import { refuseInRecording } from '../tensor/capture.js';
 import { argumentError, countArg, optionsArg } from '../tensor/check.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
@@ -108,6 +109,11 @@ export class GradScaler {
   scale(loss: Tensor): Tensor;
   scale(loss: readonly Tensor[]): Tensor[];
   scale(loss: Tensor | readonly Tensor[]): Tensor | Tensor[] {
+    if (this.#enabled)
+      refuseInRecording(
+        'GradScaler.scale',
+        'the scale would stay what it is; pass it to the step as a tensor, and multiply the loss by that',
+      );
     this.#mustBeUpdated('scale');
     const one = (x: Tensor): Tensor => {
       slotOf(x, 'GradScaler.scale', 'loss');
@@ -124,6 +130,7 @@ export class GradScaler {
    *   FOVEA_DTYPE for gradients in float16, which cannot hold what unscaling gives: keep parameters in float32
    */
   unscale_(optimizer: AnyOptimizer): void {
+    refuseInRecording('GradScaler.unscale_', 'the scale would stay what it is; call it after the step');
     this.#check('unscale_', optimizer);
     if (!this.#enabled) return;
     const seen = this.#seen.get(optimizer);

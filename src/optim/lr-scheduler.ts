@@ -1,4 +1,5 @@
 /** Learning rates that follow a schedule. */
+import { refuseInRecording } from '../tensor/capture.js';
 import { argumentError, countArg, optionsArg } from '../tensor/check.js';
 import type { Optimizer } from './optimizer.js';
 
@@ -25,6 +26,7 @@ export class LambdaLR {
 
   /** Sets the rates of the next step; called once after every step of the optimizer. */
   step(): void {
+    refuseInRecording('LambdaLR.step', 'it would happen once only; call it after the step');
     this.lastEpoch++;
     this.#apply();
   }

@@ -3,6 +3,7 @@ import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { zeroGrad } from '../nn/module.js';
 import { zerosLike } from '../ops/index.js';
+import { refuseInRecording } from '../tensor/capture.js';
 import { argumentError, optionsArg } from '../tensor/check.js';
 import { isTensor, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
@@ -77,6 +78,7 @@ export abstract class Optimizer<O extends { lr: number }> {
 
   /** Changes the parameters by their gradients; those without a gradient stay. Returns before the work is done. */
   step(): void {
+    refuseInRecording('Optimizer.step', 'its rate and count of steps would stay what they are; call it after the step');
     noGrad(() => tidy(() => this.paramGroups.forEach((group) => this.update(group))));
   }
 

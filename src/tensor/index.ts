@@ -5,6 +5,8 @@ export type { Dtype, HalfArray, HostArray, HostArrays } from './dtype.js';
 export type { Shape } from './layout.js';
 export { autocast, getAutocastDtype, isAutocastEnabled, strict } from './modes.js';
 export type { AutocastDtype } from './modes.js';
+export { record } from './record.js';
+export type { RecordedStep, RecordOptions } from './record.js';
 export { keep, TensorScope, tidy } from './tidy.js';
 export { devices } from './device.js';
 export type { Device, DeviceInfo } from './device.js';

@@ -1,5 +1,6 @@
 /** What owns a native handle, shared between the tensor that a user holds and the tape. */
 import { native, scratch } from '../addon.js';
+import { capturing } from './capture.js';
 import { CPU, gpusInUse } from './device.js';
 import type { Shape } from './layout.js';
 
@@ -68,8 +69,10 @@ export class Slot {
   }
   /** Says that the storage was written to. */
   touch(): void {
-    this.sharedVersion().count++;
+    const version = this.sharedVersion();
+    version.count++;
     if (this.packed !== null) this.unpack();
+    if (capturing !== null) capturing.touched.add(version);
   }
   /** Frees what was packed of the values. */
   unpack(): void {

@@ -2,6 +2,7 @@
 import { inspect } from 'node:util';
 import { native, scratch } from '../addon.js';
 import { FoveaError } from '../errors.js';
+import { capturing, countModeChange } from './capture.js';
 import { argumentError, dtypeArg, functionArg, optionsArg, show } from './check.js';
 import { dtypeNames, hostArray, isFloat, type Dtype, type HostArray, type HostArrays } from './dtype.js';
 import { CPU, deviceName, type Device } from './device.js';
@@ -35,8 +36,12 @@ export class Tensor implements Disposable {
    * @internal
    */
   slot: Slot | null;
-  /** d loss / d this, after a `backward()`; only leaves that require gradients have one. */
-  grad: Tensor | null = null;
+  /**
+   * What `grad` gives.
+   *
+   * @internal
+   */
+  gradient: Tensor | null = null;
   /**
    * Whether this requires gradients; users set `requiresGrad`.
    *
@@ -74,6 +79,15 @@ export class Tensor implements Disposable {
     if (scope !== null) scope.made.push(this);
   }
 
+  /** d loss / d this, after a `backward()`; only leaves that require gradients have one. */
+  get grad(): Tensor | null {
+    if (capturing !== null) capturing.sawGrad(this, this.gradient?.slot ?? null);
+    return this.gradient;
+  }
+  set grad(value: Tensor | null) {
+    if (capturing !== null) capturing.sawGrad(this, 'any');
+    this.gradient = value;
+  }
   /** The sizes, outermost first. */
   get shape(): Shape {
     return live(this).shape;
@@ -144,6 +158,7 @@ export class Tensor implements Disposable {
         'FOVEA_AUTOGRAD',
         `requiresGrad_: this tensor is the result of ${this.node.name}; use detach()`,
       );
+    if (this.tracked !== value) countModeChange();
     this.tracked = value;
     return this;
   }

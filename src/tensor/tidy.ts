@@ -15,7 +15,7 @@ import { isTensor, type Tensor } from './tensor.js';
 export function tidy<T>(fn: () => T): T {
   functionArg('tidy', 'fn', fn);
   const scope = new Scope(activeScope());
-  return runUnder({ scope }, fn, (result) => close(scope, result));
+  return runUnder({ scope }, fn, (result) => closeScope(scope, result));
 }
 
 /**
@@ -56,7 +56,7 @@ export class TensorScope implements Disposable {
 
   /** Frees what was made in `run`, except tensors given to `keep`. Twice is fine. */
   dispose(): void {
-    close(this.#scope, undefined);
+    closeScope(this.#scope, undefined);
   }
   /** What `using` calls: `dispose()`. */
   [Symbol.dispose](): void {
@@ -64,7 +64,13 @@ export class TensorScope implements Disposable {
   }
 }
 
-function close(scope: Scope, result: unknown): void {
+/**
+ * Ends a scope: frees what it owns.
+ *
+ * @internal
+ * @param result what holds the tensors that go to the scope around instead
+ */
+export function closeScope(scope: Scope, result: unknown): void {
   scope.closed = true;
   const returned = new Set<Tensor>();
   collect(result, returned, new Set());

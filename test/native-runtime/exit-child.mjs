@@ -1,10 +1,14 @@
 // Ends in the way that its argument names, with work queued and (unless it is `unread`) a read too.
-import { full, run, tensor } from './native.mjs';
+import { full, native, run, tensor } from './native.mjs';
 
 const n = 512;
 const w = tensor(full(n * n, 1 / n), [n, n]);
 let x = w;
-for (let i = 0; i < 200; i++) x = run('matmul', [x, w]);
+for (let i = 0; i < 100; i++) x = run('matmul', [x, w]);
+const recording = native.recordBegin(null, new Int32Array());
+x = run('matmul', [run('matmul', [x, w]), w]);
+native.recordEnd(new Float64Array());
+for (let i = 0; i < 50; i++) native.replay(recording, new Int32Array(), new Float64Array());
 const how = process.argv[2];
 const pending = how === 'unread' ? undefined : x.data();
 const ends = {

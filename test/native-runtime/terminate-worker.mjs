@@ -1,4 +1,4 @@
-// Keeps its stream busy in one of five ways until it is terminated.
+// Keeps its stream busy in one of six ways until it is terminated.
 import { setImmediate } from 'node:timers/promises';
 import { parentPort, workerData } from 'node:worker_threads';
 import { add, busy, full, native, run, tensor } from './native.mjs';
@@ -29,6 +29,14 @@ const modes = [
     JSON.parse(native.describe());
     native.releaseShared(await native.share(x.handle));
     native.sweep();
+  },
+  async () => {
+    const recording = native.recordBegin({}, Int32Array.of(big.handle));
+    const x = chain();
+    native.recordEnd(new Float64Array());
+    for (let i = 0; i < 10; i++) native.replay(recording, Int32Array.of(big.handle), new Float64Array());
+    await x.data();
+    if (Math.random() < 0.5) native.recordFree(recording);
   },
 ];
 for (;;) await modes[workerData?.mode ?? 0]();

@@ -11,12 +11,12 @@ let wrong = 0;
 let before = 0;
 for (let i = 0; i < rounds; i++) {
   if (i === 10) before = process.memoryUsage().rss; // the first rounds warm up the pools of Node and of the allocator
-  const worker = new Worker(new URL('./terminate-worker.mjs', import.meta.url), { workerData: { mode: i % 5 } });
+  const worker = new Worker(new URL('./terminate-worker.mjs', import.meta.url), { workerData: { mode: i % 6 } });
   worker.on('error', (error) => {
     wrong++;
     console.log(error);
   });
-  if (i % 5) await Promise.race([once(worker, 'message'), once(worker, 'exit')]);
+  if (i % 6) await Promise.race([once(worker, 'message'), once(worker, 'exit')]);
   await sleep(Math.random() * 25);
   await worker.terminate();
   const product = run('matmul', [w, w]);

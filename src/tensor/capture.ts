@@ -1,0 +1,91 @@
+/**
+ * What a recording (record.ts) has to know of JavaScript while its step runs for the first time. Native code keeps the
+ * commands; but counters of random numbers, gradients and versions live here, and have to go on at every replay as if the
+ * step had run. State that would not go on is refused.
+ */
+import { FoveaError } from '../errors.js';
+import type { Slot, Version } from './slot.js';
+import type { Tensor } from './tensor.js';
+
+/** Where random counters come from. */
+export interface CounterSource {
+  /** The capture that was active when this was made. */
+  readonly born: Capture | null;
+  /** Takes the counters of `count` words. */
+  reserve(count: number): { seed: number; offset: number };
+}
+/** Counters that the step took, and takes again at each replay. */
+export interface Draw {
+  readonly source: CounterSource;
+  readonly count: number;
+  readonly seed: number;
+  readonly offset: number;
+}
+/** What the step read in the `.grad` of a leaf; 'any' if it was set before it was read. */
+export type FoundGrad = Slot | null | 'any';
+
+/** Collects what a step does while it is recorded. */
+export class Capture {
+  /** In the order in which they were taken. */
+  readonly draws: Draw[] = [];
+  /** By leaf. */
+  readonly grads: Map<Tensor, FoundGrad> = new Map();
+  /** Storages that were written to in place. */
+  readonly touched: Set<Version> = new Set();
+  /** Storages from whose values others were made that the step reads, by the count of writes then. */
+  readonly derived: Map<Version, number> = new Map();
+  /** The first thing that cannot be recorded, in case `fn` catches it. */
+  refused: FoveaError | null = null;
+
+  /** Notes the first look at a leaf's gradient. */
+  sawGrad(leaf: Tensor, found: FoundGrad): void {
+    if (!this.grads.has(leaf)) this.grads.set(leaf, found);
+  }
+
+  /** Notes counters. @throws FOVEA_UNSUPPORTED where those of two generators could not be told apart */
+  drew(source: CounterSource, count: number, { seed, offset }: { seed: number; offset: number }): void {
+    for (const draw of this.draws)
+      if (draw.seed === seed && draw.offset === offset && draw.source !== source)
+        refuseInRecording(
+          'Generator',
+          'two generators in the same state cannot be told apart; seed one of them otherwise',
+        );
+    this.draws.push({ source, count, seed, offset });
+  }
+}
+
+/** The capture of the step that is being recorded: synchronous, so one variable will do. */
+export let capturing: Capture | null = null;
+
+/** Runs `fn` as the step that is recorded. @returns what it returns */
+export function captureIn<T>(capture: Capture, fn: () => T): T {
+  capturing = capture;
+  try {
+    return fn();
+  } finally {
+    capturing = null;
+  }
+}
+
+/**
+ * Refuses what a replay would not do again.
+ *
+ * @param why with the remedy
+ * @throws FOVEA_UNSUPPORTED while a step is recorded
+ */
+export function refuseInRecording(op: string, why: string): void {
+  if (capturing === null) return;
+  const error = new FoveaError('FOVEA_UNSUPPORTED', `record: ${op} was called in the step: ${why}`);
+  capturing.refused ??= error;
+  throw error;
+}
+
+/** How often something has changed in this thread that steps look at without saying so. */
+export let modeChanges = 0;
+/**
+ * Says that a module has changed between training and evaluation, or a leaf whether it requires gradients: recordings may no
+ * longer hold.
+ */
+export function countModeChange(): void {
+  modeChanges++;
+}

@@ -1,0 +1,127 @@
+// Recordings as the addon offers them: queued ahead of the stream, freed meanwhile, dropped, and refused.
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { add, busy, check, codeOf, empty, full, native, run, runAll, runMany, tensor } from './native.mjs';
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc');
+const one = tensor([1], [1]);
+const none = new Float64Array();
+const handles = (...tensors) => Int32Array.from(tensors, (t) => t.handle);
+
+/** Records `step` on a copy of x; the copies, what it gave, and how to replay it. */
+function recorded(x, step, owner = null) {
+  const copy = run('copy', [x]);
+  const id = native.recordBegin(owner, handles(copy));
+  const result = step(copy);
+  native.recordEnd(none);
+  copy.dispose();
+  return { id, result, replay: (next, draws = none) => native.replay(id, handles(next), draws) };
+}
+
+{
+  const { id, result, replay } = recorded(tensor([0, 0], [2]), (x) => {
+    const slow = busy(x, 1);
+    const y = add(slow, x);
+    slow.dispose();
+    const z = add(y, y);
+    y.dispose();
+    return z;
+  });
+  const outputs = Array.from({ length: 100 }, (_, i) => {
+    const x = tensor([i, -i], [2]);
+    replay(x);
+    x.dispose();
+    tensor([9, 9], [2]).dispose();
+    return run('copy', [result]);
+  });
+  native.recordFree(id);
+  const others = outputs.map(() => tensor([7, 7], [2]));
+  const right = outputs.every((y, i) => y.dataSync()[0] === 4 * i && y.dataSync()[1] === -4 * i);
+  check('a hundred replays queued ahead', right);
+  check(
+    'memory freed while they were queued serves others',
+    others.every((t) => t.dataSync()[0] === 7),
+  );
+  check('a freed recording is refused', codeOf(() => replay(tensor([1, 1], [2]))) === 'FOVEA_DISPOSED');
+  native.recordFree(id);
+}
+{
+  const p = [tensor([1, 2], [2]), tensor([3], [1])];
+  const g = tensor([1, 1], [2]);
+  const { id, replay } = recorded(g, (x) => {
+    const half = run('mul', [x], { scalar: 0.5 });
+    runMany(
+      'sgd_',
+      [
+        [p[0], half],
+        [p[1], one],
+      ],
+      { lr: 1 },
+    );
+  });
+  for (let i = 0; i < 3; i++) replay(g);
+  check('an op over many tensors', p[0].dataSync()[1] === 0 && p[1].dataSync()[0] === -1);
+  native.recordFree(id);
+}
+{
+  const x = empty([1000]);
+  const { replay, result } = recorded(x, (t) => runAll('uniform_', [t], { seed: 5, offset: 7, high: 1 }) && add(t, t));
+  check(
+    'other counters than were drawn are refused',
+    codeOf(() => replay(x, Float64Array.of(1, 2))) === 'FOVEA_ARGUMENT' && result.shape[0] === 1000,
+  );
+  const wrong = [tensor([1], [1]), tensor(new BigInt64Array(1000), [1000], 'int64')];
+  check(
+    'other shapes and dtypes are refused',
+    wrong.every((t) => codeOf(() => replay(t)) === 'FOVEA_SHAPE'),
+  );
+}
+{
+  const own = tensor([2], [1]);
+  const { id, replay, result } = recorded(tensor([1], [1]), (t) => add(t, own));
+  replay(tensor([5], [1]));
+  const fresh = result.dataSync()[0] === 7 && !native.recordStale(id);
+  own.dispose();
+  check('a tensor from outside that is gone is noticed', fresh && native.recordStale(id));
+  native.recordFree(id);
+}
+{
+  native.sweep();
+  const before = native.memory().liveBytes;
+  for (let i = 0; i < 100; i++) recorded(tensor(full(4096, 1), [4096]), (t) => add(t, t), {});
+  collect();
+  native.sweep();
+  const { liveBytes } = native.memory();
+  // The last one's owner may still lie on the stack.
+  const left = liveBytes - before;
+  check('recordings whose owners are gone are freed', left < 2 * 4 * 16384, `${left} bytes of 100 left`);
+}
+{
+  const t = tensor([1], [1]);
+  const before = native.memory().liveBytes;
+  native.recordBegin(null, new Int32Array());
+  const codes = [
+    () => native.readNow(t.handle),
+    () => native.read(t.handle),
+    () => native.share(t.handle),
+    () => tensor([1], [1]),
+    () => native.transfer(null, t.handle, 0),
+    () => native.recordBegin(null, new Int32Array()),
+    () => native.replay(1, new Int32Array(), none),
+    () => native.recordEnd(none),
+  ].map(codeOf);
+  check(
+    'refused while recording',
+    codes
+      .slice(0, 6)
+      .concat(codes[7])
+      .every((code) => code === 'FOVEA_UNSUPPORTED'),
+    codes,
+  );
+  add(t, t).dispose();
+  native.recordAbort();
+  native.recordAbort();
+  check('an aborted recording leaves nothing', native.memory().liveBytes === before && t.dataSync()[0] === 1);
+  check('an end without a beginning is refused', codeOf(() => native.recordEnd(none)) === 'FOVEA_ARGUMENT');
+}
