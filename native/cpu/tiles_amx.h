@@ -1,5 +1,5 @@
-// The tile registers of AMX: eight of 16 rows of 64 bytes, of which a product uses 0 to 3 for sums, 4 and 5 for A, 6 and
-// 7 for B. Included by per-instruction-set files only.
+// The tile registers of AMX: eight of 16 rows of 64 bytes, of which a product uses 0 to 3 for sums, 4 and 5 for A, 6
+// and 7 for B. Included by per-instruction-set files only.
 #pragma once
 #include "cpu/simd.h"
 
