@@ -1,8 +1,8 @@
 // int8 products of many rows in the tile registers of AMX: sums[32][32] = x W^T over all of k, in int32.
 //
-// A packed block of 64 k of 16 channels is a tile as it lies, [16 quads][16 channels][4 k]. Activations are brought from
-// the blocks of rows that other products read to tiles [16 rows][64 k]; what is missing of rows or of k is zero. The sums
-// are the integers of every other way to multiply, and so are the floats that are made of them.
+// A packed block of 64 k of 16 channels is a tile as it lies, [16 quads][16 channels][4 k]. Activations are brought
+// from the blocks of rows that other products read to tiles [16 rows][64 k]; what is missing of rows or of k is zero.
+// The sums are the integers of every other way to multiply, and so are the floats that are made of them.
 #pragma once
 #include "cpu/tiles_amx.h"
 #include "ops/quantized/product.h"
