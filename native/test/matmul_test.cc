@@ -15,20 +15,23 @@ using Shape = std::vector<int64_t>;
 using Sizes = std::array<int64_t, 3>;  // m, n, k
 
 void run_matmul(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, Tensor& c,
-                int threads = 2, Tensor* packed = nullptr) {
-  View in[4] = {a.view, b.view, bias ? bias->view : View{}, packed ? packed->view : View{}};
-  size_t workspace = matmul_workspace({in, 4}, {&c.view, 1}, &attrs, threads);
-  run(table, "matmul", attrs, {&a, &b, bias, packed}, {&c}, threads, workspace);
+                int threads = 2, Tensor* packed = nullptr, Tensor* residual = nullptr) {
+  auto view = [](Tensor* t) { return t ? t->view : View{}; };
+  View in[5] = {a.view, b.view, view(bias), view(packed), view(residual)};
+  size_t workspace = matmul_workspace({in, 5}, {&c.view, 1}, &attrs, threads);
+  run(table, "matmul", attrs, {&a, &b, bias, packed, residual}, {&c}, threads, workspace);
 }
 
 // The expected values, and with each the sum of the magnitudes that it was summed from, which bounds the error; what an
-// activation makes of it is included.
+// activation makes of it is included. `errors` are those of the activation itself.
 struct Expected {
-  std::vector<double> values, magnitudes;
+  std::vector<double> values, magnitudes, errors;
 };
-Expected model(const MatmulAttrs& attrs, const Tensor& a, const Tensor& b, const Tensor* bias, const Tensor& c) {
+Expected model(const MatmulAttrs& attrs, const Tensor& a, const Tensor& b, const Tensor* bias, const Tensor* residual,
+               const Tensor& c) {
   int64_t m = c.view.dim(-2), n = c.view.dim(-1), k = a.view.dim(-1);
-  std::vector<double> x = a.values(), y = b.values(), z = bias ? bias->values() : std::vector<double>();
+  std::vector<double> x = a.values(), y = b.values(), z = bias ? bias->values() : std::vector<double>(),
+                      r = residual ? residual->values() : std::vector<double>(size_t(c.size()));
   MatmulActivation activation{attrs.activation};
   double slope = activation == MatmulActivation::none ? 1 : kSteepest;
   Expected e;
@@ -40,19 +43,21 @@ Expected model(const MatmulAttrs& attrs, const Tensor& a, const Tensor& b, const
       sum += term, magnitude += std::fabs(term);
     }
     bool biased = bias && attrs.beta != 0;
-    e.values.push_back(activated(activation, attrs.alpha * sum + (biased ? attrs.beta * z[size_t(i)] : 0)));
-    e.magnitudes.push_back(slope *
-                           (std::fabs(attrs.alpha) * magnitude + (biased ? std::fabs(attrs.beta * z[size_t(i)]) : 0)));
+    double y = activated(activation, attrs.alpha * sum + (biased ? attrs.beta * z[size_t(i)] : 0));
+    e.values.push_back(y + r[size_t(i)]), e.errors.push_back(activation_error(activation, a.dtype(), y));
+    e.magnitudes.push_back(
+        slope * (std::fabs(attrs.alpha) * magnitude + (biased ? std::fabs(attrs.beta * z[size_t(i)]) : 0)) +
+        std::fabs(r[size_t(i)]));
   }
   return e;
 }
 
 // |error| <= 2 sqrt(k) epsilon |a||b| in the type that is summed in, and one rounding to the storage type.
 void check(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, Shape shape,
-           const char* what, Tensor* packed = nullptr) {
+           const char* what, Tensor* packed = nullptr, Tensor* residual = nullptr) {
   Tensor c(a.dtype(), shape);
-  run_matmul(table, attrs, a, b, bias, c, 2, packed);
-  Expected expected = model(attrs, a, b, bias, c);
+  run_matmul(table, attrs, a, b, bias, c, 2, packed, residual);
+  Expected expected = model(attrs, a, b, bias, residual, c);
   bool exact = a.dtype() == Dtype::i32 || a.dtype() == Dtype::i64;
   double sum_epsilon = a.dtype() == Dtype::f64 ? epsilon(Dtype::f64) : epsilon(Dtype::f32);
   int64_t k = a.view.dim(-1), wrong = 0, first = -1;
@@ -60,8 +65,7 @@ void check(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, T
     double value = expected.values[size_t(i)], tolerance = 0;
     if (!exact)
       tolerance = 2 * std::sqrt(double(k + 2)) * sum_epsilon * expected.magnitudes[size_t(i)] +
-                  activation_error(MatmulActivation{attrs.activation}, a.dtype(), value) +
-                  0.5000001 * ulp(a.dtype(), value);
+                  expected.errors[size_t(i)] + 0.5000001 * ulp(a.dtype(), value);
     if (!close(c.at(i), value, tolerance) && wrong++ == 0) first = i;
   }
   FOVEA_CHECK(wrong == 0, "%s %s %s m=%lld n=%lld k=%lld: %lld wrong, the first at %lld: %.9g, expected %.9g",
@@ -71,7 +75,7 @@ void check(const Table& table, const MatmulAttrs& attrs, Tensor& a, Tensor& b, T
               expected.values[size_t(first < 0 ? 0 : first)]);
   for (int threads : {1, 3}) {
     Tensor again(a.dtype(), shape);
-    run_matmul(table, attrs, a, b, bias, again, threads, packed);
+    run_matmul(table, attrs, a, b, bias, again, threads, packed, residual);
     FOVEA_CHECK(c.same_bits(again), "%s %s %s: %d threads give other bits than 2", table.isa, name_of(a.dtype()), what,
                 threads);
   }
@@ -156,7 +160,7 @@ FOVEA_TEST(matmul_activations) {
         Tensor a = whole(Tensor(dtype, {m, k}), 5), b = whole(Tensor::strided(dtype, {k, n}, {1, 0}), 6),
                bias = whole(Tensor::expanded(dtype, {m, n}, {true, false}), 7);
         double alpha = 1 / std::sqrt(double(k + 1));
-        for (int64_t activation : {1, 2}) {
+        for (int64_t activation : {1, 2, 3, 4}) {
           check(table, {.activation = activation}, a, b, nullptr, {m, n}, "activation");
           check(table, {.activation = activation}, a, b, &bias, {m, n}, "activation and bias");
           check(table, {.alpha = alpha, .beta = -1, .activation = activation}, a, b, &bias, {m, n},
@@ -167,6 +171,34 @@ FOVEA_TEST(matmul_activations) {
     Tensor a = whole(Tensor(Dtype::f32, {40, 6, 17}), 8), b = whole(Tensor(Dtype::f32, {40, 17, 11}), 9);
     check(table, {.alpha = 0.25, .activation = 1}, a, b, nullptr, {40, 6, 11}, "activation of many matrices");
   }
+}
+
+// Every path, with and without an activation before it, repeated rows and columns, other strides, and many matrices.
+FOVEA_TEST(matmul_residual) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : kMatmulTypes)
+      for (auto [m, n, k] : std::initializer_list<Sizes>{
+               {1, 300, 40}, {3, 45, 20}, {40, 33, 1100}, {190, 21, 7}, {50, 3, 8}, {9, 70, 0}}) {
+        Tensor a = whole(Tensor(dtype, {m, k}), 5), b = whole(Tensor::strided(dtype, {k, n}, {1, 0}), 6),
+               bias = whole(Tensor::expanded(dtype, {m, n}, {true, false}), 7),
+               dense = whole(Tensor(dtype, {m, n}), 37), turned = whole(Tensor::strided(dtype, {m, n}, {1, 0}), 38),
+               column = whole(Tensor::expanded(dtype, {m, n}, {false, true}), 39);
+        int64_t last = dtype == Dtype::i32 || dtype == Dtype::i64 ? 0 : 4;
+        for (Tensor* residual : {&dense, &turned, &column})
+          for (int64_t activation = 0; activation <= last; activation += 4) {
+            check(table, {.activation = activation}, a, b, nullptr, {m, n}, "residual", nullptr, residual);
+            check(table, {.alpha = 2, .beta = -1, .activation = activation}, a, b, &bias, {m, n},
+                  "residual, scaled, with bias", nullptr, residual);
+          }
+      }
+  for (const Table& table : tables_of_matmul())
+    for (auto [m, n, k] : std::initializer_list<Sizes>{{1, 20, 30}, {6, 17, 9}, {180, 5, 3}})
+      for (int pattern = 0; pattern < 4; pattern++) {
+        Tensor a = whole(Tensor(Dtype::f32, {3, 2, m, k}), 8);
+        Tensor b = whole(Tensor::expanded(Dtype::f32, {3, 2, k, n}, {true, true, false, false}), 9);
+        Tensor r = whole(Tensor::expanded(Dtype::f32, {3, 2, m, n}, {pattern % 2 == 1, pattern > 1, false, false}), 10);
+        check(table, {}, a, b, nullptr, {3, 2, m, n}, "residual of many matrices", nullptr, &r);
+      }
 }
 
 FOVEA_TEST(matmul_batches) {
@@ -313,7 +345,7 @@ FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions_and_activations) {
         error_of(table, "matmul", MatmulAttrs{.activation = 1}, {&a, &b, nullptr}, {&c}, 1 << 20) == "FOVEA_ARGUMENT",
         "an activation of integers was accepted");
     Tensor x = whole(Tensor(Dtype::f32, {2, 2}), 1), y(Dtype::f32, {2, 2});
-    for (int64_t unknown : {-1, 3})
+    for (int64_t unknown : {-1, 5})
       FOVEA_CHECK(error_of(table, "matmul", MatmulAttrs{.activation = unknown}, {&x, &x, nullptr}, {&y}, 1 << 20) ==
                       "FOVEA_ARGUMENT",
                   "activation %d was accepted", int(unknown));

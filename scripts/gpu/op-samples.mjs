@@ -67,7 +67,7 @@ const matmul = [
       [40, 4096, 72],
       [300, 136, 520],
     ].flatMap(([m, k, n]) =>
-      ['gelu', 'geluTanh'].map((activation) =>
+      ['gelu', 'geluTanh', 'relu', 'silu'].map((activation) =>
         sample(
           `linear ${m} x ${k} x ${n} with ${activation}`,
           dtype,

@@ -7,19 +7,21 @@ import { runsOnly } from './module.js';
 
 export type Activation = (x: Tensor) => Tensor;
 
+const reluOf: Activation = (x) => relu(x);
+const siluOf: Activation = (x) => silu(x);
 const geluErf: Activation = (x) => gelu(x);
 const geluTanh: Activation = (x) => gelu(x, { approximate: 'tanh' });
 
 const activations: ReadonlyMap<string, Activation> = new Map<string, Activation>([
-  ['relu', (x) => relu(x)],
+  ['relu', reluOf],
   ['gelu', geluErf],
   // gelu_new is GPT-2's and gelu_fast ALBERT's spelling of the tanh approximation (Hendrycks & Gimpel 2016).
   ['gelu_new', geluTanh],
   ['gelu_fast', geluTanh],
   ['gelu_pytorch_tanh', geluTanh],
   ['quick_gelu', (x) => x.mul(sigmoid(x.mul(1.702)))],
-  ['silu', (x) => silu(x)],
-  ['swish', (x) => silu(x)],
+  ['silu', siluOf],
+  ['swish', siluOf],
   ['tanh', (x) => tanh(x)],
   ['sigmoid', (x) => sigmoid(x)],
   ['relu2', (x) => relu(x).square()],
@@ -41,10 +43,15 @@ export function activationOf(activation: string | Activation, option = 'activati
   );
 }
 
+const fusedNames: ReadonlyMap<Activation, FusedActivation> = new Map([
+  [geluErf, 'gelu'],
+  [geluTanh, 'geluTanh'],
+  [reluOf, 'relu'],
+  [siluOf, 'silu'],
+]);
 /** What `linear` and `addmm` call an activation that they can apply themselves. */
 export function fusedActivation(activation: Activation): FusedActivation | undefined {
-  if (activation === geluErf) return 'gelu';
-  return activation === geluTanh ? 'geluTanh' : undefined;
+  return fusedNames.get(activation);
 }
 
 /** activation(layer(x)): one op where `linear` knows the activation, unless the layer is another than Linear or has hooks. */

@@ -82,7 +82,7 @@ export * from './join.js';
 export { linearCrossEntropy, type LinearCrossEntropyOptions } from './linear-cross-entropy.js';
 export * from './loss.js';
 export type { Reduction } from './loss-common.js';
-export { linear } from './linear.js';
+export { linear, type LinearOptions } from './linear.js';
 export { addmm, matmul } from './matmul.js';
 export type { ActivationOptions, AddmmOptions, FusedActivation } from './matmul.js';
 export { layerNorm, rmsNorm } from './norm.js';

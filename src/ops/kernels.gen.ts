@@ -92,7 +92,7 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   norm: ['x:... r -> y:...', 'T -> T | T: float'],
   logsumexp: ['x:... r -> y:...', 'T -> T | T: float'],
   cumsum: ['x:... r -> y:... r', 'T -> T | T: float int64 int32'],
-  matmul: ['a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s -> c:... m n', 'T T T T -> T | T: float int32 int64'],
+  matmul: ['a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s, residual?:...~ m~ n~ -> c:... m n', 'T T T T T -> T | T: float int32 int64'],
   matmulPack: ['b:k n -> packed:@size', 'T -> T | T: float'],
   softmax: ['x:... n -> y:... n', 'T -> T | T: float'],
   logSoftmax: ['x:... n -> y:... n', 'T -> T | T: float'],
@@ -327,8 +327,8 @@ export interface Kernels {
   logsumexp: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:... r -> y:... r   T -> T | T: float int64 int32 */
   cumsum: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
-  /** a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s -> c:... m n   T T T T -> T | T: float int32 int64 */
-  matmul: { in: { a: Tensor; b: Tensor; bias?: Tensor | undefined; packed?: Tensor | undefined }; attrs: { alpha?: number | undefined; beta?: number | undefined; activation?: number | undefined }; out: { c: Tensor } };
+  /** a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s, residual?:...~ m~ n~ -> c:... m n   T T T T T -> T | T: float int32 int64 */
+  matmul: { in: { a: Tensor; b: Tensor; bias?: Tensor | undefined; packed?: Tensor | undefined; residual?: Tensor | undefined }; attrs: { alpha?: number | undefined; beta?: number | undefined; activation?: number | undefined }; out: { c: Tensor } };
   /** b:k n -> packed:@size   T -> T | T: float */
   matmulPack: { in: { b: Tensor }; attrs: { size?: number | undefined }; out: { packed: Tensor } };
   /** x:... n -> y:... n   T -> T | T: float */
@@ -541,7 +541,7 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   norm: { inputs: ["x"], outputs: ["y"] },
   logsumexp: { inputs: ["x"], outputs: ["y"] },
   cumsum: { inputs: ["x"], outputs: ["y"] },
-  matmul: { inputs: ["a","b","bias","packed"], outputs: ["c"] },
+  matmul: { inputs: ["a","b","bias","packed","residual"], outputs: ["c"] },
   matmulPack: { inputs: ["b"], outputs: ["packed"] },
   softmax: { inputs: ["x"], outputs: ["y"] },
   logSoftmax: { inputs: ["x"], outputs: ["y"] },
@@ -1171,8 +1171,9 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const b = slotOf(given.b, 'matmul', 'b');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'matmul', 'bias');
     const packed = given.packed === undefined ? null : slotOf(given.packed, 'matmul', 'packed');
+    const residual = given.residual === undefined ? null : slotOf(given.residual, 'matmul', 'residual');
     const c_ = new Slot(a.dtype);
-    c_.id = native.run(85, c_, a.id, b.id, bias === null ? 0 : bias.id, packed === null ? 0 : packed.id, attrs.alpha, attrs.beta, attrs.activation);
+    c_.id = native.run(85, c_, a.id, b.id, bias === null ? 0 : bias.id, packed === null ? 0 : packed.id, residual === null ? 0 : residual.id, attrs.alpha, attrs.beta, attrs.activation);
     return { c: new Tensor(c_) };
   },
   matmulPack(given, attrs) {

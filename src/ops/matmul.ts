@@ -1,6 +1,6 @@
 /**
- * Products of matrices: c = activation(alpha a b + beta bias), batched over the leading axes. Transposed views are not
- * copied.
+ * Products of matrices: c = activation(alpha a b + beta bias) + residual, batched over the leading axes. Transposed views
+ * are not copied.
  */
 import { FoveaError } from '../errors.js';
 import { argumentError, numberArg, optionsArg, shapeError } from '../tensor/check.js';
@@ -8,7 +8,7 @@ import { dtypeNames, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { sizeOf } from '../tensor/layout.js';
 import { wantsGradient } from '../autograd/node.js';
-import { gelu } from './activation.js';
+import { gelu, relu, silu } from './activation.js';
 import { lowered, toLowered } from './autocast.js';
 import { sumTo } from './broadcast.js';
 import { defineOp, type DefinedOp } from './define-op.js';
@@ -25,7 +25,7 @@ export const matmulOp: DefinedOp<'matmul'> = defineOp({
   kernel: 'matmul',
   saves: ({ a, b }) => (a.tracked ? (b.tracked ? ['a', 'b'] : ['b']) : b.tracked ? ['a'] : []),
   shapes: true,
-  // c = alpha a b + beta bias  =>  da = alpha dc b^T, db = alpha a^T dc, dbias = beta dc
+  // c = alpha a b + beta bias + residual  =>  da = alpha dc b^T, db = alpha a^T dc, dbias = beta dc, dresidual = dc
   gradient({ a, b }, { c: dc }, { alpha = 1, beta = 1 }, s, wants) {
     const da = (): Tensor => matmulOp({ a: dc, b: swapped(b) }, { alpha }).c;
     const db = (): Tensor => matmulOp({ a: swapped(a), b: dc }, { alpha }).c;
@@ -34,6 +34,7 @@ export const matmulOp: DefinedOp<'matmul'> = defineOp({
       a: wants.a ? sumTo(da(), s.a) : undefined,
       b: wants.b ? sumTo(db(), s.b) : undefined,
       bias: dbias && (beta === 1 ? dbias : mul(dbias, beta)),
+      residual: wants.residual ? sumTo(dc, s.residual) : undefined,
     };
   },
 });
@@ -72,9 +73,12 @@ function product(a: Tensor, b: Tensor): Tensor {
   return reshape(matmulOp({ a: rows, b }).c, [...shape.slice(0, -1), b.shape[1]!]);
 }
 
-/** What `linear` and `addmm` can apply to their result: gelu through erf, and the approximation that GPT-2 uses. */
-export type FusedActivation = 'gelu' | 'geluTanh';
-/** Options of `linear`. */
+/**
+ * What `linear` and `addmm` can apply to their result: gelu through erf, the approximation of it that GPT-2 uses, relu
+ * and silu.
+ */
+export type FusedActivation = 'gelu' | 'geluTanh' | 'relu' | 'silu';
+/** What `addmm` does to its result. */
 export interface ActivationOptions {
   /** Applied to the result; default none. */
   activation?: FusedActivation;
@@ -87,13 +91,15 @@ export interface Fused {
 const fusedActivations: ReadonlyMap<unknown, Fused> = new Map<FusedActivation, Fused>([
   ['gelu', { code: 1, apply: (x) => gelu(x) }],
   ['geluTanh', { code: 2, apply: (x) => gelu(x, { approximate: 'tanh' }) }],
+  ['relu', { code: 3, apply: relu }],
+  ['silu', { code: 4, apply: silu }],
 ]);
 
 /** The activation of that name, for results of a dtype. @throws FOVEA_ARGUMENT for another, or for integers */
 export function fusedArg(op: string, activation: FusedActivation | undefined, dtype: number): Fused | undefined {
   if (activation === undefined) return undefined;
   const fused = fusedActivations.get(activation);
-  if (!fused) throw argumentError(op, 'activation', "'gelu' or 'geluTanh'", activation);
+  if (!fused) throw argumentError(op, 'activation', "'gelu', 'geluTanh', 'relu' or 'silu'", activation);
   if (!isFloat(dtype))
     throw new FoveaError(
       'FOVEA_ARGUMENT',

@@ -97,17 +97,20 @@ describe('linear, embedding, norms', () => {
     expect(() => new nn.FeedForward(4, 6, { activation: 'nope' })).toThrow(/"nope" is not one of relu, gelu/);
   });
 
-  test.each(['gelu', 'gelu_new'])('FeedForward with %s: the same with and without a tape', async (activation) => {
-    const layer = new nn.FeedForward(4, 6, { activation });
-    const x = randn([3, 4]);
-    const hidden = nn.activationOf(activation)(layer.linear1.forward(x));
-    const expected = await layer.linear2.forward(hidden).data();
-    await expectNear(layer.forward(x), [...expected]);
-    await expectNear(
-      noGrad(() => layer.forward(x)),
-      [...expected],
-    );
-  });
+  test.each(['gelu', 'gelu_new', 'relu', 'silu'])(
+    'FeedForward with %s: the same with and without a tape',
+    async (activation) => {
+      const layer = new nn.FeedForward(4, 6, { activation });
+      const x = randn([3, 4]);
+      const hidden = nn.activationOf(activation)(layer.linear1.forward(x));
+      const expected = await layer.linear2.forward(hidden).data();
+      await expectNear(layer.forward(x), [...expected]);
+      await expectNear(
+        noGrad(() => layer.forward(x)),
+        [...expected],
+      );
+    },
+  );
 
   test('FeedForward: hooks, subclasses and what is assigned to forward come to their turn', async () => {
     class Doubled extends nn.Linear {

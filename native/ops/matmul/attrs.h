@@ -4,11 +4,11 @@
 namespace fovea {
 
 // What is done to a finished element, by the codes of the attribute.
-enum class MatmulActivation : int64_t { none, gelu, gelu_tanh };
+enum class MatmulActivation : int64_t { none, gelu, gelu_tanh, relu, silu };
 
 struct MatmulAttrs {
-  double alpha = 1, beta = 1;  // c = activation(alpha a b + beta bias)
-  int64_t activation = 0;      // 0: none; 1: gelu, through erf; 2: gelu, its approximation through tanh. Floats only
+  double alpha = 1, beta = 1;  // c = activation(alpha a b + beta bias) + residual
+  int64_t activation = 0;  // 0: none; 1: gelu, through erf; 2: gelu, its approximation through tanh; 3: relu; 4: silu
   FOVEA_ATTRS(MatmulAttrs, FOVEA_ATTR(MatmulAttrs, alpha), FOVEA_ATTR(MatmulAttrs, beta),
               FOVEA_ATTR(MatmulAttrs, activation))
 };

@@ -1,7 +1,9 @@
-// c[..., m, n] = activation(alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n]), for any strides;
-// leading axes broadcast. float16 and bfloat16 are converted while they are read, summed in float32 over all of k and
-// rounded once, behind the activation; integers wrap around and have none. beta = 0 leaves the bias unread. plan.h says
-// how the work is cut.
+// c[..., m, n] = activation(alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n])
+//                + residual[..., m, n]
+//
+// for any strides; leading axes broadcast. float16 and bfloat16 are converted while they are read, summed in float32
+// over all of k and rounded once, behind the residual; integers wrap around and have no activation. beta = 0 leaves the
+// bias unread. plan.h says how the work is cut.
 #include "core/kernel.h"
 #include "ops/matmul/skinny.h"
 #include "ops/matmul/tiles.h"
@@ -21,6 +23,7 @@ Product<S> product_at(const Product<S>& first, int64_t index) {
     product.a += at * p.a_leading[i];
     product.b += at * p.b_leading[i];
     if (product.bias) product.bias += at * p.bias_leading[i];
+    if (product.residual) product.residual += at * p.residual_leading[i];
   }
   return product;
 }
@@ -46,7 +49,7 @@ void multiply_all_skinny(Parallel& parallel, const Product<S>& first, const Memo
   });
 }
 
-// Nothing to sum: the activation of beta bias, or of zeros.
+// Nothing to sum: the activation of beta bias, or of zeros, and the residual.
 template <class S>
 void fill_empty_sums(const Product<S>& first) {
   const Compute<S> zeros[kMaxFinished] = {};
@@ -84,10 +87,10 @@ void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> b
   MatmulPlan plan = matmul_plan(p, call.parallel.threads());
   Memory memory{call.workspace, plan};
   const View &a = call.in[p.transposed ? 1 : 0], &b = call.in[p.transposed ? 0 : 1];
-  const S* bias = p.biased ? call.in[2].as<S>() : nullptr;
+  const S *bias = p.biased ? call.in[2].as<S>() : nullptr, *residual = p.added ? call.in[4].as<S>() : nullptr;
   MatmulProblem written = p;
   if (p.transposed) transpose_problem(written);
-  Product<S> first{p, written, a.as<S>(), b.as<S>(), bias, call.out[0].as<S>(), alpha, beta, activation};
+  Product<S> first{p, written, a.as<S>(), b.as<S>(), bias, residual, call.out[0].as<S>(), alpha, beta, activation};
   if (p.k == 0) return fill_empty_sums(first);
   if (plan.path == MatmulPath::prepacked) return multiply_prepacked(call, first, plan, memory);
   if constexpr (std::is_floating_point_v<Compute<S>>)
@@ -118,7 +121,7 @@ void matmul_pack(Call& call, const PackAttrs&) {
   p.n = b.dim(1), p.k = b.dim(0), p.b_k = b.stride(0), p.b_column = p.n == 1 ? 1 : b.stride(1);
   dispatch_float(b.dtype, [&]<class S>() {
     if constexpr (kPacksInPlace<S>) {
-      Product<S> product{p, p, nullptr, b.as<S>(), nullptr, nullptr, 1, 0, MatmulActivation::none};
+      Product<S> product{p, p, nullptr, b.as<S>(), nullptr, nullptr, nullptr, 1, 0, MatmulActivation::none};
       pack_all(call.parallel, product, 0, panels_of<Engine<S>>(p.n),
                reinterpret_cast<typename Engine<S>::Packed*>(packed.data));
     } else {
@@ -135,8 +138,9 @@ void matmul(Call& call, const MatmulAttrs& attrs) {
       matmul_problem(call.in, c, attrs, kUsesTiles && c.dtype == Dtype::bf16 ? kTileCuts : kVectorCuts);
   double alpha = attrs.alpha, beta = attrs.beta;
   MatmulActivation activation{attrs.activation};
-  if (activation < MatmulActivation::none || activation > MatmulActivation::gelu_tanh)
-    call.fail("FOVEA_ARGUMENT", "activation is %lld; pass 0 (none), 1 (gelu) or 2 (gelu through tanh)",
+  if (activation < MatmulActivation::none || activation > MatmulActivation::silu)
+    call.fail("FOVEA_ARGUMENT",
+              "activation is %lld; pass 0 (none), 1 (gelu), 2 (gelu through tanh), 3 (relu) or 4 (silu)",
               static_cast<long long>(activation));
   if (c.dtype == Dtype::i32 || c.dtype == Dtype::i64) {
     constexpr double kLimit = 0x1p53;  // also refuses NaN

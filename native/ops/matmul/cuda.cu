@@ -1,7 +1,9 @@
-// c[..., m, n] = activation(alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n]), for any strides;
-// leading axes broadcast. float16 and bfloat16 are summed in float32 over all of k and rounded once, behind the
-// activation; integers wrap around and have none; beta = 0 leaves the bias unread. Here: the choice of a kernel
-// (cuda_plan.h), the kernel for everything that the others leave, and the sum over parts of k.
+// c[..., m, n] = activation(alpha sum over k of a[..., m, k] b[..., k, n] + beta bias[..., m, n])
+//                + residual[..., m, n]
+//
+// for any strides; leading axes broadcast. float16 and bfloat16 are summed in float32 over all of k and rounded once,
+// behind the residual; integers wrap around and have no activation; beta = 0 leaves the bias unread. Here: the choice
+// of a kernel (cuda_plan.h), the kernel for everything that the others leave, and the sum over parts of k.
 #include "ops/matmul/cuda_kernels.h"
 
 namespace fovea::cuda {
@@ -124,6 +126,7 @@ void multiply(const CudaCall& call, const MatmulProblem& p, Compute<S> alpha, Co
                      .a = a.as<S>(),
                      .b = b.as<S>(),
                      .bias = p.biased ? call.in[2].as<S>() : nullptr,
+                     .residual = p.added ? call.in[4].as<S>() : nullptr,
                      .c = c.as<S>(),
                      .alpha = alpha,
                      .beta = beta,
@@ -152,8 +155,9 @@ void matmul(const CudaCall& call, const MatmulAttrs& attrs) {
   MatmulProblem problem = cuda_matmul_problem(call.in, c, attrs);
   double alpha = attrs.alpha, beta = attrs.beta;
   MatmulActivation activation{attrs.activation};
-  if (activation < MatmulActivation::none || activation > MatmulActivation::gelu_tanh)
-    call.fail("FOVEA_ARGUMENT", "activation is %lld; pass 0 (none), 1 (gelu) or 2 (gelu through tanh)",
+  if (activation < MatmulActivation::none || activation > MatmulActivation::silu)
+    call.fail("FOVEA_ARGUMENT",
+              "activation is %lld; pass 0 (none), 1 (gelu), 2 (gelu through tanh), 3 (relu) or 4 (silu)",
               static_cast<long long>(activation));
   switch (c.dtype) {
     case Dtype::f64: return multiply<double>(call, problem, alpha, beta, activation);

@@ -46,13 +46,14 @@ inline void merge_leading_axes(MatmulProblem& p) {
     int last = kept - 1;
     bool merges = kept > 0 && p.a_leading[i] == p.a_leading[last] * p.shape[last] &&
                   p.b_leading[i] == p.b_leading[last] * p.shape[last] &&
-                  p.bias_leading[i] == p.bias_leading[last] * p.shape[last];
+                  p.bias_leading[i] == p.bias_leading[last] * p.shape[last] &&
+                  p.residual_leading[i] == p.residual_leading[last] * p.shape[last];
     if (merges) {
       p.shape[last] *= p.shape[i];
       continue;
     }
     p.shape[kept] = p.shape[i], p.a_leading[kept] = p.a_leading[i], p.b_leading[kept] = p.b_leading[i];
-    p.bias_leading[kept++] = p.bias_leading[i];
+    p.bias_leading[kept] = p.bias_leading[i], p.residual_leading[kept++] = p.residual_leading[i];
   }
   p.rank = kept;
 }

@@ -1,6 +1,6 @@
-// One call of matmul as its CUDA kernels see it: c = activation(alpha sum + beta bias) over m, n, k and what is left of
-// the leading axes (plan.h). Where m n is small and k large, k is split: each part writes its bare sums to `partial`,
-// and a second kernel adds them in a fixed order and finishes them.
+// One call of matmul as its CUDA kernels see it: c = activation(alpha sum + beta bias) + residual over m, n, k and what
+// is left of the leading axes (plan.h). Where m n is small and k large, k is split: each part writes its bare sums to
+// `partial`, and a second kernel adds them in a fixed order and finishes them.
 #pragma once
 #include "cuda/convert.h"
 #include "cuda/index.h"
@@ -15,7 +15,7 @@ template <class S>
 struct Product {
   using T = Compute<S>;
   MatmulProblem shape;
-  const S *a, *b, *bias;  // bias: nullptr for none
+  const S *a, *b, *bias, *residual;  // nullptr: there is none
   S* c;
   T alpha, beta;
   MatmulActivation activation = MatmulActivation::none;
@@ -27,7 +27,7 @@ struct Product {
 // The matrices at one index of the leading axes, and the part of k that is theirs.
 template <class S>
 struct Matrices {
-  const S *a, *b, *bias;
+  const S *a, *b, *bias, *residual;
   S* c;
   Compute<S>* partial;  // of this part of k, nullptr where k is whole
   int64_t from, to;     // of k
@@ -36,7 +36,7 @@ struct Matrices {
 template <class S>
 __device__ inline Matrices<S> matrices_at(const Product<S>& product, int64_t batch, int64_t split) {
   const MatmulProblem& p = product.shape;
-  Matrices<S> at{product.a, product.b, product.bias, product.c + batch * p.m * p.n, nullptr, 0, p.k};
+  Matrices<S> at{product.a, product.b, product.bias, product.residual, product.c + batch * p.m * p.n, nullptr, 0, p.k};
   if (product.splits > 1) {
     at.partial = product.partial + (split * p.batches + batch) * p.m * p.n;
     at.from = split * product.depth, at.to = min_of(p.k, at.from + product.depth);
@@ -44,7 +44,8 @@ __device__ inline Matrices<S> matrices_at(const Product<S>& product, int64_t bat
   for (int i = 0; i < p.rank; i++) {  // plan.h lists the last axis first
     int64_t rest = batch / p.shape[i], index = batch - rest * p.shape[i];
     at.a += index * p.a_leading[i], at.b += index * p.b_leading[i];
-    if (at.bias) at.bias += index * p.bias_leading[i];
+    if (product.bias) at.bias += index * p.bias_leading[i];
+    if (product.residual) at.residual += index * p.residual_leading[i];
     batch = rest;
   }
   return at;
@@ -64,21 +65,29 @@ __device__ inline void one_by_one(T (&x)[kCount], F&& f) {
   }
 }
 
+template <class T>
+__device__ inline T activated(MatmulActivation activation, T x) {
+  if (activation == MatmulActivation::relu) return x < 0 ? T(0) : x;
+  if (activation == MatmulActivation::gelu) return gelu(x);
+  return activation == MatmulActivation::gelu_tanh ? gelu_tanh(x) : silu(x);
+}
+
 // The short functions for 16 bits are computed side by side. Where there is nothing to do it costs a branch at which no
 // warp divides.
 template <class S, int kCount>
 __device__ inline void activate(MatmulActivation activation, Compute<S> (&x)[kCount]) {
-  using T = Compute<S>;
   if (activation == MatmulActivation::none) return;
-  bool exact = activation == MatmulActivation::gelu;
   if constexpr (kSame<S, Half> || kSame<S, Bfloat16>) {
-    if (exact)
+    if (activation == MatmulActivation::gelu)
       for (int j = 0; j < kCount; j++) x[j] = short_gelu(x[j]);
-    else
+    else if (activation == MatmulActivation::gelu_tanh)
       for (int j = 0; j < kCount; j++) x[j] = short_gelu_tanh(x[j]);
+    else if (activation == MatmulActivation::relu)
+      for (int j = 0; j < kCount; j++) x[j] = x[j] < 0 ? 0 : x[j];
+    else
+      for (int j = 0; j < kCount; j++) x[j] = short_times_sigmoid(x[j], x[j]);
   } else if constexpr (kHasActivations<S>) {
-    if (exact) one_by_one(x, [](T v) { return gelu(v); });
-    else one_by_one(x, [](T v) { return gelu_tanh(v); });
+    one_by_one(x, [activation](Compute<S> v) { return activated(activation, v); });
   }
 }
 
@@ -89,17 +98,20 @@ struct alignas(sizeof(S) * kCount) Group {
 
 // What is done to kCount neighbouring finished sums of a row, as far as there are so many.
 template <int kCount, bool kActivates, class S>
-__device__ inline Group<S, kCount> finish(const Product<S>& product, const S* bias, int64_t row, int64_t column,
+__device__ inline Group<S, kCount> finish(const Product<S>& product, const Matrices<S>& at, int64_t row, int64_t column,
                                           const Compute<S>* sums) {
   using T = Compute<S>;
   const MatmulProblem& p = product.shape;
   T x[kCount];
   for (int j = 0; j < kCount; j++) {
     x[j] = product.alpha * sums[j];
-    if (bias && column + j < p.n)
-      x[j] += product.beta * T(widen(bias[row * p.bias_row + (column + j) * p.bias_column]));
+    if (product.bias && column + j < p.n)
+      x[j] += product.beta * T(widen(at.bias[row * p.bias_row + (column + j) * p.bias_column]));
   }
   if constexpr (kActivates) activate<S>(product.activation, x);
+  for (int j = 0; j < kCount; j++)
+    if (product.residual && column + j < p.n)
+      x[j] += T(widen(at.residual[row * p.residual_row + (column + j) * p.residual_column]));
   Group<S, kCount> group;
   for (int j = 0; j < kCount; j++) group.value[j] = narrow<S>(x[j]);
   return group;
@@ -126,7 +138,7 @@ __device__ inline void store(const Product<S>& product, const Matrices<S>& at, i
     return;
   }
   S* to = at.c + row * p.c_row + column * p.c_column;
-  Group<S, kCount> group = finish<kCount, kActivates>(product, at.bias, row, column, sums);
+  Group<S, kCount> group = finish<kCount, kActivates>(product, at, row, column, sums);
   if (product.wide_stores) {
     *reinterpret_cast<Group<S, kCount>*>(to) = group;
   } else {

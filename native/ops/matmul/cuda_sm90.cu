@@ -139,30 +139,36 @@ __device__ float2 read_pair(const S* from, int64_t step) {
   return {widen(S{uint16_t(pair)}), widen(S{uint16_t(pair >> 16)})};
 }
 
-// What is done to a thread's eight sums of 16 x 16 (finish() in cuda_product.h): two neighbours, two eight rows below,
-// and the same eight columns to the right, packed as stmatrix takes them.
+// x += factor from[row, column] for a thread's eight of 16 x 16: two neighbours, two eight rows below, and the same
+// eight columns to the right.
 template <class S>
-__device__ void finish_eight(const Product<S>& product, const S* bias, int64_t row, int64_t column, const float* sums,
-                             uint32_t (&packed)[4]) {
-  const MatmulProblem& p = product.shape;
-  float x[8];
+__device__ void add_eight(const MatmulProblem& p, const S* from, int64_t row_step, int64_t column_step, float factor,
+                          int64_t row, int64_t column, float (&x)[8]) {
 #pragma unroll
   for (int right = 0; right < 2; right++) {
     float2 pair = {0, 0};
 #pragma unroll
     for (int below = 0; below < 2; below++) {
-      float &low = x[right * 4 + below * 2], &high = x[right * 4 + below * 2 + 1];
-      low = product.alpha * sums[right * 4 + below * 2], high = product.alpha * sums[right * 4 + below * 2 + 1];
-      if (bias) {
-        int64_t r = row + below * 8, c = column + right * 8;
-        bool repeats = p.bias_row == 0;
-        if (c < p.n && (repeats ? below == 0 : r < p.m))
-          pair = read_pair(bias + r * p.bias_row + c * p.bias_column, p.bias_column);
-        low += product.beta * pair.x, high += product.beta * pair.y;
-      }
+      int64_t r = row + below * 8, c = column + right * 8;
+      bool repeats = row_step == 0;
+      if (c < p.n && (repeats ? below == 0 : r < p.m))
+        pair = read_pair(from + r * row_step + c * column_step, column_step);
+      x[right * 4 + below * 2] += factor * pair.x, x[right * 4 + below * 2 + 1] += factor * pair.y;
     }
   }
+}
+
+// What is done to those eight sums (finish() in cuda_product.h), packed as stmatrix takes them.
+template <class S>
+__device__ void finish_eight(const Product<S>& product, const S* bias, const S* residual, int64_t row, int64_t column,
+                             const float* sums, uint32_t (&packed)[4]) {
+  const MatmulProblem& p = product.shape;
+  float x[8];
+#pragma unroll
+  for (int j = 0; j < 8; j++) x[j] = product.alpha * sums[j];
+  if (bias) add_eight(p, bias, p.bias_row, p.bias_column, product.beta, row, column, x);
   activate<S>(product.activation, x);
+  if (residual) add_eight(p, residual, p.residual_row, p.residual_column, 1, row, column, x);
 #pragma unroll
   for (int j = 0; j < 4; j++) packed[j] = pack_pair<S>(x[j * 2], x[j * 2 + 1]);
 }
@@ -172,7 +178,7 @@ template <class C, class S>
 __device__ void store_tiles(const Product<S>& product, const Maps& maps, const Tile& tile, int group,
                             const float (&sums)[C::kColumns / 2]) {
   int thread = int(threadIdx.x) % kGroup, warp = thread / 32, lane = thread % 32;
-  const S* bias = matrices_at(product, tile.batch, 0).bias;
+  Matrices<S> at = matrices_at(product, tile.batch, 0);
   int64_t first_row = tile.row + group * kGroupRows, row = first_row + warp * 16 + lane / 4;
 #pragma unroll
   for (int piece = 0; piece < C::kColumns / kPanel; piece++) {
@@ -183,7 +189,7 @@ __device__ void store_tiles(const Product<S>& product, const Maps& maps, const T
 #pragma unroll
     for (int q = 0; q < kPanel / 16; q++) {
       uint32_t packed[4];
-      finish_eight(product, bias, row, tile.column + piece * kPanel + q * 16 + lane % 4 * 2,
+      finish_eight(product, at.bias, at.residual, row, tile.column + piece * kPanel + q * 16 + lane % 4 * 2,
                    &sums[piece * (kPanel / 2) + q * 8], packed);
       stmatrix_x4(staged_row + uint32_t(((q * 2 + lane / 16) ^ (lane % 8)) << 4), packed[0], packed[1], packed[2],
                   packed[3]);

@@ -1,5 +1,6 @@
-// C = activation(alpha A B + beta bias), batched over the leading axes. Transposed operands are views, packed
-// differently. `packed` is one matrix b as matmulPack gave it: then b itself is not read. It is for the CPU alone.
+// C = activation(alpha A B + beta bias) + residual, batched over the leading axes. Transposed operands are views,
+// packed differently. `packed` is one matrix b as matmulPack gave it: then b itself is not read. It is for the CPU
+// alone.
 #include <algorithm>
 
 #include "core/registry.h"
@@ -19,8 +20,8 @@ size_t matmul_workspace(Views in, Views out, const void* attrs, int threads) {
 }
 
 void declare_matmul(Registry& r) {
-  r.add<MatmulAttrs>("matmul", "a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s -> c:... m n",
-                     "T T T T -> T | T: float int32 int64")
+  r.add<MatmulAttrs>("matmul", "a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s, residual?:...~ m~ n~ -> c:... m n",
+                     "T T T T T -> T | T: float int32 int64")
       .with(matmul_workspace);
   r.add<PackAttrs>("matmulPack", "b:k n -> packed:@size", "T -> T | T: float");
 }

@@ -1,5 +1,5 @@
 // One matrix product of a batch as kernels see it, and what is done to finished sums:
-// c = activation(alpha sum + beta bias), rounded once to the storage type.
+// c = activation(alpha sum + beta bias) + residual, rounded once to the storage type.
 #pragma once
 #include "cpu/gemm_bf16.h"
 #include "cpu/math.h"
@@ -12,14 +12,16 @@ namespace {
 template <class S>
 struct Product {
   using T = Compute<S>;
-  const MatmulProblem& shape;    // as it is multiplied
-  const MatmulProblem& written;  // as the op has it, whose c is row-major; `shape` may be its transposition
-  const S *a, *b, *bias;         // bias: nullptr for none
+  const MatmulProblem& shape;        // as it is multiplied
+  const MatmulProblem& written;      // as the op has it, whose c is row-major; `shape` may be its transposition
+  const S *a, *b, *bias, *residual;  // nullptr: there is none
   S* c;
   T alpha, beta;
   MatmulActivation activation;
 
-  FOVEA_INLINE bool plain() const { return alpha == T(1) && !bias && activation == MatmulActivation::none; }
+  FOVEA_INLINE bool plain() const {
+    return alpha == T(1) && !bias && !residual && activation == MatmulActivation::none;
+  }
 };
 
 FOVEA_INLINE void from_compute_row(const float* from, Half* to, int64_t n) { convert_row(from, to, n); }
@@ -36,14 +38,85 @@ template <class T>
 __attribute__((noinline)) void activate(MatmulActivation activation, T* line, int64_t n) {
   constexpr int L = kLanes<T>;
   for (int64_t j = n; j < round_up(n, L); j++) line[j] = 0;
-  if (activation == MatmulActivation::gelu)
-    for (int64_t j = 0; j < n; j += L) store(line + j, gelu(load(line + j)));
-  else
-    for (int64_t j = 0; j < n; j += L) store(line + j, gelu_tanh(load(line + j)));
+  switch (activation) {
+    case MatmulActivation::none: break;
+    case MatmulActivation::gelu:
+      for (int64_t j = 0; j < n; j += L) store(line + j, gelu(load(line + j)));
+      break;
+    case MatmulActivation::gelu_tanh:
+      for (int64_t j = 0; j < n; j += L) store(line + j, gelu_tanh(load(line + j)));
+      break;
+    case MatmulActivation::relu:
+      for (int64_t j = 0; j < n; j++) line[j] = line[j] < 0 ? 0 : line[j];
+      break;
+    case MatmulActivation::silu:
+      for (int64_t j = 0; j < n; j += L) store(line + j, silu(load(line + j)));
+      break;
+  }
 }
 
-// c[row + i][column + j] = activation(alpha sums[i][j] + beta bias[row + i][column + j]); at most kMaxFinished columns.
-// Rows and columns are those of `p`, one of the product's two.
+// n elements `step` apart in the type that is computed in: where they lie, if they are that already, or copied.
+template <class S>
+FOVEA_INLINE const Compute<S>* row_of(const S* from, int64_t step, Compute<S>* copy, int64_t n) {
+  if constexpr (std::is_same_v<S, Compute<S>>)
+    if (step == 1) return from;
+  if (step == 1) to_compute_row(from, copy, n);
+  else
+    for (int64_t j = 0; j < n; j++) copy[j] = to_compute(from[j * step]);
+  return copy;
+}
+// Where a row of results is made: in place, if it is of the type that is computed in and without gaps.
+template <class S>
+FOVEA_INLINE Compute<S>* target_of(S* to, int64_t step, Compute<S>* line) {
+  if constexpr (std::is_same_v<S, Compute<S>>)
+    if (step == 1) return to;
+  return line;
+}
+template <class S>
+FOVEA_INLINE void commit(const Compute<S>* line, S* to, int64_t step, int64_t n) {
+  if constexpr (std::is_same_v<S, Compute<S>>) {
+    if (step == 1) return;  // made in place
+  } else if (step == 1) {
+    return from_compute_row(line, to, n);
+  }
+  S rounded[kMaxFinished];
+  from_compute_row(line, rounded, n);
+  for (int64_t j = 0; j < n; j++) to[j * step] = rounded[j];
+}
+
+// to = alpha sums + beta bias + residual; bias and residual may be left out.
+template <class T>
+FOVEA_INLINE void combine(T alpha, const T* sums, T beta, const T* bias, const T* residual, T* to, int64_t n) {
+  int64_t j = 0;
+  if constexpr (std::is_floating_point_v<T>)
+    for (; j + kLanes<T> <= n; j += kLanes<T>) {
+      Vec<T> x = alpha * load(sums + j);
+      if (bias) x += beta * load(bias + j);
+      if (residual) x += load(residual + j);
+      store(to + j, x);
+    }
+  for (; j < n; j++) {
+    T x = alpha * sums[j];
+    if (bias) x += beta * bias[j];
+    to[j] = residual ? x + residual[j] : x;
+  }
+}
+
+// The residual that finish() of these rows and columns will read, into the cache while they are multiplied: a line or
+// two of many rows, which no hardware foresees.
+template <class S>
+FOVEA_INLINE void fetch_residual(const Product<S>& product, const MatmulProblem& p, int64_t row, int64_t column,
+                                 int64_t rows, int64_t columns) {
+  constexpr int64_t kLine = 64 / int64_t(sizeof(S));
+  for (int64_t i = row; i < row + rows; i++)
+    for (int64_t j = column; j < column + columns; j += kLine)
+      __builtin_prefetch(product.residual + i * p.residual_row + j * p.residual_column);
+}
+
+// c[row + i][column + j] = activation(alpha sums[i][j] + beta bias[row + i][column + j])
+//                          + residual[row + i][column + j]
+//
+// for at most kMaxFinished columns. Rows and columns are those of `p`, one of the product's two.
 template <class S>
 void finish(const Product<S>& product, const MatmulProblem& p, const Compute<S>* sums, int64_t pitch, int64_t row,
             int64_t column, int64_t rows, int64_t columns) {
@@ -53,26 +126,24 @@ void finish(const Product<S>& product, const MatmulProblem& p, const Compute<S>*
       from_compute_row(sums + i * pitch, product.c + (row + i) * p.c_row + column, columns);
     return;
   }
-  T line[kMaxFinished], bias[kMaxFinished];
-  S rounded[kMaxFinished];
+  T line[kMaxFinished], bias_line[kMaxFinished], residual_line[kMaxFinished];
   for (int64_t i = 0; i < rows; i++) {
-    for (int64_t j = 0; j < columns; j++) line[j] = product.alpha * sums[i * pitch + j];
-    if (product.bias) {
-      const S* from = product.bias + (row + i) * p.bias_row + column * p.bias_column;
-      if (p.bias_column == 1) to_compute_row(from, bias, columns);
-      else
-        for (int64_t j = 0; j < columns; j++) bias[j] = to_compute(from[j * p.bias_column]);
-      for (int64_t j = 0; j < columns; j++) line[j] += product.beta * bias[j];
+    int64_t r = row + i, at = r * p.c_row + column * p.c_column;
+    const T *from = sums + i * pitch, *bias = nullptr, *residual = nullptr;
+    if (product.bias)
+      bias = row_of(product.bias + r * p.bias_row + column * p.bias_column, p.bias_column, bias_line, columns);
+    if (product.residual)
+      residual = row_of(product.residual + r * p.residual_row + column * p.residual_column, p.residual_column,
+                        residual_line, columns);
+    T* to = target_of(product.c + at, p.c_column, line);
+    if (product.activation == MatmulActivation::none) {
+      combine(product.alpha, from, product.beta, bias, residual, to, columns);
+    } else if constexpr (std::is_floating_point_v<T>) {
+      combine(product.alpha, from, product.beta, bias, static_cast<const T*>(nullptr), line, columns);
+      activate(product.activation, line, columns);
+      combine<T>(1, line, 0, nullptr, residual, to, columns);
     }
-    if constexpr (std::is_floating_point_v<T>)
-      if (product.activation != MatmulActivation::none) activate(product.activation, line, columns);
-    S* to = product.c + (row + i) * p.c_row + column * p.c_column;
-    if (p.c_column == 1) {
-      from_compute_row(line, to, columns);
-    } else {
-      from_compute_row(line, rounded, columns);
-      for (int64_t j = 0; j < columns; j++) to[j * p.c_column] = rounded[j];
-    }
+    commit(to, product.c + at, p.c_column, columns);
   }
 }
 

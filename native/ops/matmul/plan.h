@@ -36,10 +36,13 @@ constexpr MatmulCuts kTileCuts{4096, 2, 256, int64_t(1) << 22, true};
 struct MatmulProblem {
   int64_t m, n, k, batches = 1;
   int64_t a_row, a_k, b_k, b_column, c_row, c_column, bias_row = 0, bias_column = 0;
+  int64_t residual_row = 0, residual_column = 0;
   int32_t rank = 0;  // of what is left of the leading axes
   int64_t shape[kMaxRank], a_leading[kMaxRank], b_leading[kMaxRank], bias_leading[kMaxRank];
+  int64_t residual_leading[kMaxRank];
   int64_t bytes;            // of one element in the type that is computed in
   bool biased = false;      // beta = 0 leaves the bias unread
+  bool added = false;       // there is a residual
   bool transposed = false;  // this is c^T = b^T a^T: what is called a here is the op's b
   bool prepacked = false;   // B was packed before, whole
   bool integers;
@@ -59,7 +62,7 @@ FOVEA_INLINE void transpose_problem(MatmulProblem& p) {
     x = y, y = old;
   };
   swap(p.m, p.n), swap(p.a_row, p.b_column), swap(p.a_k, p.b_k);
-  swap(p.c_row, p.c_column), swap(p.bias_row, p.bias_column);
+  swap(p.c_row, p.c_column), swap(p.bias_row, p.bias_column), swap(p.residual_row, p.residual_column);
   for (int i = 0; i < p.rank; i++) swap(p.a_leading[i], p.b_leading[i]);
 }
 // A vector-like A is multiplied without packing, and so is a vector-like B, as the transposed product.
@@ -73,7 +76,8 @@ FOVEA_INLINE bool is_skinny(const MatmulProblem& p) {
   return !p.integers && p.m <= kMaxSkinnyRows && (p.b_k == 1 || p.b_column == 1);
 }
 
-// in: a [..., m, k], b [..., k, n], bias [..., m, n] or absent, and b once more as it was packed, or absent.
+// in: a [..., m, k], b [..., k, n], bias [..., m, n] or absent, b once more as it was packed, or absent, and residual
+// [..., m, n] or absent.
 FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulAttrs& attrs,
                                           const MatmulCuts& cuts = kVectorCuts) {
   const View &a = in[0], &b = in[1], &bias = in[2];
@@ -81,26 +85,30 @@ FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulA
   MatmulProblem p;
   p.cuts = cuts;
   p.prepacked = in.size() > 3 && in[3].present();
+  p.added = in.size() > 4 && in[4].present();
   p.m = c.dim(-2), p.n = c.dim(-1), p.k = a.dim(-1);
   p.a_row = a.stride(-2), p.a_k = a.stride(-1), p.b_k = b.stride(-2), p.b_column = p.n == 1 ? 1 : b.stride(-1);
   p.c_row = p.n, p.c_column = 1;
   p.biased = biased;
   if (biased) p.bias_row = bias.stride(-2), p.bias_column = bias.stride(-1);
+  if (p.added) p.residual_row = in[4].stride(-2), p.residual_column = in[4].stride(-1);
   p.integers = c.dtype == Dtype::i32 || c.dtype == Dtype::i64;
   p.bytes = c.dtype == Dtype::f64 || c.dtype == Dtype::i64 ? 8 : 4;
   bool folding = true;
   for (int i = c.rank - 3; i >= 0; i--) {
     int64_t size = c.shape[i], bias_stride = biased ? bias.strides[i] : 0;
+    int64_t residual_stride = p.added ? in[4].strides[i] : 0;
     if (size == 1) continue;
     folding = folding && b.strides[i] == 0 &&
-              (p.m == 1 || (a.strides[i] == p.m * p.a_row && bias_stride == p.m * p.bias_row));
+              (p.m == 1 || (a.strides[i] == p.m * p.a_row && bias_stride == p.m * p.bias_row &&
+                            residual_stride == p.m * p.residual_row));
     if (folding) {
-      if (p.m == 1) p.a_row = a.strides[i], p.bias_row = bias_stride;
+      if (p.m == 1) p.a_row = a.strides[i], p.bias_row = bias_stride, p.residual_row = residual_stride;
       p.m *= size;
       continue;
     }
     p.shape[p.rank] = size, p.a_leading[p.rank] = a.strides[i], p.b_leading[p.rank] = b.strides[i];
-    p.bias_leading[p.rank++] = bias_stride;
+    p.bias_leading[p.rank] = bias_stride, p.residual_leading[p.rank++] = residual_stride;
     p.batches *= size;
   }
   if (better_transposed(p)) transpose_problem(p);

@@ -122,6 +122,7 @@ FOVEA_INLINE void multiply_tile(const Product<S>& product, int64_t row, int64_t 
   if constexpr (std::is_same_v<S, T>)
     if (columns == N && product.plain())
       return E::multiply(height, columns, packed, a, b, before, product.c + row * p.n + column, p.n, ahead);
+  if (product.residual) fetch_residual(product, p, row, column, height, columns);
   alignas(64) T tile[E::kRows * N];
   E::multiply(height, columns, packed, a, b, before, tile, N, ahead);
   if constexpr (E::kTurns)

@@ -26,14 +26,15 @@ inline Tensor padded(Dtype dtype, int64_t rows, int64_t columns, std::vector<int
 }
 
 // The expected values, and with each the sum of the magnitudes that it was summed from, which bounds the error; what an
-// activation makes of it is included.
+// activation makes of it is included. `errors` are those of the activation itself.
 struct Expected {
-  std::vector<double> values, magnitudes;
+  std::vector<double> values, magnitudes, errors;
 };
 inline Expected matmul_model(const MatmulAttrs& attrs, const Tensor& a, const Tensor& b, const Tensor* bias,
-                             const Tensor& c) {
+                             const Tensor* residual, const Tensor& c) {
   int64_t m = c.view.dim(-2), n = c.view.dim(-1), k = a.view.dim(-1);
-  std::vector<double> x = a.values(), y = b.values(), z = bias ? bias->values() : std::vector<double>();
+  std::vector<double> x = a.values(), y = b.values(), z = bias ? bias->values() : std::vector<double>(),
+                      r = residual ? residual->values() : std::vector<double>(size_t(c.size()));
   bool biased = bias && attrs.beta != 0;
   std::vector<double> sum(size_t(c.size())), magnitude(size_t(c.size()));
   for (int64_t row = 0; row < c.size() / n; row++)
@@ -49,9 +50,11 @@ inline Expected matmul_model(const MatmulAttrs& attrs, const Tensor& a, const Te
   double slope = activation == MatmulActivation::none ? 1 : kSteepest;
   Expected e;
   for (size_t i = 0; i < sum.size(); i++) {
-    e.values.push_back(activated(activation, attrs.alpha * sum[i] + (biased ? attrs.beta * z[i] : 0)));
+    double y = activated(activation, attrs.alpha * sum[i] + (biased ? attrs.beta * z[i] : 0));
+    e.values.push_back(y + r[i]), e.errors.push_back(activation_error(activation, a.dtype(), y));
     e.magnitudes.push_back(slope *
-                           (std::fabs(attrs.alpha) * magnitude[i] + (biased ? std::fabs(attrs.beta * z[i]) : 0)));
+                               (std::fabs(attrs.alpha) * magnitude[i] + (biased ? std::fabs(attrs.beta * z[i]) : 0)) +
+                           std::fabs(r[i]));
   }
   return e;
 }
@@ -59,10 +62,10 @@ inline Expected matmul_model(const MatmulAttrs& attrs, const Tensor& a, const Te
 // |error| <= 2 sqrt(k) epsilon |a||b| in the type that is summed in, and one rounding to the storage type; and the same
 // bits when run again, in another order of threads.
 inline void check_matmul(const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, std::vector<int64_t> shape,
-                         const char* what, int capability) {
+                         const char* what, int capability, Tensor* residual = nullptr) {
   Tensor c(a.dtype(), shape);
-  run_cuda("matmul", attrs, {&a, &b, bias}, {&c}, capability);
-  Expected expected = matmul_model(attrs, a, b, bias, c);
+  run_cuda("matmul", attrs, {&a, &b, bias, nullptr, residual}, {&c}, capability);
+  Expected expected = matmul_model(attrs, a, b, bias, residual, c);
   bool exact = a.dtype() == Dtype::i32 || a.dtype() == Dtype::i64;
   double sum_epsilon = a.dtype() == Dtype::f64 ? epsilon(Dtype::f64) : epsilon(Dtype::f32);
   int64_t k = a.view.dim(-1), wrong = 0, first = 0;
@@ -70,8 +73,7 @@ inline void check_matmul(const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor*
     double value = expected.values[size_t(i)], tolerance = 0;
     if (!exact)
       tolerance = 2 * std::sqrt(double(k + 2)) * sum_epsilon * expected.magnitudes[size_t(i)] +
-                  activation_error(MatmulActivation{attrs.activation}, a.dtype(), value) +
-                  0.5000001 * ulp(a.dtype(), value);
+                  expected.errors[size_t(i)] + 0.5000001 * ulp(a.dtype(), value);
     if (!close(c.at(i), value, tolerance) && wrong++ == 0) first = i;
   }
   FOVEA_CHECK(wrong == 0, "%s %s m=%lld n=%lld k=%lld: %lld of %lld wrong, the first at %lld: %.9g, expected %.9g",
@@ -79,7 +81,7 @@ inline void check_matmul(const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor*
               static_cast<long long>(k), static_cast<long long>(wrong), static_cast<long long>(c.size()),
               static_cast<long long>(first), c.at(first), expected.values[size_t(first)]);
   Tensor again(a.dtype(), shape);
-  run_cuda("matmul", attrs, {&a, &b, bias}, {&again}, capability);
+  run_cuda("matmul", attrs, {&a, &b, bias, nullptr, residual}, {&again}, capability);
   FOVEA_CHECK(c.same_bits(again), "%s %s: other bits when run again", name_of(a.dtype()), what);
 }
 

@@ -9,18 +9,19 @@ using Sizes = std::array<int64_t, 3>;  // m, n, k
 constexpr Dtype kTypes[] = {Dtype::f16, Dtype::bf16};
 constexpr int kCapability = 90;
 
-void check(const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, std::vector<int64_t> shape, const char* what) {
-  check_matmul(attrs, a, b, bias, shape, what, kCapability);
+void check(const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, std::vector<int64_t> shape, const char* what,
+           Tensor* residual = nullptr) {
+  check_matmul(attrs, a, b, bias, shape, what, kCapability, residual);
 }
 
 void check_transpositions(Dtype dtype, int64_t m, int64_t n, int64_t k, const MatmulAttrs& attrs = {},
-                          Tensor* bias = nullptr) {
+                          Tensor* bias = nullptr, Tensor* residual = nullptr) {
   const std::vector<int> orders[] = {{0, 1}, {1, 0}};
   for (const auto& left : orders)
     for (const auto& right : orders) {
       Tensor a = numbers(Tensor::strided(dtype, {m, k}, left), 1),
              b = numbers(Tensor::strided(dtype, {k, n}, right), 2);
-      check(attrs, a, b, bias, {m, n}, format("a %d%d b %d%d", left[0], left[1], right[0], right[1]).c_str());
+      check(attrs, a, b, bias, {m, n}, format("a %d%d b %d%d", left[0], left[1], right[0], right[1]).c_str(), residual);
     }
 }
 
@@ -105,10 +106,23 @@ FOVEA_TEST(matmul_sm90_activations) {
          std::initializer_list<Sizes>{{136, 136, 72}, {72, 133, 24}, {392, 392, 72}, {400, 401, 40}, {72, 80, 2056}}) {
       Tensor bias = numbers(Tensor::expanded(dtype, {m, n}, {true, false}), 6);
       double alpha = 1 / std::sqrt(double(k));
-      for (int64_t activation : {1, 2}) {
+      for (int64_t activation : {1, 2, 3, 4}) {
         check_transpositions(dtype, m, n, k, {.alpha = alpha, .activation = activation});
         check_transpositions(dtype, m, n, k, {.alpha = alpha, .beta = -1, .activation = activation}, &bias);
       }
+    }
+}
+
+FOVEA_TEST(matmul_sm90_residual) {
+  for (Dtype dtype : kTypes)
+    for (auto [m, n, k] : std::initializer_list<Sizes>{{136, 136, 72}, {72, 133, 24}, {392, 392, 72}, {72, 80, 2056}}) {
+      Tensor bias = numbers(Tensor::expanded(dtype, {m, n}, {true, false}), 6),
+             turned = numbers(Tensor::strided(dtype, {m, n}, {1, 0}), 17);
+      for (auto repeats : {std::vector<bool>{false, false}, {true, false}, {false, true}}) {
+        Tensor residual = numbers(Tensor::expanded(dtype, {m, n}, repeats), 18);
+        check_transpositions(dtype, m, n, k, {}, nullptr, &residual);
+      }
+      check_transpositions(dtype, m, n, k, {.alpha = 0.5, .beta = -1, .activation = 4}, &bias, &turned);
     }
 }
 

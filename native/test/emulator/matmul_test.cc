@@ -12,8 +12,9 @@ using Sizes = std::array<int64_t, 3>;  // m, n, k
 constexpr Dtype kMatmulTypes[] = {Dtype::f32, Dtype::f64, Dtype::f16, Dtype::bf16, Dtype::i32, Dtype::i64};
 constexpr int kCapability = 80;
 
-void check(const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, Shape shape, const char* what) {
-  check_matmul(attrs, a, b, bias, shape, what, kCapability);
+void check(const MatmulAttrs& attrs, Tensor& a, Tensor& b, Tensor* bias, Shape shape, const char* what,
+           Tensor* residual = nullptr) {
+  check_matmul(attrs, a, b, bias, shape, what, kCapability, residual);
 }
 
 struct Arrangement {
@@ -151,13 +152,34 @@ FOVEA_TEST(matmul_activations) {
       Tensor a = numbers(Tensor(dtype, {m, k}), 13), b = numbers(Tensor::strided(dtype, {k, n}, {1, 0}), 14),
              bias = numbers(Tensor::expanded(dtype, {m, n}, {true, false}), 15);
       double alpha = 1 / std::sqrt(double(k + 1));
-      for (int64_t activation : {1, 2}) {
+      for (int64_t activation : {1, 2, 3, 4}) {
         check({.alpha = alpha, .activation = activation}, a, b, nullptr, {m, n}, "activation");
         check({.alpha = alpha, .beta = -1, .activation = activation}, a, b, &bias, {m, n}, "activation and bias");
       }
     }
   Tensor a = numbers(Tensor(Dtype::f32, {2, 3, 40, 48}), 17), b = numbers(Tensor(Dtype::f32, {2, 3, 48, 24}), 18);
   check({.alpha = 0.1, .activation = 1}, a, b, nullptr, {2, 3, 40, 24}, "activation, batched");
+}
+
+// Every kernel, with and without an activation before it, parts of k, repeated rows and columns, and many matrices.
+FOVEA_TEST(matmul_residual) {
+  for (Dtype dtype : kMatmulTypes)
+    for (auto [m, n, k] : std::initializer_list<Sizes>{
+             {6, 9, 5}, {3, 100, 130}, {1, 72, 2056}, {70, 36, 17}, {131, 136, 40}, {72, 40, 1544}, {33, 70, 0}}) {
+      Tensor a = numbers(Tensor(dtype, {m, k}), 13), b = numbers(Tensor::strided(dtype, {k, n}, {1, 0}), 14),
+             bias = numbers(Tensor::expanded(dtype, {m, n}, {true, false}), 15),
+             dense = numbers(Tensor(dtype, {m, n}), 27), turned = numbers(Tensor::strided(dtype, {m, n}, {1, 0}), 28),
+             row = numbers(Tensor::expanded(dtype, {m, n}, {true, false}), 29);
+      int64_t last = dtype == Dtype::i32 || dtype == Dtype::i64 ? 0 : 4;
+      for (Tensor* residual : {&dense, &turned, &row})
+        for (int64_t activation = 0; activation <= last; activation += 4)
+          check({.alpha = 2, .beta = -1, .activation = activation}, a, b, &bias, {m, n}, "residual", residual);
+    }
+  for (bool repeats : {false, true}) {
+    Tensor a = numbers(Tensor(Dtype::f32, {2, 3, 40, 48}), 17), b = numbers(Tensor(Dtype::f32, {2, 3, 48, 24}), 18),
+           r = numbers(Tensor::expanded(Dtype::f32, {2, 3, 40, 24}, {false, repeats, false, false}), 30);
+    check({}, a, b, nullptr, {2, 3, 40, 24}, "residual, batched", &r);
+  }
 }
 
 FOVEA_TEST(matmul_batches) {
@@ -217,7 +239,7 @@ FOVEA_TEST(matmul_integers_wrap_and_refuse_fractions_and_activations) {
   FOVEA_CHECK(code_of([&] { run({.beta = NAN}); }) == "FOVEA_ARGUMENT", "beta of NaN was accepted");
   FOVEA_CHECK(code_of([&] { run({.activation = 1}); }) == "FOVEA_ARGUMENT", "an activation of integers was accepted");
   Tensor x = numbers(Tensor(Dtype::f32, {2, 2}), 1), y(Dtype::f32, {2, 2});
-  for (int64_t unknown : {-1, 3}) {
+  for (int64_t unknown : {-1, 5}) {
     auto run_unknown = [&] {
       run_cuda("matmul", MatmulAttrs{.activation = unknown}, {&x, &x, nullptr}, {&y}, kCapability);
     };

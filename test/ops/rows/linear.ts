@@ -16,17 +16,25 @@ const asMatrices = (a: Nd, b: Nd): { a: Nd; b: Nd; drop: (c: Nd) => Nd } => {
       c.reshape(c.shape.filter((_, i) => !(left && i === c.shape.length - 2) && !(right && i === c.shape.length - 1))),
   };
 };
+const activations = {
+  gelu: geluErf,
+  geluTanh,
+  relu: (x: number): number => (x < 0 ? 0 : x),
+  silu: (x: number): number => x / (1 + Math.exp(-x)),
+};
 /** What `args.activation` makes of a result. */
 const activated = (c: Nd, { activation }: Args): Nd =>
-  activation === undefined ? c : c.map(activation === 'gelu' ? geluErf : geluTanh);
+  activation === undefined ? c : c.map(activations[activation as keyof typeof activations]);
 /** A gelu magnifies errors 1.13 times, and may be 4 units in the last place off itself. */
 const magnified = (c: Nd, { args }: Sample): Nd => (args?.['activation'] === undefined ? c : c.map((v) => 3 * v));
 const activationErrors = (name: string, run: (options: never, dtype: 'float32' | 'int32') => unknown): ErrorCase[] => [
   {
     label: 'an unknown activation',
-    run: () => run({ activation: 'relu' } as never, 'float32'),
+    run: () => run({ activation: 'tanh' } as never, 'float32'),
     code: 'FOVEA_ARGUMENT',
-    mentions: new RegExp(`${name}: expected 'gelu' or 'geluTanh' for activation, received string "relu"`),
+    mentions: new RegExp(
+      `${name}: expected 'gelu', 'geluTanh', 'relu' or 'silu' for activation, received string "tanh"`,
+    ),
   },
   {
     label: 'an activation that is no string',
@@ -146,12 +154,14 @@ const addmm: Row = {
       [31, 40],
     ],
   ].flatMap(([c, a, b], i) =>
-    [{}, { alpha: 0.5, beta: 2 }, { alpha: 0.5, activation: 'geluTanh' }].map((args) => ({
-      label: `[${c}] + [${a}] [${b}] ${JSON.stringify(args)}`,
-      inputs: [{ shape: c! }, { shape: a! }, { shape: b!, ...(i % 2 ? { layout: 'transposed' as const } : {}) }],
-      args,
-      gradcheck: i < 4,
-    })),
+    [{}, { alpha: 0.5, beta: 2 }, { alpha: 0.5, activation: 'geluTanh' }, { beta: 2, activation: 'silu' }].map(
+      (args) => ({
+        label: `[${c}] + [${a}] [${b}] ${JSON.stringify(args)}`,
+        inputs: [{ shape: c! }, { shape: a! }, { shape: b!, ...(i % 2 ? { layout: 'transposed' as const } : {}) }],
+        args,
+        gradcheck: i < 4,
+      }),
+    ),
   ),
   run: ([c, a, b], args) => F.addmm(c!, a!, b!, args),
   reference: ([c, a, b], { alpha = 1, beta = 1, ...rest }) =>
@@ -184,6 +194,7 @@ const addmm: Row = {
   ],
 };
 
+const residualLayouts: readonly Layout[] = ['dense', 'step'];
 const linear: Row = {
   name: 'linear',
   dtypes: FLOATS,
@@ -223,34 +234,57 @@ const linear: Row = {
     ],
   ].flatMap(([x, w], i) =>
     [true, false].flatMap((bias) =>
-      [undefined, 'gelu', 'geluTanh'].map((activation) => ({
-        label: `[${x}] [${w}] bias ${bias} ${activation ?? ''}`,
-        inputs: [{ shape: x! }, { shape: w! }, ...(bias ? [{ shape: [w![0]!] }] : [])],
-        args: activation ? { activation } : {},
-        gradcheck: i < 3,
-      })),
+      [undefined, 'gelu', 'geluTanh', 'relu', 'silu'].flatMap((activation) =>
+        (bias ? [undefined, ...residualLayouts] : [undefined]).map((layout) => ({
+          label: `[${x}] [${w}] bias ${bias} ${activation ?? ''} ${layout ? `residual ${layout}` : ''}`,
+          inputs: [
+            { shape: x! },
+            { shape: w! },
+            ...(bias ? [{ shape: [w![0]!] }] : []),
+            ...(layout ? [{ shape: [...x!.slice(0, -1), w![0]!], layout }] : []),
+          ],
+          args: activation ? { activation } : {},
+          gradcheck: i < 3,
+        })),
+      ),
     ),
   ),
-  run: ([x, w, b], args) => F.linear(x!, w!, b, args),
-  reference: ([x, w, b], args) => {
+  run: ([x, w, b, residual], args) => F.linear(x!, w!, b, { ...args, ...(residual ? { residual } : {}) }),
+  reference: ([x, w, b, residual], args) => {
     const y = multiply(x!, w!.transpose());
-    return activated(b ? zip((p, q) => p + q, y, b) : y, args);
+    const z = activated(b ? zip((p, q) => p + q, y, b) : y, args);
+    return residual ? zip((p, q) => p + q, z, residual) : z;
   },
   tolerance: {
     kind: 'sum',
     k: (s) => s.inputs[0]!.shape.at(-1)! + 1,
-    magnitude: ([x, w, b], s) =>
-      magnified(
-        zip((p, q) => p + Math.abs(q), magnitude(x!, w!.transpose()), b ?? new Nd([], [0])),
+    magnitude: ([x, w, b, residual], s) => {
+      const none = new Nd([], [0]);
+      const z = magnified(
+        zip((p, q) => p + Math.abs(q), magnitude(x!, w!.transpose()), b ?? none),
         s,
-      ),
+      );
+      return zip((p, q) => p + Math.abs(q), z, residual ?? none);
+    },
   },
-  differentiable: [0, 1, 2],
+  differentiable: [0, 1, 2, 3],
   errors: [
     ...tensorErrors('linear', F.linear, zeros([3, 2])),
     ...activationErrors('linear', (options, dtype) =>
       F.linear(zeros([2, 3], { dtype }), zeros([4, 3], { dtype }), null, options),
     ),
+    {
+      label: 'a residual of another shape',
+      run: () => F.linear(zeros([2, 3]), zeros([5, 3]), null, { residual: zeros([5]) }),
+      code: 'FOVEA_SHAPE',
+      mentions: /linear.*\[2,5\].*residual.*\[5\].*expand/s,
+    },
+    {
+      label: 'a residual that is no tensor',
+      run: () => F.linear(zeros([2, 3]), zeros([5, 3]), null, { residual: 1 as never }),
+      code: 'FOVEA_ARGUMENT',
+      mentions: /linear.*residual/s,
+    },
     {
       label: 'widths differ',
       run: () => F.linear(zeros([2, 3]), zeros([5, 4])),
