@@ -12,6 +12,9 @@
 #include <utility>
 
 #include "cpu/simd.h"
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -21,7 +24,7 @@ constexpr int kTileRows = 14, kTileVectors = 2;  // 28 sums + 2 of B + 1 of A of
 #elif defined(__AVX2__)
 constexpr int kTileRows = 6, kTileVectors = 2;  // 12 + 2 + 1 of 16
 #elif defined(__aarch64__)
-constexpr int kTileRows = 8, kTileVectors = 3;  // 24 + 3 + 1 of 32
+constexpr int kTileRows = 5, kTileVectors = 4;  // 20 + 4 + 5 of 32, as gcc loads all of A's first; 6 rows spill
 #else
 constexpr int kTileRows = 4, kTileVectors = 2;  // 8 + 2 + 1 + a product of 16: no fused multiply-add
 #endif
@@ -133,12 +136,19 @@ template <class T>
 FOVEA_INLINE Vec<T> load_compute(const T* p) {
   return load(p);
 }
-FOVEA_INLINE Vec<float> load_compute(const Bfloat16* p) {
+FOVEA_INLINE Vec<uint32_t> load_bits(const Bfloat16* p) {
+#if defined(__aarch64__)
+  return (Vec<uint32_t>)vmovl_u16(vld1_u16(&p->bits));  // gcc 12 would convert lane by lane
+#else
   typedef uint16_t Narrow __attribute__((vector_size(kVectorBytes / 2)));
   Narrow narrow;
   __builtin_memcpy(&narrow, p, sizeof narrow);
+  return __builtin_convertvector(narrow, Vec<uint32_t>);
+#endif
+}
+FOVEA_INLINE Vec<float> load_compute(const Bfloat16* p) {
   Vec<float> wide;
-  Vec<uint32_t> bits = __builtin_convertvector(narrow, Vec<uint32_t>) << 16;
+  Vec<uint32_t> bits = load_bits(p) << 16;
   __builtin_memcpy(&wide, &bits, sizeof wide);
   return wide;
 }

@@ -1,18 +1,22 @@
 // Products of bfloat16 by the instructions that multiply pairs of neighbours along k and add both to a float32 sum:
 //
 //   AVX512_BF16   vdpbf16ps: the same tile of registers as float32's, with two steps of k in each
+//   arm64, BF16   bfdot: likewise
 //   AMX_BF16      tdpbf16ps: C in four tile registers of 16 x 16 sums, A and B in two each of 16 x 32 values
 //
-// A packed element is a pair. A panel of B is [pair][column] for both. A strip of A is [pair][row] for vdpbf16ps, and
-// for AMX [16 pairs][up to two tiles][16 rows][16 pairs], so that a tile is a run of memory. What is missing of a pair
-// or of a tile is zero. Denormal operands and sums count as zero in both (Intel, "Architecture Instruction Set
-// Extensions Programming Reference").
+// A packed element is a pair. A panel of B is [pair][column] for all. A strip of A is [pair][row] for the first two,
+// and for AMX [16 pairs][up to two tiles][16 rows][16 pairs], so that a tile is a run of memory. What is missing of a
+// pair or of a tile is zero. Denormal operands and sums count as zero in all of them. Intel's round sums to nearest
+// even ("Architecture Instruction Set Extensions Programming Reference"); bfdot rounds the sum of two products, and
+// that with what was before, to odd, and so errs by up to one unit in the last place where the others err by half of
+// one ("Arm Architecture Reference Manual for A-profile", BFDOT).
 #pragma once
 #include "core/arithmetic.h"
 #include "cpu/gemm.h"
 #include "cpu/tiles_amx.h"
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#define FOVEA_MULTIPLIES_PAIRS
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -24,15 +28,23 @@ template <>
 struct PackedType<Pair> {
   using Sum = float;
   FOVEA_INLINE static Vec<uint32_t> load_vector(const Pair* p) { return load(&p->bits); }
+#if defined(__aarch64__)
+  // One lane, which bfdot itself multiplies all pairs by.
+  FOVEA_INLINE static bfloat16x4_t splat_value(const Pair* p) { return vreinterpret_bf16_u32(vcreate_u32(p->bits)); }
+  FOVEA_INLINE static Vec<float> multiply_add(Vec<float> sum, bfloat16x4_t a, Vec<uint32_t> b) {
+    return (Vec<float>)vbfdotq_lane_f32((float32x4_t)sum, vreinterpretq_bf16_u32((uint32x4_t)b), a, 0);
+  }
+#else
   FOVEA_INLINE static Vec<uint32_t> splat_value(const Pair* p) { return splat(p->bits); }
   FOVEA_INLINE static Vec<float> multiply_add(Vec<float> sum, Vec<uint32_t> a, Vec<uint32_t> b) {
     return _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
   }
+#endif
 };
 
-// ---- packing, in blocks of 16 lanes and 16 pairs
+// ---- packing, in blocks of a vector of lanes and as many pairs
 
-constexpr int kBlock = 16;
+constexpr int kBlock = kLanes<uint32_t>;
 using PairBlock = Vec<uint32_t>[kBlock];
 
 // block[lane][pair] of lanes whose k has stride 1.
@@ -45,9 +57,13 @@ FOVEA_INLINE void load_along_k(const Bfloat16* from, int64_t lane_stride, PairBl
 }
 // The pairs of one vector of lanes that are neighbours, from two rows of k.
 FOVEA_INLINE Vec<uint32_t> pair_up(const Bfloat16* first, const Bfloat16* second) {
+#if defined(__aarch64__)
+  return load_bits(first) | load_bits(second) << 16;
+#else
   __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(first)));
   __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(second)));
   return (Vec<uint32_t>)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+#endif
 }
 // block[pair][lane] of lanes that are neighbours.
 FOVEA_INLINE void load_across_k(const Bfloat16* from, int64_t k_stride, PairBlock& block) {
@@ -58,6 +74,7 @@ FOVEA_INLINE void load_across_k(const Bfloat16* from, int64_t k_stride, PairBloc
 // Where values are neither neighbours along k nor across, or fewer than a block: copied first, with zeros behind.
 struct Edge {
   alignas(64) Bfloat16 values[kBlock][2 * kBlock];
+  char behind[kPackAhead];  // is prefetched, too, and never read
   FOVEA_INLINE Edge(const Bfloat16* from, int64_t lane_stride, int64_t k_stride, int64_t lanes, int64_t depth) {
     __builtin_memset(values, 0, sizeof values);
     if (k_stride == 1) {
@@ -106,9 +123,9 @@ FOVEA_INLINE void pack_pair_panel(const Bfloat16* from, int64_t lane_stride, int
 }
 
 FOVEA_INLINE void pack_pair_row(const Bfloat16* b, int64_t k_stride, Pair* packed) {
-  static_assert(kTileColumns<float> == 2 * kBlock);
-  store(&packed->bits, pair_up(b, b + k_stride));
-  store(&packed[kBlock].bits, pair_up(b + kBlock, b + kBlock + k_stride));
+#pragma GCC unroll 4
+  for (int v = 0; v < kTileVectors; v++)
+    store(&packed[v * kBlock].bits, pair_up(b + v * kBlock, b + v * kBlock + k_stride));
 }
 
 #if !defined(__AMX_BF16__)

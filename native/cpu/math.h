@@ -4,6 +4,10 @@
 //
 //   exp exp2 expm1 log log2 log1p softplus tanh sigmoid silu erf normal gelu gelu_tanh sin cos atan2 pow each_lane
 //
+// The worst errors in ULP, of all floats (sin, cos: up to kLargestAngle), without and with fused multiply-add:
+//
+//   exp 0.99, 1.02   tanh 1.24, 1.23   erf 1.32, 1.15   log 0.90, 0.87   sin 1.55, 1.54   cos 1.55, 1.54
+//
 // Included by per-instruction-set files only, like simd.h. What needs the exact rest of a product takes it from
 // `product`, which works with and without fused multiply-add.
 #pragma once
@@ -109,15 +113,15 @@ FOVEA_INLINE Vec<float> softplus(Vec<float> z) {
 
 // ---- functions of the exponential
 
-// (e^2a - 1) / (e^2a + 1) for a = |x|; with e^2a = 2^n e^2r and h = (e^2a - 1) / 2 this is h / (h + 1).
+// Near 0 an odd polynomial of a = |x|, further out 1 - 1 / d with d = (e^2a + 1) / 2 and e^2a = 2^n e^2r.
 FOVEA_INLINE Vec<float> tanh(Vec<float> x) {
+  constexpr float c[] = {-3.333329856e-01f, 1.333192438e-01f, -5.378383026e-02f, 2.079597861e-02f, -5.895168055e-03f};
   // (e^2r - 1) / 2 = r + r^2 polynomial(r), |r| <= ln 2 / 4
-  constexpr float c[] = {1.000000000e+00f, 6.666666865e-01f, 3.333306014e-01f,
-                         1.333315074e-01f, 4.461894557e-02f, 1.277609263e-02f};
-  Vec<float> a = at_most(abs(x), 10.f), n = nearest(a * (2.f * kLog2E));
-  Vec<float> r = (a - n * (0.5f * kLn2High)) - n * (0.5f * kLn2Low);
-  Vec<float> power = power_of_two(n), h = power * (r + r * r * polynomial(r, c)) + (0.5f * power - 0.5f);
-  return copy_sign(h / (h + 1.f), x);
+  constexpr float e[] = {1.000000000e+00f, 6.666607857e-01f, 3.333296478e-01f, 1.339021176e-01f, 4.464150965e-02f};
+  Vec<float> a = at_most(abs(x), 10.f), square = a * a, n = nearest(a * (2.f * kLog2E));
+  Vec<float> r = (a - n * (0.5f * kLn2High)) - n * (0.5f * kLn2Low), power = power_of_two(n);
+  Vec<float> far = 1.f - 1.f / (power * (r + r * r * polynomial(r, e)) + (0.5f * power + 0.5f));
+  return copy_sign(blend(a < 0.6f, a + a * square * polynomial(square, c), far), x);
 }
 // factor / (1 + e^-z) for -170 < z < 60 or NaN. With z = n ln 2 + r it is 2^n factor / (2^n + e^-r), where the power
 // outside is applied last, so that small results keep their precision down to denormals.
@@ -184,15 +188,15 @@ FOVEA_INLINE Vec<float> gelu(Vec<float> x) {
 }
 // Near 0 an odd polynomial, further out 1 - 2^p(|x|).
 FOVEA_INLINE Vec<float> erf(Vec<float> x) {
-  constexpr float c[] = {1.283791661e-01f, -3.761263490e-01f, 1.128371507e-01f, -2.686050907e-02f,
-                         5.203858949e-03f, -8.175639668e-04f, 8.513104694e-05f};
+  constexpr float c[] = {1.283791661e-01f, -3.761262596e-01f, 1.128358543e-01f, -2.685381286e-02f,
+                         5.188327748e-03f, -8.010194288e-04f, 7.853861462e-05f};
   constexpr float d[] = {1.244328996e-05f, -1.628489971e+00f, -9.156404734e-01f, -1.543695331e-01f,
                          3.521903232e-02f, -5.693002604e-03f, 5.711779231e-04f,  -2.635241617e-05f};
   Vec<float> a = at_most(abs(x), 4.f), square = x * x;
   Vec<float> near = x + x * polynomial(square, c);
   Vec<float> p = polynomial(a, d), n = nearest(p);
   Vec<float> far = 1.f - scale(exp2_near_zero(p - n), n);
-  return blend(a < 0.9f, near, copy_sign(far, x));
+  return blend(a < 1.f, near, copy_sign(far, x));
 }
 
 // ---- angles

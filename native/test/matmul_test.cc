@@ -234,7 +234,8 @@ FOVEA_TEST(matmul_large_batches_and_large_matrices) {
 // Which tables pack bfloat16 as pairs, which take no more room.
 bool packs(const Table& table, Dtype dtype) {
   std::string isa = table.isa;
-  return dtype == Dtype::f32 || dtype == Dtype::f64 || (dtype == Dtype::bf16 && (isa == "avx512bf16" || isa == "amx"));
+  bool pairs = isa == "avx512bf16" || isa == "amx" || isa == "neonbf16";
+  return dtype == Dtype::f32 || dtype == Dtype::f64 || (dtype == Dtype::bf16 && pairs);
 }
 Tensor packed_of(const Table& table, Tensor& b, int threads) {
   auto padded = [](int64_t n) { return (n + 31) / 32 * 32; };

@@ -121,6 +121,7 @@ void matmul_pack(Call& call, const PackAttrs&) {
   p.n = b.dim(1), p.k = b.dim(0), p.b_k = b.stride(0), p.b_column = p.n == 1 ? 1 : b.stride(1);
   dispatch_float(b.dtype, [&]<class S>() {
     if constexpr (kPacksInPlace<S>) {
+      static_assert(kMaxTileColumns % Engine<S>::kColumns == 0, "the last panel would not fit");
       Product<S> product{p, p, nullptr, b.as<S>(), nullptr, nullptr, nullptr, 1, 0, MatmulActivation::none};
       pack_all(call.parallel, product, 0, panels_of<Engine<S>>(p.n),
                reinterpret_cast<typename Engine<S>::Packed*>(packed.data));

@@ -56,13 +56,14 @@ float multiply_bf16(float seed, int64_t rounds) {
   order_memory();
   return tile[0];
 }
-#elif defined(__AVX512BF16__)
+#elif defined(FOVEA_MULTIPLIES_PAIRS)
 constexpr int64_t kBf16Operations = kChains * kSteps * kLanes<float> * 4;
 float multiply_bf16(float seed, int64_t rounds) {
   using Type = PackedType<Pair>;
   Pair values[2] = {{bits_of(seed)}, {bits_of(seed + 1)}};
   Vec<float> acc[kChains];
-  auto a = Type::splat_value(values), b = Type::splat_value(values + 1);
+  auto a = Type::splat_value(values);
+  Vec<uint32_t> b = splat(values[1].bits);
 #pragma GCC unroll 12
   for (int i = 0; i < kChains; i++) acc[i] = splat(float(i) + seed);
   for (int64_t r = 0; r < rounds * kSteps; r++)
