@@ -23,7 +23,7 @@ const LEAST = 1 << 16;
 /** Sides are packed in multiples of this. */
 const QUANTUM = 32;
 /** Instruction sets whose packed bfloat16 takes no more room than bfloat16. */
-const packsBfloat16: ReadonlySet<string> = new Set(['avx512bf16', 'amx']);
+const packsBfloat16: ReadonlySet<string> = new Set(['avx512bf16', 'amx', 'neonbf16']);
 
 let isa: string | undefined;
 function packs(dtype: number): boolean {
