@@ -161,7 +161,8 @@ class LinearCrossEntropyNode extends Node {
   }
 
   override differentiate([dy]: readonly Gradient[], again: boolean): readonly Gradient[] {
-    const values = this.values(again) as unknown as Operands;
+    const { hidden, weight, bias, target } = this.values(again);
+    const values: Operands = { hidden: hidden!, weight: weight!, bias, target: target! };
     if (again) return this.#composed(values, dy!);
     const d = this.#gradients(values, dy!);
     return inputNames.map((name) => d[name] && castTo(d[name], this.#plan.dtypes[name]!));

@@ -327,7 +327,7 @@ export function record<A extends readonly Tensor[], R>(
   functionArg('record', 'fn', fn);
   const { maxRecordings = 8 } = optionsArg('record', options, ['maxRecordings']);
   const most = countArg('record', 'maxRecordings', maxRecordings, 1);
-  const all = new Recordings(fn as unknown as (...inputs: Tensor[]) => unknown, most);
+  const all = new Recordings((...inputs) => fn(...(inputs as readonly Tensor[] as A)), most);
   const step = (...inputs: A): R => {
     if (capturing !== null)
       throw (capturing.refused ??= new FoveaError(

@@ -105,6 +105,7 @@ describe('a peer as a process', () => {
     await peer.stop();
   });
 
+  // Not everybody has Python. That a missing peer is reported is tested above without it.
   test.skipIf(spawnSync('python3', ['--version']).status !== 0)('in Python says that PyTorch is missing', async () => {
     // Without site-packages there is none.
     const peer = new PeerProcess(['python3', '-S', bench('peers/torch_cpu.py')]);

@@ -16,7 +16,7 @@ async function results(fn: () => Tensor, times: number): Promise<unknown[]> {
   return all;
 }
 
-// Products on a GPU pack nothing.
+// Products on a GPU pack nothing: there the rows of linear and addmm in the op table are all there is to test.
 describe.runIf(device === 'cpu')('packed weights', () => {
   test.each(['float32', 'bfloat16', 'float16', 'float64'] as const)(
     '%s: the same bits, packed or not',

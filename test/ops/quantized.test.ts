@@ -175,6 +175,7 @@ it('a second gradient goes through the product of the first', () => {
   list(second!).forEach((v, i) => expect(Math.abs(v - expected[i]!)).toBeLessThanOrEqual(1e-5 * scale));
 });
 
+// The full tier runs this on an emulated GPU; what the CPU refuses is tested above.
 it.skipIf(device === 'cpu')('a GPU is refused with what to do', () => {
   const there = randn([2, 32], { device });
   const weight = quantize(randn([2, 32]), 'q8_0');

@@ -17,25 +17,8 @@ import {
 } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { codeOf, device, list } from '../helpers.js';
+import { mlp, normal } from './mlp.js';
 
-const normal = (shape: number[], seed: number): Tensor => randn(shape, { generator: new Generator(seed), device });
-
-class Mlp extends nn.Module {
-  readonly a = new nn.Linear(7, 13);
-  readonly b = new nn.Linear(13, 5);
-  readonly drop: nn.Dropout;
-  constructor(p = 0) {
-    super();
-    this.drop = new nn.Dropout(p);
-  }
-  override forward(x: Tensor): Tensor {
-    return this.b.forward(this.drop.forward(F.gelu(this.a.forward(x))));
-  }
-}
-function mlp(p = 0): Mlp {
-  manualSeed(3);
-  return new Mlp(p).to(device);
-}
 const gradients = (model: nn.Module): number[][] => model.parameters().map(({ grad }) => (grad ? list(grad) : []));
 
 describe('a recorded step of training', () => {

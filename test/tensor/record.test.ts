@@ -3,13 +3,10 @@ import {
   autocast,
   defaultGenerator,
   functional as F,
-  Generator,
   manualSeed,
   memory,
-  nn,
   noGrad,
   optim,
-  randn,
   record,
   tensor,
   type Tensor,
@@ -21,25 +18,7 @@ import { KvCache } from '../../dist/generate/kv-cache.js';
 import { describe, expect, it } from 'vitest';
 import { readGolden } from '../golden.js';
 import { codeOf, device, list } from '../helpers.js';
-
-const normal = (shape: number[], seed: number): Tensor => randn(shape, { generator: new Generator(seed), device });
-
-class Mlp extends nn.Module {
-  readonly a = new nn.Linear(7, 13);
-  readonly b = new nn.Linear(13, 5);
-  readonly drop: nn.Dropout;
-  constructor(p = 0) {
-    super();
-    this.drop = new nn.Dropout(p);
-  }
-  override forward(x: Tensor): Tensor {
-    return this.b.forward(this.drop.forward(F.gelu(this.a.forward(x))));
-  }
-}
-function mlp(p = 0): Mlp {
-  manualSeed(3);
-  return new Mlp(p).to(device);
-}
+import { mlp, normal } from './mlp.js';
 
 describe('a recorded forward', () => {
   it('gives the bits of its function, call after call', () => {

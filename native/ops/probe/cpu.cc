@@ -31,12 +31,12 @@ void fma_probe_flops(Call& call, const NoAttrs&) {
   *call.out[0].as<float>() = float(kChains * kSteps * kLanes<float> * 2);
 }
 
-// Products of bfloat16 as Engine<Bfloat16> computes them, from operands that never leave registers.
-#if defined(__AMX_BF16__)
-constexpr int64_t kBf16Operations = 4 * kSteps * kBlock * kBlock * (2 * kBlock) * 2;
-float multiply_bf16(float seed, int64_t rounds) {
-  alignas(64) float tile[kBlock * kBlock] = {seed};
-  Engine<Bfloat16>::Use use;
+#if defined(__AMX_TILE__)
+// `products` multiplies tiles 4 and 5 by 6 and 7 into 0 to 3, from operands that never leave registers.
+template <class T, class Products>
+T probe_tiles(T seed, int64_t rounds, Products products) {
+  alignas(64) T tile[16 * 16] = {seed};
+  TileRegisters registers;
   order_memory();
   _tile_zero(0);
   _tile_zero(1);
@@ -46,15 +46,23 @@ float multiply_bf16(float seed, int64_t rounds) {
   _tile_loadd(5, tile, 64);
   _tile_loadd(6, tile, 64);
   _tile_loadd(7, tile, 64);
-  for (int64_t r = 0; r < rounds * kSteps; r++) {
+  for (int64_t r = 0; r < rounds * kSteps; r++) products();
+  _tile_stored(0, tile, 64);
+  order_memory();
+  return tile[0];
+}
+#endif
+
+// Products of bfloat16 as Engine<Bfloat16> computes them.
+#if defined(__AMX_BF16__)
+constexpr int64_t kBf16Operations = 4 * kSteps * kBlock * kBlock * (2 * kBlock) * 2;
+float multiply_bf16(float seed, int64_t rounds) {
+  return probe_tiles(seed, rounds, [] {
     _tile_dpbf16ps(0, 4, 6);
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
-  }
-  _tile_stored(0, tile, 64);
-  order_memory();
-  return tile[0];
+  });
 }
 #elif defined(FOVEA_MULTIPLIES_PAIRS)
 constexpr int64_t kBf16Operations = kChains * kSteps * kLanes<float> * 4;
@@ -89,26 +97,12 @@ void bf16_probe_flops(Call& call, const NoAttrs&) { *call.out[0].as<float>() = f
 #if defined(__AMX_INT8__)
 constexpr int64_t kInt8Operations = 4 * kSteps * 16 * 16 * 64 * 2;
 int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
-  alignas(64) int32_t tile[16 * 16] = {seed};
-  TileRegisters registers;
-  order_memory();
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-  _tile_loadd(4, tile, 64);
-  _tile_loadd(5, tile, 64);
-  _tile_loadd(6, tile, 64);
-  _tile_loadd(7, tile, 64);
-  for (int64_t r = 0; r < rounds * kSteps; r++) {
+  return probe_tiles(seed, rounds, [] {
     _tile_dpbsud(0, 4, 6);
     _tile_dpbsud(1, 4, 7);
     _tile_dpbsud(2, 5, 6);
     _tile_dpbsud(3, 5, 7);
-  }
-  _tile_stored(0, tile, 64);
-  order_memory();
-  return tile[0];
+  });
 }
 #else
 constexpr int64_t kInt8Operations = kChains * kSteps * kLanes<int32_t> * 4 * 2;
