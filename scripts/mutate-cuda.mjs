@@ -57,13 +57,20 @@ const faults = [
   ),
   fault('mask one key off', backward80, 'row - int(p.last_key) - column :', 'row - int(p.last_key) - column + 1 :'),
   fault('values not waited for', attention90, 'mbarrier_wait(&barriers->v_full[ring.stage], ring.parity);', ''),
+  fault('keys not waited for, sm_90', attention90, 'mbarrier_wait(&barriers->k_full[at.stage], at.parity);', ''),
+  fault('queries not waited for', attention90, 'mbarrier_wait(&barriers->q_full, own.parity);', ''),
   fault(
-    'last values not waited for',
+    'queries replaced before they have been read',
     attention90,
-    '\n    mbarrier_wait(&barriers->v_full[ring.stage], ring.parity);',
+    'mbarrier_wait(&barriers->q_empty, own.parity ^ 1);',
     '',
   ),
-  fault('keys not waited for, sm_90', attention90, 'mbarrier_wait(&barriers->k_full[0], 0);', ''),
+  fault(
+    'slot of values released before its products are done',
+    attention90,
+    '      wgmma_wait<0>();\n      wgmma_keep(o);',
+    '',
+  ),
   fault(
     'tile of gradients not waited for',
     backward90,

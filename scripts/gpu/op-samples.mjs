@@ -1,6 +1,7 @@
 // The samples of ops.mjs: small inputs that reach every kind of kernel, odd sizes and views besides. `make` gives inputs on
 // the CPU, `run` takes them where they are to be used and gives a list of tensors.
-import { arange, functional as F, grad, ones, optim, rand, randint, randn, tensor } from 'fovea';
+import { arange, functional as F, Generator, grad, ones, optim, rand, randint, randn, tensor } from 'fovea';
+import { sampleTokens } from '../../dist/generate/sampler.js';
 
 /** How far results may lie from the CPU's, ‖a − b‖ / ‖b‖: both round, in their own order. */
 const tolerances = { float64: 1e-12, float32: 2e-5, float16: 2e-3, bfloat16: 1.5e-2, int32: 0, int64: 0 };
@@ -112,6 +113,9 @@ const attention = [
     attends('full', dtype, [1, 2, 1, 200, 330, 128]),
     attends('causal', dtype, [2, 4, 2, 130, 330, 128], { causal: 'bottomRight' }),
     attends('width', dtype, [1, 2, 2, 100, 100, 80]),
+    // More blocks of queries than multiprocessors.
+    attends('many heads', dtype, [2, 70, 35, 420, 300, 64], { causal: 'bottomRight' }),
+    attends('many heads', dtype, [2, 80, 20, 260, 390, 128], { causal: 'bottomRight' }),
     attends('mask', dtype, [1, 2, 2, 70, 90, 64], { masked: true }, () => [randn([1, 2, 70, 90])]),
     attends('bias', dtype, [1, 2, 2, 70, 90, 64], { biased: true }, () => [normal([1, 2, 70, 90], dtype)]),
     attends('dropout', dtype, [1, 2, 2, 128, 128, 64], { dropoutP: 0.2 }),
@@ -263,24 +267,50 @@ const random = [
       randn([1003], { device }),
       randint(0, 9, [1003], { device }),
       F.dropout(x, { p: 0.3 }),
+      F.dropoutAdd(x, rand([3001], { device }), { p: 0.3 }),
     ],
   ),
 ];
-const optimizer = ['float32', 'bfloat16'].map((dtype) =>
+const sampled = { doSample: true, temperature: 1, topK: 0, topP: 1, minP: 0 };
+const sampling = floats.map((dtype) =>
   sample(
-    'AdamW, three steps',
+    'sampleTokens 7x5003',
     dtype,
-    () => [[70, 129], [33]].flatMap((shape) => [1, 2, 3, 4].map(() => normal(shape, dtype))),
-    (made) => {
-      const parameters = [made[0], made[4]];
-      const leaves = parameters.map((p) => p.clone().detach().requiresGrad_());
-      const adam = new optim.AdamW(leaves, { lr: 0.1 });
-      for (let step = 0; step < 3; step++) {
-        for (const [i, p] of leaves.entries()) p.grad = made[4 * i + step + 1];
-        adam.step();
-      }
-      return leaves;
-    },
+    () => [normal([7, 5003], dtype)],
+    ([x]) => [
+      sampleTokens(x, { ...sampled, temperature: 0.8, topK: 40, generator: new Generator(1) }),
+      sampleTokens(x, { ...sampled, topP: 0.9, minP: 0.01, generator: new Generator(2) }),
+    ],
+    0,
+  ),
+);
+const optimizers = {
+  AdamW: (leaves) => new optim.AdamW(leaves, { lr: 0.1 }),
+  AMSGrad: (leaves) => new optim.Adam(leaves, { lr: 0.1, amsgrad: true }),
+  SGD: (leaves) => new optim.SGD(leaves, { lr: 0.1, momentum: 0.9, nesterov: true }),
+  RAdam: (leaves) => new optim.RAdam(leaves, { lr: 0.1 }),
+  NAdam: (leaves) => new optim.NAdam(leaves, { lr: 0.1 }),
+  Adagrad: (leaves) => new optim.Adagrad(leaves, { lr: 0.1 }),
+  RMSprop: (leaves) => new optim.RMSprop(leaves, { lr: 0.01, momentum: 0.9, centered: true }),
+  Lion: (leaves) => new optim.Lion(leaves, { lr: 0.01 }),
+};
+const optimizer = Object.entries(optimizers).flatMap(([name, make]) =>
+  ['float32', 'bfloat16'].map((dtype) =>
+    sample(
+      `${name}, three steps`,
+      dtype,
+      () => [[70, 129], [33]].flatMap((shape) => [1, 2, 3, 4].map(() => normal(shape, dtype))),
+      (made) => {
+        const parameters = [made[0], made[4]];
+        const leaves = parameters.map((p) => p.clone().detach().requiresGrad_());
+        const optimizer = make(leaves);
+        for (let step = 0; step < 3; step++) {
+          for (const [i, p] of leaves.entries()) p.grad = made[4 * i + step + 1];
+          optimizer.step();
+        }
+        return leaves;
+      },
+    ),
   ),
 );
 const transfers = [
@@ -312,5 +342,6 @@ export const groups = {
   sorting,
   rope,
   random,
+  sampling,
   optimizer,
 };

@@ -15,6 +15,9 @@
 namespace fovea::cuda {
 namespace {
 
+constexpr int kGroups = 2;
+using Shape = BlockShape<kGroups>;
+constexpr int kRows = Shape::kRows;
 // Rows of the other kind in a tile, and tiles in shared memory: by the registers and the shared memory there are.
 template <int kD, bool kRowsAreKeys>
 constexpr int kStep = !kRowsAreKeys ? 128
@@ -225,11 +228,11 @@ struct Consumer {
                    w = u + uint32_t(At::kW - At::kU);
     const auto* known = shared_memory_as<typename At::Known>(At::kKnown) + stage;
     const bool hides = edge(column);
-    start_scores<T, kD, kColumns>(x + At::kX, u, s);
+    start_scores<T, kRows, kD, kColumns>(x + At::kX, u, s);
     wgmma_wait<1>();
     if (held >= 0) release(held);
     held = stage;
-    start_scores<T, kD, kColumns>(x + At::kY, w, slopes);
+    start_scores<T, kRows, kD, kColumns>(x + At::kY, w, slopes);
     wgmma_wait<1>();
     wgmma_keep(s);
     for_each(known->lse, lse, [&](int i, float lse) { s[i] = exp2_fast(s[i] * scale - lse); });
@@ -270,7 +273,7 @@ struct Consumer {
 };
 
 template <class T, int kD, bool kRowsAreKeys>
-__global__ void __launch_bounds__(kThreads, 1)
+__global__ void __launch_bounds__(Shape::kThreads, 1)
     backward(const __grid_constant__ Maps maps, const __grid_constant__ BackwardProblem p) {
   using At = Places<kD, kRowsAreKeys>;
   auto* barriers = shared_memory_as<Barriers<At::kCount>>(At::kBarriers);
@@ -279,29 +282,30 @@ __global__ void __launch_bounds__(kThreads, 1)
     mbarrier_init(&barriers->own, 1);
     for (int i = 0; i < At::kCount; i++) {
       mbarrier_init(&barriers->full[i], kRowsAreKeys ? 2 : 1);
-      mbarrier_init(&barriers->empty[i], kConsumers * 4);
+      mbarrier_init(&barriers->empty[i], kGroups * 4);
     }
     fence_mbarrier_init();
   }
   __syncthreads();
   const int group = int(threadIdx.x) / kGroupThreads;
   if (group == 0) {
-    registers_release<kProducerRegisters>();
+    registers_release<Shape::kProducerRegisters>();
     if (threadIdx.x == 0) ask_tiles<kD, kRowsAreKeys>(maps, work, barriers);
     if constexpr (kRowsAreKeys)
       if (threadIdx.x / 32 == 1) fetch_statistics<kD>(p, work, barriers);
   } else {
-    registers_claim<kConsumerRegisters>();
+    registers_claim<Shape::kConsumerRegisters>();
     const Consumer<T, kD, kRowsAreKeys> consumer(p, work, barriers, group - 1);
     float dx[kD / 2] = {}, dy[kRowsAreKeys ? kD / 2 : 1] = {};
     consumer.walk(dx, dy);
     const float scale = float(p.scale);
     const int first = work.first + consumer.group * kGroupRows;
-    store_rows<T, kD>(maps.dx, shared_memory() + At::kX, consumer.group, first, work.hi, work.bi, int(p.d),
-                      {scale, scale}, dx);
+    store_rows<T, kRows, kD>(maps.dx, shared_memory() + At::kX, consumer.group, first, work.hi, work.bi, int(p.d),
+                             {scale, scale}, dx);
     if constexpr (kRowsAreKeys)
-      store_rows<T, kD>(maps.dy, shared_memory() + At::kY, consumer.group, first, work.hi, work.bi, int(p.e), {1, 1},
-                        dy);
+      store_rows<T, kRows, kD>(maps.dy, shared_memory() + At::kY, consumer.group, first, work.hi, work.bi, int(p.e),
+                               {1, 1}, dy);
+    await_stores();
   }
 }
 
@@ -320,7 +324,7 @@ void launch(const CudaCall& call, const BackwardProblem& p) {
                   map_of(call, dy, kGroupRows)};
   call.launch(backward<T, kD, kRowsAreKeys>,
               {.grid = dim3(unsigned(dx.shape[0] * dx.shape[1] * ceil_div(dx.shape[2], kRows))),
-               .block = dim3(kThreads),
+               .block = dim3(Shape::kThreads),
                .shared = size_t(Places<kD, kRowsAreKeys>::kBytes)},
               maps, p);
 }

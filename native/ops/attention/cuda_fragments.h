@@ -161,14 +161,22 @@ __device__ __forceinline__ bool special_in_pair(uint32_t pair) {
 // meet one.
 template <class T>
 __device__ __forceinline__ void add_special(float (&c)[4], const uint32_t (&seen)[4], uint32_t b0, uint32_t b1) {
-  float up[4] = {}, down[4] = {};  // how many are seen; NaN is both
+  float up[4] = {};  // how many are seen; NaN is both
   mma_m16n8k16<T>(up, seen, keep_pair<T, Keep::up>(b0), keep_pair<T, Keep::up>(b1));
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+    if (up[i] > 0) c[i] += kInfinity<float>;
+  float down[4] = {};
   mma_m16n8k16<T>(down, seen, keep_pair<T, Keep::down>(b0), keep_pair<T, Keep::down>(b1));
 #pragma unroll
-  for (int i = 0; i < 4; i++) {
-    if (up[i] > 0) c[i] += kInfinity<float>;
+  for (int i = 0; i < 4; i++)
     if (down[i] > 0) c[i] -= kInfinity<float>;
-  }
+}
+// Two elements as an operand: 1 for what is seen, 0 for what is not.
+template <class T>
+__device__ __forceinline__ uint32_t pair_of_ones(bool low, bool high) {
+  constexpr uint32_t kOne = kSame<T, Half> ? 0x3c00 : 0x3f80;
+  return (low ? kOne : 0) | (high ? kOne << 16 : 0);
 }
 // One bit for each weight of a fragment: whether it is not 0, before it is rounded.
 template <int kColumns>
@@ -180,22 +188,24 @@ __device__ __forceinline__ void find_seen(const Fragment<kColumns>& s, Seen<kCol
 #pragma unroll
   for (int i = 0; i < kColumns / 2; i++) seen[i / 32] |= (s[i / 4][i % 4] != 0 ? 1u : 0u) << (i % 32);
 }
-// add_weighted_rows for one tile of 16 rows. The sums of what is finite are the same to the bit, so that a query does
-// not change when a key that it cannot see becomes infinite.
-template <class T, int kD, int kColumns>
-__device__ __forceinline__ void add_visible_rows(const Weights<kColumns>& weights, const Seen<kColumns>& seen,
-                                                 uint32_t y, Fragment<kD>& o) {
-  constexpr uint32_t kOne = kSame<T, Half> ? 0x3c00 : 0x3f80;
+template <class T, int kColumns>
+__device__ __forceinline__ void seen_ones(const Seen<kColumns>& seen, int j, uint32_t (&ones)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    const uint32_t bits = seen[j / 4] >> (j % 4 * 8 + i * 2);
+    ones[i] = pair_of_ones<T>(bits & 1, bits & 2);
+  }
+}
+// add_weighted_rows for one tile of 16 rows. ones_of(j, ones): which weights of group j are seen, as an operand. The
+// sums of what is finite are the same to the bit, so that a query does not change when a key that it cannot see becomes
+// infinite.
+template <class T, int kD, int kColumns, class OnesOf>
+__device__ __forceinline__ void add_visible_rows(const Weights<kColumns>& weights, uint32_t y, Fragment<kD>& o,
+                                                 OnesOf ones_of) {
   const int lane = int(threadIdx.x) % 32;
   const uint32_t right = y + chunk_offset<kColumns>(lane % 16, lane / 16);
 #pragma unroll
-  for (int j = 0; j < kColumns / 16; j++) {
-    uint32_t ones[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      const uint32_t bits = seen[j / 4] >> (j % 4 * 8 + i * 2);
-      ones[i] = (bits & 1 ? kOne : 0) | (bits & 2 ? kOne << 16 : 0);
-    }
+  for (int j = 0; j < kColumns / 16; j++)
 #pragma unroll
     for (int step = 0; step < kD / 16; step++) {
       uint32_t b[4];
@@ -205,11 +215,13 @@ __device__ __forceinline__ void add_visible_rows(const Weights<kColumns>& weight
         const uint32_t b0 = b[2 * half], b1 = b[2 * half + 1];
         float(&sum)[4] = o[2 * step + half];
         mma_m16n8k16<T>(sum, weights[j], keep_pair<T, Keep::finite>(b0), keep_pair<T, Keep::finite>(b1));
-        if (__any_sync(0xffffffffu, special_in_pair<T>(b0) || special_in_pair<T>(b1)))
+        if (__any_sync(0xffffffffu, special_in_pair<T>(b0) || special_in_pair<T>(b1))) {
+          uint32_t ones[4];
+          ones_of(j, ones);
           add_special<T>(sum, ones, b0, b1);
+        }
       }
     }
-  }
 }
 
 // ---- which keys are seen

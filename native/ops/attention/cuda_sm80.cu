@@ -77,7 +77,9 @@ __global__ void __launch_bounds__(kThreads, 2) forward(AttentionProblem p, T* o_
       add_weighted_rows<T, kD, kKeys>(weights, v_tile, o);
     } else {
 #pragma unroll
-      for (int t = 0; t < kTiles; t++) add_visible_rows<T, kD, kKeys>(weights[t], seen_keys[t], v_tile, o[t]);
+      for (int t = 0; t < kTiles; t++)
+        add_visible_rows<T, kD, kKeys>(weights[t], v_tile, o[t],
+                                       [&](int j, uint32_t(&ones)[4]) { seen_ones<T, kKeys>(seen_keys[t], j, ones); });
     }
   }
   cp_async_wait<0>();

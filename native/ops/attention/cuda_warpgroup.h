@@ -1,15 +1,21 @@
 // What the kernels of attention on Hopper share: tiles that TMA brings and takes, and the products that a warpgroup
-// starts on them. Tiles lie as in cuda_fragments.h. A block has a warpgroup that asks for tiles (number 0), and two
-// that compute with 64 of the block's 128 rows each (numbers 1 and 2; `group` counts them from 0).
+// starts on them. Tiles lie as in cuda_fragments.h. A block has a warpgroup that asks for tiles (number 0), and others
+// that compute with 64 of the block's rows each (from number 1 on; `group` counts them from 0).
 #pragma once
 #include "ops/attention/cuda_fragments.h"
 
 namespace fovea::cuda {
 
-constexpr int kGroupThreads = 128, kConsumers = 2, kThreads = kGroupThreads * (1 + kConsumers);
-constexpr int kGroupRows = 64, kRows = kGroupRows * kConsumers;
-// Per thread: all that a block of kThreads threads is launched with, shared out anew.
-constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+constexpr int kGroupThreads = 128, kGroupRows = 64;
+
+// A block with kGroups warpgroups that compute. A multiprocessor has 65536 registers, so that a block of its own has
+// 168 (two groups) or 128 (three) for each thread, which are shared out anew.
+template <int kGroups>
+struct BlockShape {
+  static_assert(kGroups == 2 || kGroups == 3);
+  static constexpr int kThreads = kGroupThreads * (1 + kGroups), kRows = kGroupRows * kGroups;
+  static constexpr int kProducerRegisters = kGroups == 2 ? 24 : 32, kConsumerRegisters = kGroups == 2 ? 240 : 160;
+};
 
 // Which stage of a ring comes next, and the parity of its phase.
 template <int kStages>
@@ -18,6 +24,11 @@ struct Ring {
   uint32_t parity = 0;
   __device__ __forceinline__ void advance() {
     if (++stage == kStages) stage = 0, parity ^= 1;
+  }
+  __device__ __forceinline__ Ring next() const {
+    Ring after = *this;
+    after.advance();
+    return after;
   }
 };
 
@@ -30,13 +41,14 @@ __device__ __forceinline__ void load_tile(std::byte* tile, const TensorMap& map,
     tma_load_4d(tile + panel * kPanelBytes<kTileRows>, &map, barrier, panel * 64, row, hi, bi);
 }
 // The group's rows of o, times factors, into its rows of a tile of kRows rows that nobody else reads, and from there to
-// rows [row, row + 64) in memory, clipped at the last one.
-template <class T, int kD>
+// rows [row, row + 64) in memory, clipped at the last one. The group's thread 0 must await_stores() before it ends.
+template <class T, int kRows, int kD>
 __device__ __forceinline__ void store_rows(const TensorMap& map, std::byte* tile, int group, int row, int hi, int bi,
                                            int width, const float (&factors)[2], const float (&o)[kD / 2]) {
   const int warp = int(threadIdx.x) % kGroupThreads / 32, lane = int(threadIdx.x) % 32;
   const int own = group * kGroupRows + warp * 16 + lane % 16;
   const uint32_t to = shared_address(tile);
+  if (warp == 0 && lane == 0) tma_store_wait_read<0>();
   named_barrier_sync(1 + group, kGroupThreads);  // all have read what was there
 #pragma unroll
   for (int step = 0; step < kD / 16; step++) {
@@ -53,17 +65,22 @@ __device__ __forceinline__ void store_rows(const TensorMap& map, std::byte* tile
     if (panel * 64 < width)
       tma_store_4d(&map, tile + panel * kPanelBytes<kRows> + group * kGroupRows * 128, panel * 64, row, hi, bi);
   tma_store_commit();
-  tma_store_wait_all();
+}
+__device__ __forceinline__ void await_stores() {
+  if (threadIdx.x % kGroupThreads == 0) tma_store_wait_all();
 }
 
+// The descriptor of what lies `bytes` behind: one addition, where each of its own would be held in registers.
+__device__ __forceinline__ uint64_t further(uint64_t descriptor, int bytes) { return descriptor + (bytes >> 4); }
+
 // Starts s = x y^T, for the group's rows x, in a tile of kRows rows, and a tile y of kColumns rows.
-template <class T, int kD, int kColumns>
+template <class T, int kRows, int kD, int kColumns>
 __device__ __forceinline__ void start_scores(uint32_t x, uint32_t y, float (&s)[kColumns / 2]) {
   wgmma_fence();
 #pragma unroll
   for (int i = 0; i < kD / 16; i++)
-    wgmma_ss<T, kColumns>(s, descriptor_k_major(x + uint32_t(i / 4 * kPanelBytes<kRows> + i % 4 * 32)),
-                          descriptor_k_major(y + uint32_t(i / 4 * kPanelBytes<kColumns> + i % 4 * 32)), i != 0);
+    wgmma_ss<T, kColumns>(s, further(descriptor_k_major(x), i / 4 * kPanelBytes<kRows> + i % 4 * 32),
+                          further(descriptor_k_major(y), i / 4 * kPanelBytes<kColumns> + i % 4 * 32), i != 0);
   wgmma_commit();
 }
 // Starts o += weights y, for a tile y of kColumns rows.
@@ -72,7 +89,7 @@ __device__ __forceinline__ void start_values(const Weights<kColumns>& weights, u
   wgmma_fence();
 #pragma unroll
   for (int i = 0; i < kColumns / 16; i++)
-    wgmma_rs<T, kD, true>(o, weights[i], descriptor_mn_major(y + uint32_t(i * 16 * 128), kPanelBytes<kColumns>), 1);
+    wgmma_rs<T, kD, true>(o, weights[i], further(descriptor_mn_major(y, kPanelBytes<kColumns>), i * 16 * 128), 1);
   wgmma_commit();
 }
 

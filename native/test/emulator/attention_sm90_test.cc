@@ -32,6 +32,19 @@ FOVEA_TEST(attention_sm90_heads) {
   forward({2, 4, 2, 140, 150, 128, 128, {.scale = 0.1}, Dtype::f16, {}, {}, Case::strided});
   forward({1, 1, 1, 140, 150, 128, 128, {.scale = 0.1}, Dtype::f16, {}, {}, Case::strided});
 }
+// More blocks of queries than multiprocessors, so that each takes several; heads whose keys do not share L2.
+FOVEA_TEST(attention_sm90_rounds) {
+  for (int64_t d : {64, 128})
+    for (int64_t causal : {0, 1, 2}) {
+      forward({2, 5, 1, 400, 150, d, d, {.scale = 0.1, .causal = causal}, Dtype::bf16});
+      forward({1, 3, 1, 450, 60, d, d, {.scale = 0.1, .causal = causal}, Dtype::f16});
+    }
+  forward({1, 3, 3, 200, 6000, 64, 64, {.scale = 0.1, .causal = 2}, Dtype::bf16});
+}
+// Fewer keys than queries, bottom right: the first blocks of queries see nothing.
+FOVEA_TEST(attention_sm90_without_keys) {
+  for (int64_t d : {64, 128}) forward({2, 3, 3, 500, 130, d, d, {.scale = 0.1, .causal = 2}, Dtype::bf16});
+}
 FOVEA_TEST(attention_sm90_is_causal) {
   for (auto [t, d] : {std::pair<Dtype, int64_t>{Dtype::bf16, 64}, {Dtype::f16, 128}})
     for (int64_t n : {20, 150})
