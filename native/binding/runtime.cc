@@ -2,6 +2,7 @@
 #include "binding/runtime.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "binding/holds.h"
 #include "binding/recording.h"
@@ -216,8 +217,12 @@ void Runtime::sweep_under_pressure(size_t bytes) {
   // A device may fill gigabytes before V8, which marks in the background, is done with its first collection.
   if (live_bytes() + bytes > collect_at_) {
     collect_garbage();
-    collect_at_ = std::max(kCollectBytes, live_bytes() * 2);
+    // What was made while V8 was marking outlives the collection that ends that.
+    if (live_bytes() > collect_at_ / 2) collect_garbage();
+    collect_at_ = std::numeric_limits<size_t>::max();
   }
+  // Also lower, when what survived then has been given back since.
+  collect_at_ = std::min(collect_at_, std::max(kCollectBytes, live_bytes() * 2));
   sweep_at_ = std::max(kSweepBytes, live_bytes() + live_bytes() / 4);
   sweep_at_slots_ = std::max(kSweepSlots, slots.live() * 2);
 }

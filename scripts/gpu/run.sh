@@ -111,7 +111,7 @@ tests() {
   step 'tests on the GPU' 170 tests.log node scripts/gpu/tests.mjs --device cuda --limit 150 \
     test/ops test/device test/models/gpt2.test.ts
 }
-cpu_tests() { step 'op table on the CPU' 150 tests-cpu.log node scripts/gpu/tests.mjs --limit 120 --jobs 6 test/ops; }
+cpu_tests() { step 'op table on the CPU' 260 tests-cpu.log node scripts/gpu/tests.mjs --limit 240 --jobs 6 test/ops; }
 
 # In a build in which each tensor is an allocation of its own, so that one element too far is seen.
 sanitizer() {

@@ -216,4 +216,18 @@ describe('memory', () => {
     for (let i = 0; i < 4000; i++) zeros([1 << 18], { device });
     expect(memory().devices['cuda:0']!.peak - before.live).toBeLessThan(2000 * 2 ** 20);
   });
+
+  it('that is dropped is swept no later after much more has been given back', async () => {
+    await settle();
+    const live = (): number => memory().devices['cuda:0']!.live;
+    const before = live();
+    // A slow device does not outrun V8, whatever the marks of our own are.
+    for (const x of Array.from({ length: 1200 }, () => zeros([1 << 18], { device }))) x.dispose();
+    let most = 0;
+    for (let i = 0; i < 3000; i++) {
+      zeros([1 << 18], { device });
+      most = Math.max(most, live() - before);
+    }
+    expect(most).toBeLessThan(1500 * 2 ** 20);
+  });
 });

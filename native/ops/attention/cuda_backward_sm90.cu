@@ -44,7 +44,7 @@ struct Statistics {
   }
 };
 
-// Full: bytes have come; empty: every warp that computes has read them.
+// Full: bytes have come; empty: all who compute have read them.
 template <int kStages>
 struct Barriers {
   uint64_t own, full[kStages], empty[kStages];
@@ -145,8 +145,7 @@ __device__ __forceinline__ void fetch_statistics(const BackwardProblem& p, const
       const int place = At::Known::place(lane) + At::Known::place(i * 32);
       known->lse[place] = lses[i], known->delta[place] = deltas[i];
     }
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(&barriers->full[at.ring.stage]);
+    mbarrier_arrive(&barriers->full[at.ring.stage]);
   }
 }
 
@@ -180,9 +179,9 @@ struct Consumer {
       }
     }
   }
+  // By a lane of each warp; by all lanes where they have read lse and delta, each for itself, and not only wgmma tiles.
   __device__ __forceinline__ void release(int stage) const {
-    __syncwarp();  // every lane has read lse and delta, which are not read by wgmma
-    if (lane == 0) mbarrier_arrive(&barriers->empty[stage]);
+    if (kRowsAreKeys || lane == 0) mbarrier_arrive(&barriers->empty[stage]);
   }
   // Some of the group's rows meet some of the columns from `column` on.
   __device__ __forceinline__ bool meets(int column) const {
@@ -281,8 +280,9 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
   if (threadIdx.x == 0) {
     mbarrier_init(&barriers->own, 1);
     for (int i = 0; i < At::kCount; i++) {
-      mbarrier_init(&barriers->full[i], kRowsAreKeys ? 2 : 1);
-      mbarrier_init(&barriers->empty[i], kGroups * 4);
+      // TMA, and a warp that fetches lse and delta; what release() says.
+      mbarrier_init(&barriers->full[i], kRowsAreKeys ? 1 + 32 : 1);
+      mbarrier_init(&barriers->empty[i], kGroups * (kRowsAreKeys ? kGroupThreads : 4));
     }
     fence_mbarrier_init();
   }
