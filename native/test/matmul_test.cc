@@ -134,6 +134,23 @@ FOVEA_TEST(matmul_tall_wide_and_deep) {
           }
 }
 
+// Few rows and a B of which several tasks take whole rows; also as the transposed product, and with gaps between rows.
+FOVEA_TEST(matmul_of_few_rows_streams_whole_rows) {
+  for (const Table& table : tables_of_matmul())
+    for (Dtype dtype : kFloats)
+      for (auto [m, n, k] :
+           std::initializer_list<Sizes>{{1, 4101, 67}, {3, 1401, 390}, {7, 2053, 270}, {8, 1030, 530}, {5, 70, 9000}}) {
+        Tensor a = whole(Tensor(dtype, {m, k}), 5), b = whole(Tensor(dtype, {k, n}), 6);
+        Tensor bias = whole(Tensor::expanded(dtype, {m, n}, {true, false}), 7),
+               residual = whole(Tensor(dtype, {m, n}), 8);
+        check(table, {}, a, b, nullptr, {m, n}, "whole rows");
+        check(table, {.alpha = -3, .beta = 2, .activation = int64_t(MatmulActivation::relu)}, a, b, &bias, {m, n},
+              "whole rows, finished", nullptr, &residual);
+        Tensor left = whole(Tensor::strided(dtype, {n, k}, {1, 0}), 9), right = whole(Tensor(dtype, {k, m}), 10);
+        check(table, {}, left, right, nullptr, {n, m}, "whole rows, transposed");
+      }
+}
+
 FOVEA_TEST(matmul_bias_alpha_beta) {
   for (const Table& table : tables_of_matmul())
     for (Dtype dtype : kMatmulTypes)

@@ -6,6 +6,7 @@
 // bias unread. plan.h says how the work is cut.
 #include "core/kernel.h"
 #include "ops/matmul/skinny.h"
+#include "ops/matmul/streamed.h"
 #include "ops/matmul/tiles.h"
 
 namespace fovea::FOVEA_ISA {
@@ -93,8 +94,10 @@ void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> b
   Product<S> first{p, written, a.as<S>(), b.as<S>(), bias, residual, call.out[0].as<S>(), alpha, beta, activation};
   if (p.k == 0) return fill_empty_sums(first);
   if (plan.path == MatmulPath::prepacked) return multiply_prepacked(call, first, plan, memory);
-  if constexpr (std::is_floating_point_v<Compute<S>>)
+  if constexpr (std::is_floating_point_v<Compute<S>>) {
     if (plan.path == MatmulPath::skinny) return multiply_all_skinny(call.parallel, first, memory);
+    if (plan.path == MatmulPath::streamed) return multiply_streamed(call.parallel, first, memory);
+  }
   if (plan.path == MatmulPath::per_matrix) {
     int64_t grain = max_of(1, p.cuts.task / (p.m * p.n * p.k));
     return call.parallel.for_each(ceil_div(p.batches, grain), [&](int64_t task, int thread) {

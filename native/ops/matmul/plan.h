@@ -3,7 +3,8 @@
 // product is multiplied in tile registers (AMX) it is cut in another way; op.cc takes the larger of both workspaces.
 //
 // Each element of C is summed over blocks of k in the same order whatever the path or the cut into tasks, except that
-// `skinny` sums differently; that choice depends on shapes and strides only. So thread counts never change a result.
+// `skinny` and `streamed` sum differently; that choice depends on shapes and strides only. So thread counts never change
+// a result.
 #pragma once
 #include "core/arithmetic.h"
 #include "core/kernel.h"
@@ -16,7 +17,8 @@ constexpr int64_t kColumnChunk = 1024;                // columns of C per task, 
 constexpr int64_t kPackedBBytes = int64_t(16) << 20;  // packed at a time where B is shared by all rows: about L3
 constexpr int64_t kPrivateBBytes = int64_t(1) << 20;  // packed by one thread for itself: about L2
 constexpr int64_t kStreamedBytes = int64_t(1) << 18;  // of B, per task where B only passes through
-constexpr int64_t kPanelGroup = 4;                    // panels packed together, since they share rows of B
+constexpr int64_t kStreamedRowBytes = int64_t(1) << 19;  // the same where its rows are taken whole
+constexpr int64_t kPanelGroup = 4;                       // panels packed together, since they share rows of B
 constexpr int64_t kMaxTileRows = 32, kMaxTileColumns = 32, kSlotPadding = 16;
 constexpr int64_t kMaxDepthQuantum = 32;  // k is packed in multiples of it at most
 
@@ -41,6 +43,7 @@ struct MatmulProblem {
   int64_t shape[kMaxRank], a_leading[kMaxRank], b_leading[kMaxRank], bias_leading[kMaxRank];
   int64_t residual_leading[kMaxRank];
   int64_t bytes;            // of one element in the type that is computed in
+  int64_t stored_bytes;     // of one element where it lies
   bool biased = false;      // beta = 0 leaves the bias unread
   bool added = false;       // there is a residual
   bool transposed = false;  // this is c^T = b^T a^T: what is called a here is the op's b
@@ -50,6 +53,10 @@ struct MatmulProblem {
 
   FOVEA_INLINE int64_t depth_blocks() const {
     return max_of(1, ceil_div(k * (cuts.packed_bytes ? cuts.packed_bytes : bytes), cuts.depth_bytes));
+  }
+  // Rows of B that one task takes whole: many, since each task has sums of its own.
+  FOVEA_INLINE int64_t streamed_depth() const {
+    return round_up(max_of(32, kStreamedRowBytes / (n * stored_bytes)), 4);
   }
   FOVEA_INLINE int64_t depth() const { return round_up(ceil_div(k, depth_blocks()), kMaxDepthQuantum); }
 };
@@ -93,6 +100,7 @@ FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulA
   if (biased) p.bias_row = bias.stride(-2), p.bias_column = bias.stride(-1);
   if (p.added) p.residual_row = in[4].stride(-2), p.residual_column = in[4].stride(-1);
   p.integers = c.dtype == Dtype::i32 || c.dtype == Dtype::i64;
+  p.stored_bytes = kDtypeBytes[int(c.dtype)];
   p.bytes = c.dtype == Dtype::f64 || c.dtype == Dtype::i64 ? 8 : 4;
   bool folding = true;
   for (int i = c.rank - 3; i >= 0; i--) {
@@ -115,8 +123,14 @@ FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulA
   return p;
 }
 
+// Rows of B lie whole, and there are enough of them for two tasks.
+FOVEA_INLINE bool streams_b_rows(const MatmulProblem& p) {
+  return p.batches == 1 && p.b_column == 1 && p.b_k >= p.n && p.n >= 64 && p.k >= 2 * p.streamed_depth();
+}
+
 enum class MatmulPath : uint8_t {
   skinny,      // up to 8 rows: B is streamed where it lies
+  streamed,    // the same, row after row: tasks are rows of B, whose sums are added up at the end
   per_matrix,  // many small products: each is one thread's, which packs both operands
   shared_a,    // few rows: A is packed first, for all; tasks are columns, and each packs its own part of B
   prepacked,   // the same with a B that was packed in another call; tasks are columns where there are few rows
@@ -195,8 +209,10 @@ FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
     plan.path = MatmulPath::prepacked;
     plan_prepacked(p, useful_tasks, threads, plan);
   } else if (is_skinny(p)) {
-    plan.path = MatmulPath::skinny;
-    plan.thread_bytes = round_up(p.m * p.k * p.bytes, 64);
+    const bool whole = streams_b_rows(p);
+    plan.path = whole ? MatmulPath::streamed : MatmulPath::skinny;
+    if (whole) plan.shared_bytes = round_up(ceil_div(p.k, p.streamed_depth()) * p.m * p.n * p.bytes, 64);
+    plan.thread_bytes = round_up(p.m * (whole ? p.streamed_depth() : p.k) * p.bytes, 64);
   } else if (enough && packed_b_bytes(p, p.n, p.k) <= kPrivateBBytes) {
     plan.path = MatmulPath::per_matrix;
     plan.row_chunks = ceil_div(p.m, p.cuts.rows);
