@@ -1,6 +1,7 @@
 #include "binding/op_command.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
@@ -36,6 +37,8 @@ const std::byte* unpack(const std::byte* from, View& v) {
 
 size_t attr_room(const Op& op) { return (op.attr_bytes + 7) / 8 * 8; }
 
+}  // namespace
+
 // The record in the ring is: header, attributes, packed views (of an op over many tensors: a pointer to the views).
 struct OpCommand : Command {
   const Op* op;
@@ -51,6 +54,8 @@ struct OpCommand : Command {
   std::byte* attrs() { return reinterpret_cast<std::byte*>(this + 1); }
   std::byte* views() { return attrs() + attr_room(*op); }
 };
+
+namespace {
 
 // The views of a command, unpacked from the ring or on the heap.
 class CommandViews {
@@ -286,6 +291,8 @@ CommandList::~CommandList() {
     if (entry.op) discard_op(reinterpret_cast<OpCommand&>(lines_[entry.line]));
 }
 
+OpCommand& CommandList::op_at(size_t entry) { return reinterpret_cast<OpCommand&>(lines_[entries_[entry].line]); }
+
 void* CommandList::room(size_t bytes) {
   size_t line = lines_.size();
   lines_.resize(line + (bytes + sizeof(Line) - 1) / sizeof(Line));
@@ -308,13 +315,41 @@ void CommandList::add_clear(Stream& stream, Block* block) {
   add(stream, line, sizeof(ClearCommand), false);
 }
 
+void CommandList::vary(const std::string& op, std::span<const std::string> attributes) {
+  size_t entry = entries_.size();
+  while (entry > 0 && !(entries_[entry - 1].op && op_at(entry - 1).op->name == op)) entry--;
+  if (entry == 0) fail("FOVEA_ARGUMENT", "recordVary: no ", op, " was recorded; run it before");
+  const AttrFields& fields = op_at(entry - 1).op->attrs;
+  for (const std::string& name : attributes) {
+    auto found = std::find_if(fields.first, fields.first + fields.count,
+                              [&](const AttrField& field) { return name == field.name; });
+    if (found == fields.first + fields.count || found->type == AttrField::Type::dtype)
+      fail("FOVEA_ARGUMENT", "recordVary: ", op, " has no attribute ", name, " that is a number or a boolean");
+    numbers_.push_back({entry - 1, found});
+  }
+}
+
+void CommandList::set_numbers(std::span<const double> values) {
+  for (size_t i = 0; i < numbers_.size(); i++) {
+    const AttrField& field = *numbers_[i].field;
+    std::byte* to = op_at(numbers_[i].entry).attrs() + field.offset;
+    if (field.type != AttrField::Type::real && !(std::fabs(values[i]) <= 9007199254740992.0))
+      fail("FOVEA_ARGUMENT", "replay: number ", i, " is ", values[i], "; ", field.name, " takes whole numbers");
+    switch (field.type) {
+      case AttrField::Type::boolean: *reinterpret_cast<bool*>(to) = values[i] != 0; break;
+      case AttrField::Type::integer: set_counter(to, values[i]); break;
+      default: std::memcpy(to, &values[i], sizeof values[i]);
+    }
+  }
+}
+
 void CommandList::connect(std::span<const double> draws) {
   std::map<std::pair<int64_t, int64_t>, size_t> by_counters;
   for (size_t i = 0; i + 1 < draws.size(); i += 2)
     by_counters.emplace(std::pair(int64_t(draws[i]), int64_t(draws[i + 1])), i / 2);
   for (size_t i = 0; i < entries_.size() && !by_counters.empty(); i++) {
     if (!entries_[i].op) continue;
-    Counters counters = counters_of(reinterpret_cast<OpCommand&>(lines_[entries_[i].line]));
+    Counters counters = counters_of(op_at(i));
     if (!counters.seed) continue;
     auto found = by_counters.find({counter_at(counters.seed), counter_at(counters.offset)});
     if (found != by_counters.end()) random_.push_back({i, found->second});
@@ -323,7 +358,7 @@ void CommandList::connect(std::span<const double> draws) {
 
 void CommandList::redraw(std::span<const double> draws) {
   for (const Random& random : random_) {
-    Counters counters = counters_of(reinterpret_cast<OpCommand&>(lines_[entries_[random.entry].line]));
+    Counters counters = counters_of(op_at(random.entry));
     set_counter(counters.seed, draws[2 * random.draw]), set_counter(counters.offset, draws[2 * random.draw + 1]);
   }
 }

@@ -1,6 +1,7 @@
 // The command that runs an op: how it lies in the ring, and what a failure does to what the op writes.
 #pragma once
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/gpu.h"
@@ -8,6 +9,8 @@
 #include "core/stream.h"
 
 namespace fovea {
+
+struct OpCommand;
 
 struct OpCall {
   const Op& op;
@@ -33,6 +36,10 @@ class CommandList {
 
   void add_op(Stream& stream, const OpCall& call);
   void add_clear(Stream& stream, Block* block);
+  // Makes attributes of the newest op of that name numbers that set_numbers() gives, in the order of these calls.
+  void vary(const std::string& op, std::span<const std::string> attributes);
+  size_t numbers() const { return numbers_.size(); }
+  void set_numbers(std::span<const double> values);
   // Finds the ops whose attributes `seed` and `offset` are those of a draw, given as seed, offset, seed, offset, ...
   void connect(std::span<const double> draws);
   // Gives the ops that connect() found the counters of draws in the same order, in which queue() then queues them.
@@ -52,12 +59,18 @@ class CommandList {
   struct Random {
     size_t entry, draw;
   };
+  struct Number {
+    size_t entry;
+    const AttrField* field;
+  };
+  OpCommand& op_at(size_t entry);
   void* room(size_t bytes);
   void add(Stream& stream, size_t line, size_t bytes, bool op);
 
   std::vector<Line> lines_;
   std::vector<Entry> entries_;
   std::vector<Random> random_;
+  std::vector<Number> numbers_;
 };
 
 // Whether the view has no elements.

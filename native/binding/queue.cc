@@ -132,7 +132,7 @@ void Runtime::enqueue(const Op& op, std::span<const View> inputs, std::span<cons
                       Block* workspace, Place& place) {
   OpCall call{op, inputs, outputs, attrs, workspace ? workspace->data : nullptr, nullptr};
   if (place.number != 0) call.kernel = static_cast<GpuPlace&>(place).kernel(op);
-  if (recorder_) recorder_->add_op(place.stream(), call);
+  if (keeper()) keeper()->add_op(place.stream(), call);
   queue_op(place.stream(), call);
 }
 
@@ -205,7 +205,7 @@ int32_t Runtime::empty(napi_value owner, View shape, Place& place) {
   Holds holds(*this);
   shape.block = holds.add(allocate(dense_bytes(shape, "empty"), "empty", place));
   shape.data = shape.block->data;
-  if (recorder_) recorder_->add_clear(place.stream(), shape.block);
+  if (keeper()) keeper()->add_clear(place.stream(), shape.block);
   queue_clear(place.stream(), shape.block);
   return add_slot(shape, owner);
 }

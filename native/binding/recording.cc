@@ -1,5 +1,7 @@
 #include "binding/recording.h"
 
+#include <algorithm>
+
 #include "binding/arguments.h"
 #include "binding/holds.h"
 
@@ -91,8 +93,14 @@ uint32_t Runtime::begin_recording(napi_value owner, std::span<const int32_t> inp
   return recorder_->id;
 }
 
+Recording& Runtime::recorder(const char* function) {
+  if (!recorder_) fail("FOVEA_ARGUMENT", function, ": nothing is being recorded; call recordBegin() first");
+  return *recorder_;
+}
+
 void Runtime::end_recording(std::span<const double> draws) {
-  if (!recorder_) fail("FOVEA_ARGUMENT", "recordEnd: nothing is being recorded; call recordBegin() first");
+  recorder("recordEnd");
+  paused_ = false;
   if (!recorder_->refused().empty()) fail("FOVEA_UNSUPPORTED", "record: ", recorder_->refused());
   recorder_->finish(draws);
   uint32_t id = recorder_->id;
@@ -100,6 +108,7 @@ void Runtime::end_recording(std::span<const double> draws) {
 }
 
 void Runtime::abort_recording() {
+  paused_ = false;
   if (!recorder_) return;
   std::unique_ptr<Recording> aborted = std::move(recorder_);
   let_go(*aborted);
@@ -138,12 +147,13 @@ void Runtime::sweep_recordings() {
   for (uint32_t id : gone) free_recording(id);
 }
 
-void Runtime::replay(Recording& again, std::span<const int32_t> inputs, std::span<const double> draws) {
+void Runtime::replay(Recording& again, std::span<const int32_t> inputs, std::span<const double> draws,
+                     std::span<const double> numbers) {
   refuse_recording("a recorded step cannot call another one; call what that one was made from");
   std::span<const View> kept = again.inputs();
-  if (inputs.size() != kept.size() || draws.size() != again.draws())
-    fail("FOVEA_ARGUMENT", "replay: the recording takes ", kept.size(), " inputs and ", again.draws(),
-         " counters, received ", inputs.size(), " and ", draws.size());
+  if (inputs.size() != kept.size() || draws.size() != again.draws() || numbers.size() != again.numbers())
+    fail("FOVEA_ARGUMENT", "replay: the recording takes ", kept.size(), " inputs, ", again.draws(), " counters and ",
+         again.numbers(), " numbers, received ", inputs.size(), ", ", draws.size(), " and ", numbers.size());
   for (size_t i = 0; i < kept.size(); i++) {
     const View &from = slots.at(inputs[i]).view, &to = kept[i];
     bool same = from.rank == to.rank && from.dtype == to.dtype && from.block->device == to.block->device;
@@ -154,7 +164,7 @@ void Runtime::replay(Recording& again, std::span<const int32_t> inputs, std::spa
            place_name(to.block->device));
   }
   for (size_t i = 0; i < kept.size(); i++) copy_into(kept[i], slots.at(inputs[i]).view);
-  again.queue(draws, [this](const Block* block) { return places_[block->device]->stream().queued(); });
+  again.queue(draws, numbers, [this](const Block* block) { return places_[block->device]->stream().queued(); });
 }
 
 namespace {
@@ -197,6 +207,21 @@ napi_value record_end(Runtime& runtime, Arguments& args) {
   runtime.end_recording(counters(args, 0));
   return nullptr;
 }
+// recordVary(op, attribute...): the attributes of the newest op of that name are numbers that replays give
+napi_value record_vary(Runtime& runtime, Arguments& args) {
+  std::string op = args.text(0, "the name of an op");
+  std::vector<std::string> attributes;
+  for (size_t i = 1; i < std::min(args.count, Arguments::kMost); i++)
+    attributes.push_back(args.text(i, "the name of an attribute"));
+  runtime.recorder("recordVary").vary(op, attributes);
+  return nullptr;
+}
+// recordPause(boolean): what is queued while it pauses happens once
+napi_value record_pause(Runtime& runtime, Arguments& args) {
+  runtime.recorder("recordPause");
+  runtime.pause_recording(args.boolean(0));
+  return nullptr;
+}
 napi_value record_abort(Runtime& runtime, Arguments&) {
   runtime.abort_recording();
   return nullptr;
@@ -207,10 +232,11 @@ napi_value record_stale(Runtime& runtime, Arguments& args) {
   must(napi_get_boolean(args.env, runtime.recording(recording_id(args, 0)).stale(), &result));
   return result;
 }
-// replay(id, Int32Array of handles, Float64Array of seed, offset, ...)
+// replay(id, Int32Array of handles, Float64Array of seed, offset, ..., Float64Array of numbers)
 napi_value replay(Runtime& runtime, Arguments& args) {
   Recording& recording = runtime.recording(recording_id(args, 0));
-  runtime.replay(recording, handles(args, 1), counters(args, 2));
+  runtime.replay(recording, handles(args, 1), counters(args, 2),
+                 elements<double>(args, 3, napi_float64_array, "a Float64Array of numbers"));
   return nullptr;
 }
 napi_value record_free(Runtime& runtime, Arguments& args) {
@@ -223,6 +249,8 @@ napi_value record_free(Runtime& runtime, Arguments& args) {
 void export_recordings(Exports& exports) {
   exports.add("recordBegin", entry<record_begin>);
   exports.add("recordEnd", entry<record_end>);
+  exports.add("recordVary", entry<record_vary>);
+  exports.add("recordPause", entry<record_pause>);
   exports.add("recordAbort", entry<record_abort>);
   exports.add("recordFree", entry<record_free>);
   exports.add("recordStale", entry<record_stale>);

@@ -4,8 +4,8 @@
 //   its inputs    copies of the caller's tensors, into which a replay copies the next ones
 //   own blocks    allocated while it was made. What the step lets go meanwhile serves its further ops, never anybody
 //                 else: a replay writes all of these blocks again, in the same order
-//   taken ones    parameters and whatever else came from outside. Where nothing but recordings holds one any more, its
-//                 tensor was disposed, and the recording says that it is stale
+//   taken ones    parameters and whatever else came from outside, or was made while the recording paused. Where nothing
+//                 but recordings holds one any more, its tensor was disposed, and the recording says that it is stale
 #pragma once
 #include <node_api.h>
 
@@ -34,16 +34,19 @@ class Recording {
   Block* take(size_t bytes, uint8_t device);
   void refuse(const char* why) { refused_ = refused_.empty() ? why : refused_; }
   const std::string& refused() const { return refused_; }
+  // As CommandList::vary.
+  void vary(const std::string& op, std::span<const std::string> attributes) { commands_.vary(op, attributes); }
   void finish(std::span<const double> draws);
 
   // ---- afterwards
   bool stale() const;
   std::span<const View> inputs() const { return inputs_; }
   size_t draws() const { return draws_; }
+  size_t numbers() const { return commands_.numbers(); }
   // Queues everything; `position` says where the stream of a block then is.
   template <class Position>
-  void queue(std::span<const double> draws, Position&& position) {
-    commands_.redraw(draws);
+  void queue(std::span<const double> draws, std::span<const double> numbers, Position&& position) {
+    commands_.redraw(draws), commands_.set_numbers(numbers);
     commands_.queue();
     for (Block* block : written_) block->written_at = position(block);
   }

@@ -1,8 +1,16 @@
 /**
  * What a recording (record.ts) has to know of JavaScript while its step runs for the first time. Native code keeps the
  * commands; but counters of random numbers, gradients and versions live here, and have to go on at every replay as if the
- * step had run. State that would not go on is refused.
+ * step had run. So does what says so itself:
+ *
+ *   eachTime      JavaScript that runs at every replay, such as the counting of steps
+ *   varying       attributes of an op that follow from such state, such as rates
+ *   once          what a first step makes for all others, such as averages
+ *   holdsWhile    what has to be as it was, or the step is recorded anew
+ *
+ * State that would not go on is refused.
  */
+import { native } from '../addon.js';
 import { FoveaError } from '../errors.js';
 import type { Slot, Version } from './slot.js';
 import type { Tensor } from './tensor.js';
@@ -24,6 +32,10 @@ export interface Draw {
 /** What the step read in the `.grad` of a leaf; 'any' if it was set before it was read. */
 export type FoundGrad = Slot | null | 'any';
 
+/** Attributes that may vary from replay to replay. */
+export type Varying = Readonly<Record<string, number | boolean>>;
+const nothing: readonly number[] = [];
+
 /** Collects what a step does while it is recorded. */
 export class Capture {
   /** In the order in which they were taken. */
@@ -34,6 +46,12 @@ export class Capture {
   readonly touched: Set<Version> = new Set();
   /** Storages from whose values others were made that the step reads, by the count of writes then. */
   readonly derived: Map<Version, number> = new Map();
+  /** What runs at each replay, in the order of the step; gives the numbers of attributes that vary. */
+  readonly again: (() => readonly number[])[] = [];
+  /** How many those are. */
+  numbers = 0;
+  /** What must hold for a replay to do what the step would. */
+  readonly conditions: (() => boolean)[] = [];
   /** The first thing that cannot be recorded, in case `fn` catches it. */
   refused: FoveaError | null = null;
 
@@ -78,6 +96,58 @@ export function refuseInRecording(op: string, why: string): void {
   const error = new FoveaError('FOVEA_UNSUPPORTED', `record: ${op} was called in the step: ${why}`);
   capturing.refused ??= error;
   throw error;
+}
+
+/** Runs `fn`, and again at each replay of the step that is being recorded. It may neither queue ops nor read values. */
+export function eachTime(fn: () => void): void {
+  fn();
+  capturing?.again.push(() => {
+    fn();
+    return nothing;
+  });
+}
+
+/**
+ * Runs an op whose attributes vary from step to step. They are asked for again at each replay, after all that the step does
+ * before (`eachTime`), and must keep their names.
+ *
+ * @param op the kernel's name @param run queues it, once
+ * @returns what `run` returns
+ */
+export function varying<A extends Varying, T>(op: string, attrs: () => A, run: (attrs: A) => T): T {
+  const now = attrs();
+  const result = run(now);
+  if (capturing === null) return result;
+  const names = Object.keys(now);
+  native.recordVary(op, ...names);
+  capturing.numbers += names.length;
+  capturing.again.push(() => {
+    const then = attrs();
+    return names.map((name) => Number(then[name]));
+  });
+  return result;
+}
+
+/**
+ * Runs `fn` outside of the step that is being recorded: replays do not do it again, and what it makes lives on without the
+ * recording. It must not use what the step has made.
+ */
+export function once<T>(fn: () => T): T {
+  if (capturing === null) return fn();
+  const capture = capturing;
+  native.recordPause(true);
+  capturing = null;
+  try {
+    return fn();
+  } finally {
+    capturing = capture;
+    native.recordPause(false);
+  }
+}
+
+/** Says what the step that is being recorded relies on: where it does not hold, the step is recorded anew. */
+export function holdsWhile(condition: () => boolean): void {
+  capturing?.conditions.push(condition);
 }
 
 /** How often something has changed in this thread that steps look at without saying so. */

@@ -16,7 +16,11 @@ function recorded(x, step, owner = null) {
   const result = step(copy);
   native.recordEnd(none);
   copy.dispose();
-  return { id, result, replay: (next, draws = none) => native.replay(id, handles(next), draws) };
+  return {
+    id,
+    result,
+    replay: (next, draws = none, numbers = none) => native.replay(id, handles(next), draws, numbers),
+  };
 }
 
 {
@@ -78,6 +82,46 @@ function recorded(x, step, owner = null) {
   );
 }
 {
+  const p = tensor([1, 2], [2]);
+  const g = tensor([1, 1], [2]);
+  const { id, replay, result } = recorded(g, (x) => {
+    const y = run('mul', [x], { scalar: 3 });
+    native.recordVary('mul', 'scalar');
+    runMany('sgd_', [[p, y]], { lr: 1, nesterov: false });
+    native.recordVary('sgd_', 'lr', 'nesterov');
+    check(
+      'ops that were not recorded cannot vary',
+      codeOf(() => native.recordVary('add', 'scalar')) === 'FOVEA_ARGUMENT',
+    );
+    check('nor can what they lack', codeOf(() => native.recordVary('mul', 'scale')) === 'FOVEA_ARGUMENT');
+    return add(y, y);
+  });
+  replay(g, none, Float64Array.of(4, 0.5, 1));
+  replay(g, none, Float64Array.of(5, 2, 0));
+  check('numbers of a replay reach their ops', p.dataSync()[1] === 2 - 3 - 2 - 10 && result.dataSync()[0] === 10);
+  const wrong = [none, Float64Array.of(1, 2), Float64Array.of(1, 2, 3, 4), [1, 2, 3]];
+  check(
+    'other numbers of them are refused',
+    wrong.every((numbers) => codeOf(() => replay(g, none, numbers)) === 'FOVEA_ARGUMENT'),
+  );
+  native.recordFree(id);
+}
+{
+  const x = tensor([1], [1]);
+  let state;
+  const { id, replay } = recorded(x, (t) => {
+    native.recordPause(true);
+    state = run('mul', [one], { scalar: 0 });
+    native.recordPause(false);
+    runMany('sgd_', [[state, t]], { lr: 1 });
+  });
+  for (let i = 0; i < 3; i++) replay(x);
+  check('what is queued while a recording pauses happens once', state.dataSync()[0] === -4);
+  native.recordFree(id);
+  const others = Array.from({ length: 10 }, () => tensor([7], [1]));
+  check('and is not the recording’s', state.dataSync()[0] === -4 && others.every((t) => t.dataSync()[0] === 7));
+}
+{
   const own = tensor([2], [1]);
   const { id, replay, result } = recorded(tensor([1], [1]), (t) => add(t, own));
   replay(tensor([5], [1]));
@@ -108,7 +152,7 @@ function recorded(x, step, owner = null) {
     () => tensor([1], [1]),
     () => native.transfer(null, t.handle, 0),
     () => native.recordBegin(null, new Int32Array()),
-    () => native.replay(1, new Int32Array(), none),
+    () => native.replay(1, new Int32Array(), none, none),
     () => native.recordEnd(none),
   ].map(codeOf);
   check(
@@ -123,5 +167,11 @@ function recorded(x, step, owner = null) {
   native.recordAbort();
   native.recordAbort();
   check('an aborted recording leaves nothing', native.memory().liveBytes === before && t.dataSync()[0] === 1);
+  check(
+    'so are attributes that vary, and a pause',
+    [() => native.recordVary('add', 'scalar'), () => native.recordPause(true)].every(
+      (call) => codeOf(call) === 'FOVEA_ARGUMENT',
+    ),
+  );
   check('an end without a beginning is refused', codeOf(() => native.recordEnd(none)) === 'FOVEA_ARGUMENT');
 }
