@@ -88,6 +88,8 @@ export interface Native {
   recordAbort(): void;
   /** The named attributes of the newest op of that name become numbers that `replay` takes, in the order of these calls. */
   recordVary(op: string, ...attributes: string[]): void;
+  /** Replays give where along the axis, of `size` positions, the view of the handle starts, or, if it grows, how long it is. */
+  recordWindow(handle: number, axis: number, start: number, size: number, grows: boolean): void;
   /** What is queued while it pauses happens once, and tensors made then come from outside of the recording. */
   recordPause(paused: boolean): void;
   /** Whether a tensor that the recording took from outside is gone. */

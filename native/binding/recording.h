@@ -15,7 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "binding/op_command.h"
+#include "binding/command_list.h"
 #include "core/allocator.h"
 
 namespace fovea {
@@ -32,6 +32,9 @@ class Recording {
   // The step has let go of a block of its own; take() gives it out again. nullptr: none of about that size is there.
   void put_back(Block* block) { spare_.emplace(block->bytes, block); }
   Block* take(size_t bytes, uint8_t device);
+  // Makes the view of a tensor from outside a window (windows.h).
+  void add_window(View& view, int axis, const Window& window) { commands_.add_window(view, axis, window); }
+  const Windows& windows() const { return commands_.windows(); }
   void refuse(const char* why) { refused_ = refused_.empty() ? why : refused_; }
   const std::string& refused() const { return refused_; }
   // As CommandList::vary.
@@ -43,10 +46,14 @@ class Recording {
   std::span<const View> inputs() const { return inputs_; }
   size_t draws() const { return draws_; }
   size_t numbers() const { return commands_.numbers(); }
+  void set(std::span<const double> draws, std::span<const double> numbers) {
+    commands_.redraw(draws), commands_.set_numbers(numbers);
+  }
+  // As CommandList::fit_workspaces; holds the blocks.
+  void fit_workspaces(const CommandList::Larger& larger);
   // Queues everything; `position` says where the stream of a block then is.
   template <class Position>
-  void queue(std::span<const double> draws, std::span<const double> numbers, Position&& position) {
-    commands_.redraw(draws), commands_.set_numbers(numbers);
+  void queue(Position&& position) {
     commands_.queue();
     for (Block* block : written_) block->written_at = position(block);
   }

@@ -55,6 +55,8 @@ class Runtime {
   Recording& recorder(const char* function);
   // While it pauses, what is queued is not kept, and what is allocated comes from outside.
   void pause_recording(bool paused) { paused_ = paused; }
+  // A view of what is a window of the recording that is being made is one, too.
+  void follow_window(const View& base, View& made);
   Recording& recording(uint32_t id);
   void replay(Recording& recording, std::span<const int32_t> inputs, std::span<const double> draws,
               std::span<const double> numbers);
@@ -118,6 +120,7 @@ class Runtime {
 
   struct Fitting;
   Place& place_of(const Op& op, std::span<const View> inputs);
+  size_t workspace_bytes(const Op& op, Place& place, Views in, Views out, const void* attrs);
   Block* workspace_for(const Op& op, Place& place, Views in, Views out, const void* attrs);
   void fit(const Op& op, std::span<View> inputs, Fitting& fitting);
   void fit_input(const Op& op, std::span<View> tuple, size_t i, Fitting& fitting);

@@ -5,6 +5,7 @@
  *
  *   eachTime      JavaScript that runs at every replay, such as the counting of steps
  *   varying       attributes of an op that follow from such state, such as rates
+ *   window        the part of a tensor that follows from it, such as what a cache holds so far
  *   once          what a first step makes for all others, such as averages
  *   holdsWhile    what has to be as it was, or the step is recorded anew
  *
@@ -50,6 +51,8 @@ export class Capture {
   readonly again: (() => readonly number[])[] = [];
   /** How many those are. */
   numbers = 0;
+  /** Storages of which the step sees a window. */
+  readonly windows: Set<Version> = new Set();
   /** What must hold for a replay to do what the step would. */
   readonly conditions: (() => boolean)[] = [];
   /** The first thing that cannot be recorded, in case `fn` catches it. */
@@ -129,6 +132,25 @@ export function varying<A extends Varying, T>(op: string, attrs: () => A, run: (
 }
 
 /**
+ * Makes a view along `dim` a window of the `size` positions that there are: replays ask where it starts or, if it grows, how
+ * long it is. An op takes a window that grows only if the shape of its result does not depend on it.
+ *
+ * @param number where it starts, or how long it is, now and in replays
+ */
+export function window(view: Slot, dim: number, size: number, number: () => number, grows: boolean): void {
+  if (capturing === null) return;
+  native.recordWindow(view.id, dim, grows ? 0 : number(), size, grows);
+  capturing.windows.add(view.sharedVersion());
+  capturing.numbers++;
+  capturing.again.push(() => [number()]);
+}
+
+/** Refuses what depends on the shape of a window that grows, in a way that the native side does not see. */
+export function refuseWindow(op: string, view: Slot, why: string): void {
+  if (view.version !== null && capturing?.windows.has(view.version)) refuseInRecording(op, why);
+}
+
+/**
  * Runs `fn` outside of the step that is being recorded: replays do not do it again, and what it makes lives on without the
  * recording. It must not use what the step has made.
  */
@@ -153,8 +175,8 @@ export function holdsWhile(condition: () => boolean): void {
 /** How often something has changed in this thread that steps look at without saying so. */
 export let modeChanges = 0;
 /**
- * Says that a module has changed between training and evaluation, or a leaf whether it requires gradients: recordings may no
- * longer hold.
+ * Says that a module has changed between training and evaluation or has other hooks, or a leaf whether it requires gradients:
+ * recordings may no longer hold.
  */
 export function countModeChange(): void {
   modeChanges++;

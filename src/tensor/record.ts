@@ -13,7 +13,7 @@
  *
  * After a replay the world is as after fn: random numbers go on from where their generators are, the `.grad` that the step
  * made or cleared are there or gone, storages that it wrote to have a new version, optimizers have counted a step, whose
- * rate was the one in force (capture.ts says how). What else fn does in JavaScript happens while it is recorded only. What is known to go wrong then is refused (capture.ts, refuse_recording in native/binding).
+ * rate was the one in force, caches are longer (capture.ts says how). What else fn does in JavaScript happens while it is recorded only. What is known to go wrong then is refused (capture.ts, refuse_recording in native/binding).
  *
  * The same idea: CUDA graphs, and `torch.cuda.graph` (Nguyen et al. 2021, "Accelerating PyTorch with CUDA Graphs").
  */
@@ -156,6 +156,13 @@ class Recording {
           `record: the step writes into input ${i}, of which it has a copy; clone() it in the step, or use the tensor from outside instead of passing it`,
         );
     const pattern = patternOf(result, 'the result of fn');
+    eachSlot(pattern, ({ version }) => {
+      if (version !== null && capture.windows.has(version))
+        throw new FoveaError(
+          'FOVEA_UNSUPPORTED',
+          'record: fn returns a view of a cache, which grows; return what it computes',
+        );
+    });
     const { draws, touched, derived, again, conditions } = capture;
     // A generator that fn makes starts anew at each call, so its numbers stay what they are.
     this.#draws = draws.filter(({ source }) => source.born !== capture);
@@ -309,11 +316,12 @@ function keyOf(inputs: readonly Tensor[]): string {
  * `.grad` of parameters become what they would without recording; those that a recording made lie in its memory, and the
  * next call writes to them again. Random numbers differ from call to call as they would without recording. Optimizers and
  * schedules of rates go on with every call, whether they are called in the step or behind it: a step takes the rate that is
- * in force (`paramGroups[i].lr`). Other options or parameters of an optimizer record anew.
+ * in force (`paramGroups[i].lr`). Other options or parameters of an optimizer record anew. A `KvCache` grows with every call,
+ * from its second position on; what ops make of its keys and values must keep its shape, as the result of `attention` does.
  *
  * Everything else that `fn` reads is what it was when it was recorded: numbers, flags, which tensor a variable names. What
  * would change from call to call throws: reading values, `tensor(…)` of host data, copies between devices, `GradScaler`,
- * `KvCache`, seeding, optimizers of your own.
+ * seeding, optimizers of your own.
  *
  * @example
  * const step = record((x: Tensor, y: Tensor) => {

@@ -1,7 +1,21 @@
 // Recordings as the addon offers them: queued ahead of the stream, freed meanwhile, dropped, and refused.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { add, busy, check, codeOf, empty, full, native, run, runAll, runMany, tensor } from './native.mjs';
+import {
+  add,
+  busy,
+  check,
+  codeOf,
+  empty,
+  full,
+  narrow,
+  native,
+  run,
+  runAll,
+  runMany,
+  tensor,
+  view,
+} from './native.mjs';
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc');
@@ -120,6 +134,78 @@ function recorded(x, step, owner = null) {
   native.recordFree(id);
   const others = Array.from({ length: 10 }, () => tensor([7], [1]));
   check('and is not the recording’s', state.dataSync()[0] === -4 && others.every((t) => t.dataSync()[0] === 7));
+}
+{
+  const whole = tensor(full(8, 0), [8]);
+  const numbers = (...list) => Float64Array.from(list);
+  const x = tensor([1], [1]);
+  const { id, replay, result } = recorded(x, (t) => {
+    const [to, seen] = [narrow(whole, 1, 1), narrow(whole, 0, 2)];
+    native.recordWindow(to.handle, 0, 1, 8, false);
+    native.recordWindow(seen.handle, 0, 0, 8, true);
+    runAll('copy_', [to, t]);
+    return run('sum', [seen]);
+  });
+  replay(tensor([2], [1]), none, numbers(2, 3));
+  replay(tensor([4], [1]), none, numbers(7, 8));
+  check('windows move and grow', whole.dataSync().join() === '0,1,2,0,0,0,0,4' && result.dataSync()[0] === 7);
+  replay(x, none, numbers(0, 1));
+  check('and come back', whole.dataSync()[0] === 1 && result.dataSync()[0] === 1);
+  const outside = [numbers(8, 8), numbers(-1, 8), numbers(0, 9), numbers(0, 0), numbers(0.5, 2), numbers(0, NaN)];
+  check(
+    'but stay inside of the axis',
+    outside.every((list) => codeOf(() => replay(x, none, list)) === 'FOVEA_ARGUMENT'),
+  );
+  native.recordFree(id);
+  check(
+    'a window of no recording is refused',
+    codeOf(() => native.recordWindow(x.handle, 0, 0, 1, false)) === 'FOVEA_ARGUMENT',
+  );
+}
+{
+  const whole = tensor(full(8, 0), [2, 4]);
+  const square = tensor(full(4, 1), [2, 2]);
+  const seen = () => {
+    native.recordBegin(null, new Int32Array());
+    const t = view(whole, [2, 2], [4, 1]);
+    native.recordWindow(t.handle, 1, 0, 4, true);
+    return t;
+  };
+  const refused = [
+    (t) => add(t, t),
+    (t) => view(t, [4], [1]),
+    (t) => run('matmul', [t, square]),
+    (t) => runMany('sgd_', [[t, square]], { lr: 1 }),
+    (t) => native.recordWindow(t.handle, 1, 0, 4, true),
+  ].map((use) => {
+    const t = seen();
+    const code = codeOf(() => use(t));
+    native.recordAbort();
+    return code;
+  });
+  check(
+    'what would change its shape with a window is refused',
+    refused.join() === 'FOVEA_UNSUPPORTED,'.repeat(4) + 'FOVEA_ARGUMENT',
+    refused,
+  );
+  native.recordBegin(null, new Int32Array());
+  const part = view(whole, [2, 2], [4, 1], 1);
+  const wrong = [
+    [2, 1, 4, false],
+    [1, 3, 4, false],
+    [1, 1, 5, false],
+    [1, 1, 4, true],
+    [1, 0, 1, true],
+  ].map((args) => codeOf(() => native.recordWindow(part.handle, ...args)));
+  native.recordAbort();
+  check(
+    'and a window that leaves its memory',
+    wrong.every((code) => code === 'FOVEA_ARGUMENT'),
+    wrong,
+  );
+  const t = seen();
+  native.recordAbort();
+  check('a view is none when the recording is over', codeOf(() => add(t, t)) === 'none');
 }
 {
   const own = tensor([2], [1]);
