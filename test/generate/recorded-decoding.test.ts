@@ -167,6 +167,48 @@ describe('generation records a step only where that is right', () => {
   });
 });
 
+describe('a cache', () => {
+  it('tells positions, and what a mask of all says of them', () => {
+    using cache = new KvCache({ layers: 1, batch: 2, heads: 1, capacity: 5, headDim: 1, dtype: 'float32', device });
+    const mask = tensor(
+      [
+        [0, 1, 1, 1, 0],
+        [1, 1, 0, 1, 1],
+      ],
+      { dtype: 'int64', device },
+    );
+    const both = (): unknown[] => [list(cache.positions(2)), list(cache.maskOf(mask, 1)), cache.maskOf(mask, 1).shape];
+    expect(both()).toEqual([
+      [0, 1],
+      [0, 1],
+      [2, 1],
+    ]);
+    cache.advance(3);
+    expect(both()).toEqual([
+      [3, 4],
+      [0, 1, 1, 1, 1, 1, 0, 1],
+      [2, 4],
+    ]);
+    expect(cache.positions(2).dtype).toBe('int64');
+    expect(codeOf(() => cache.maskOf(mask, 3))).toBe('FOVEA_INDEX');
+    using step = record(() => [cache.positions(2), cache.maskOf(mask, 1).sum(1)]);
+    for (const expected of [
+      [
+        [3, 4],
+        [3, 3],
+      ],
+      [
+        [4, 5],
+        [3, 4],
+      ],
+    ]) {
+      expect(step().map(list)).toEqual(expected);
+      cache.advance(1);
+    }
+    expect(codeOf(() => step())).toMatch('FOVEA_INDEX');
+  });
+});
+
 describe('a step with a cache, recorded by hand', () => {
   const model = small();
   const forward = (inputIds: Tensor, cache: KvCache): Tensor =>
