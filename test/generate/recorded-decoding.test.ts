@@ -84,9 +84,9 @@ describe('generation gives the tokens of unrecorded steps', () => {
     expect(numbers(await ended(true))).toEqual(numbers(await ended(false)));
   });
   it('from one token on, and with a cache that outgrows the workspace that attention had at first', async () => {
-    const model = small({ nPositions: 1100 });
+    const model = small({ nPositions: 600 });
     const inputIds = ids(...Array.from({ length: 6 }, (_, i) => [i]));
-    const [, calls] = await both(model, { inputIds, maxNewTokens: 1090, doSample: true, eosTokenId: null });
+    const [, calls] = await both(model, { inputIds, maxNewTokens: 560, doSample: true, eosTokenId: null });
     expect(calls).toBe(2);
     model.dispose();
   });
