@@ -1,10 +1,12 @@
 // Packs what is published, without publishing it:
 //
-//   node scripts/release.mjs [--out <folder>] [--binary <platform>-<arch>=<file>]...
+//   node scripts/release.mjs [--out <folder>] [--binary <platform>-<arch>=<file>]... [--cuda <platform>-<arch>=<file>]...
 //
-// writes one tarball per binary (`@fovea/<platform>-<arch>`, which holds fovea.node) and the tarball of `fovea` itself,
-// whose manifest lists them as optionalDependencies. Without --binary: the binary built here. The packed manifest has no
-// scripts and no devDependencies, so an install of it runs nothing. Prints the tarballs, one per line.
+// writes one tarball per binary (`@fovea/<platform>-<arch>`, which holds fovea.node), one per CUDA plugin
+// (`@fovea/<platform>-<arch>-cuda`, which holds fovea_cuda.so) and the tarball of `fovea` itself, whose manifest lists them
+// as optionalDependencies. Without --binary: the binary built here; without --cuda: the plugin built here, if there is one.
+// The packed manifest has no scripts and no devDependencies, so an install of it runs nothing. Prints the tarballs, one per
+// line.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,13 +18,20 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
 
+const here = `${process.platform}-${process.arch}`;
+const built = (file) => join(root, 'build/Release', file);
 const { values } = parseArgs({
   options: {
     out: { type: 'string', default: '.' },
     binary: {
       type: 'string',
       multiple: true,
-      default: [`${process.platform}-${process.arch}=${join(root, 'build/Release/fovea.node')}`],
+      default: [`${here}=${built('fovea.node')}`],
+    },
+    cuda: {
+      type: 'string',
+      multiple: true,
+      default: existsSync(built('fovea_cuda.so')) ? [`${here}=${built('fovea_cuda.so')}`] : [],
     },
   },
 });
@@ -39,21 +48,45 @@ function writeManifest(folder, content) {
   writeFileSync(join(folder, 'package.json'), `${JSON.stringify(content, null, 2)}\n`);
 }
 
+/** What a package of one platform holds: its name, the file and what it is. */
+const kinds = {
+  binary: (target) => ({
+    name: `@fovea/${target}`,
+    file: 'fovea.node',
+    description: `The native half of fovea for ${target}.`,
+  }),
+  cuda: (target) => ({
+    name: `@fovea/${target}-cuda`,
+    file: 'fovea_cuda.so',
+    description: `The CUDA kernels of fovea for ${target}, opened where there is a GPU.`,
+  }),
+};
+
+/** The packages that an option asks for, `<platform>-<arch>=<file>` each. */
+function packagesOf(kind) {
+  return values[kind].map((text) => {
+    const at = text.indexOf('=');
+    if (at < 1) throw new Error(`release: --${kind} is "${text}"; expected <platform>-<arch>=<file>`);
+    const target = text.slice(0, at);
+    return { ...kinds[kind](target), target, binary: resolve(text.slice(at + 1)) };
+  });
+}
+
 /** Stages and packs one platform package; the path of its tarball. */
-function packPlatform(stage, out, target, binary) {
+function packPlatform(stage, out, { name, file, description, target, binary }) {
   if (!existsSync(binary)) throw new Error(`release: ${binary} is not there; run \`npm run build:native\` first`);
   const [os, cpu] = target.split('-');
   mkdirSync(stage, { recursive: true });
-  copyFileSync(binary, join(stage, 'fovea.node'));
+  copyFileSync(binary, join(stage, file));
   copyFileSync(join(root, 'LICENSE'), join(stage, 'LICENSE'));
   writeManifest(stage, {
-    name: `@fovea/${target}`,
+    name,
     version: manifest.version,
-    description: `The native half of fovea for ${target}.`,
+    description,
     license: manifest.license,
     author: manifest.author,
-    main: 'fovea.node',
-    files: ['fovea.node'],
+    main: file,
+    files: [file],
     engines: manifest.engines,
     os: [os],
     cpu: [cpu],
@@ -63,7 +96,7 @@ function packPlatform(stage, out, target, binary) {
 }
 
 /** Stages the files that npm would pack, with the published manifest, and packs them; the path of the tarball. */
-function packRoot(stage, out, targets) {
+function packRoot(stage, out, packages) {
   const files = npmPack(root, '--dry-run').files.map(({ path }) => path);
   const sourceOf = (path) => path.replace(/^dist/, 'src').replace(/(\.d\.ts|\.js)$/, '.ts');
   const stale = files.filter((path) => path.startsWith('dist/') && !existsSync(join(root, sourceOf(path))));
@@ -74,7 +107,7 @@ function packRoot(stage, out, targets) {
     copyFileSync(join(root, path), join(stage, path));
   }
   const { scripts: _scripts, devDependencies: _devDependencies, ...published } = manifest;
-  const optionalDependencies = Object.fromEntries(targets.map((target) => [`@fovea/${target}`, manifest.version]));
+  const optionalDependencies = Object.fromEntries(packages.map(({ name }) => [name, manifest.version]));
   writeManifest(stage, { ...published, optionalDependencies });
   return join(out, npmPack(stage, '--pack-destination', out).filename);
 }
@@ -83,19 +116,9 @@ const out = resolve(values.out);
 mkdirSync(out, { recursive: true });
 const stage = mkdtempSync(join(tmpdir(), 'fovea-release-'));
 try {
-  const binaries = values.binary.map((text) => {
-    const at = text.indexOf('=');
-    if (at < 1) throw new Error(`release: --binary is "${text}"; expected <platform>-<arch>=<file>`);
-    return [text.slice(0, at), resolve(text.slice(at + 1))];
-  });
-  const tarballs = binaries.map(([target, binary]) => packPlatform(join(stage, target), out, target, binary));
-  tarballs.push(
-    packRoot(
-      join(stage, 'root'),
-      out,
-      binaries.map(([target]) => target),
-    ),
-  );
+  const packages = [...packagesOf('binary'), ...packagesOf('cuda')];
+  const tarballs = packages.map((content) => packPlatform(join(stage, content.name), out, content));
+  tarballs.push(packRoot(join(stage, 'root'), out, packages));
   console.log(tarballs.join('\n'));
 } finally {
   rmSync(stage, { recursive: true });

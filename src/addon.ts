@@ -86,10 +86,16 @@ export interface Native {
   /** The counters that random ops took: seed, offset, seed, offset, … @throws what was refused meanwhile */
   recordEnd(draws: Float64Array): void;
   recordAbort(): void;
+  /** The named attributes of the newest op of that name become numbers that `replay` takes, in the order of these calls. */
+  recordVary(op: string, ...attributes: string[]): void;
+  /** Replays give where along the axis, of `size` positions, the view of the handle starts, or, if it grows, how long it is. */
+  recordWindow(handle: number, axis: number, start: number, size: number, grows: boolean): void;
+  /** What is queued while it pauses happens once, and tensors made then come from outside of the recording. */
+  recordPause(paused: boolean): void;
   /** Whether a tensor that the recording took from outside is gone. */
   recordStale(id: number): boolean;
-  /** Copies the inputs and queues all again, with other counters. */
-  replay(id: number, inputs: Int32Array, draws: Float64Array): void;
+  /** Copies the inputs and queues all again, with other counters and numbers. */
+  replay(id: number, inputs: Int32Array, draws: Float64Array, numbers: Float64Array): void;
   recordFree(id: number): void;
   synchronize(device: number): Promise<void>;
   synchronizeNow(device: number): void;

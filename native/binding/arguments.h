@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <exception>
+#include <string>
 
 #include "binding/runtime.h"
 
@@ -74,6 +75,14 @@ struct Arguments {
       return values[i];
     if (found != napi_null) refuse(i, "an object or null");
     return nullptr;
+  }
+  std::string text(size_t i, const char* expected) const {
+    size_t length = 0;
+    if (type(i) != napi_string || napi_get_value_string_utf8(env, values[i], nullptr, 0, &length) != napi_ok)
+      refuse(i, expected);
+    std::string value(length, '\0');
+    must(napi_get_value_string_utf8(env, values[i], value.data(), length + 1, &length));
+    return value;
   }
   napi_value at(size_t i, const char* expected) const {
     if (i >= count) refuse(i, expected);

@@ -1,77 +1,23 @@
 #include "binding/op_command.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdio>
-#include <cstring>
-#include <map>
 #include <memory>
 
-#include "core/allocator.h"
+#include "binding/op_record.h"
 #include "core/check.h"
 #include "core/cpu_stream.h"
 #include "core/device_stream.h"
 
 namespace fovea {
+
+void discard_op(Command& command) {
+  auto& c = static_cast<OpCommand&>(command);
+  delete c.many;
+  delete c.refused;
+}
+
 namespace {
-
-// A view in the ring, with as many axes as it has: a full View of eight would move ten cache lines per op between the
-// two cores, and that, not the work, is what queueing a small op costs.
-constexpr size_t kViewHead = offsetof(View, shape);  // data, block, rank, dtype
-size_t packed_bytes(const View& v) { return kViewHead + 16 * size_t(v.rank); }
-std::byte* pack(const View& v, std::byte* to) {
-  size_t axes = 8 * size_t(v.rank);
-  std::memcpy(to, &v, kViewHead);
-  std::memcpy(to + kViewHead, v.shape, axes);
-  std::memcpy(to + kViewHead + axes, v.strides, axes);
-  return to + packed_bytes(v);
-}
-const std::byte* unpack(const std::byte* from, View& v) {
-  std::memcpy(static_cast<void*>(&v), from, kViewHead);
-  size_t axes = 8 * size_t(v.rank);
-  std::memcpy(v.shape, from + kViewHead, axes);
-  std::memcpy(v.strides, from + kViewHead + axes, axes);
-  return from + packed_bytes(v);
-}
-
-size_t attr_room(const Op& op) { return (op.attr_bytes + 7) / 8 * 8; }
-
-// The record in the ring is: header, attributes, packed views (of an op over many tensors: a pointer to the views).
-struct OpCommand : Command {
-  const Op* op;
-  std::byte* workspace;
-  std::vector<View>* many;
-  uint32_t inputs, outputs;
-  bool idle;   // there is nothing to write
-  bool mends;  // replaces all of the tensors that it writes
-  // On a GPU, between launch and retirement.
-  GpuKernel kernel;
-  const KernelFailure* refused;            // owned: the launch did not succeed
-  const char *fault_code, *fault_message;  // of what the kernel may raise
-  std::byte* attrs() { return reinterpret_cast<std::byte*>(this + 1); }
-  std::byte* views() { return attrs() + attr_room(*op); }
-};
-
-// The views of a command, unpacked from the ring or on the heap.
-class CommandViews {
- public:
-  explicit CommandViews(OpCommand& c) : inputs_(int32_t(c.inputs)), outputs_(int32_t(c.outputs)) {
-    if (c.many) {
-      first_ = c.many->data();
-      return;
-    }
-    const std::byte* at = c.views();
-    for (uint32_t i = 0; i < c.inputs + c.outputs; i++) at = unpack(at, few_[i]);
-    first_ = few_;
-  }
-  Views in() const { return {first_, inputs_}; }
-  Views out() const { return {first_ + inputs_, outputs_}; }
-
- private:
-  View few_[Registry::kMaxInputs + Registry::kMaxOutputs];
-  const View* first_;
-  int32_t inputs_, outputs_;
-};
 
 // ---- failures
 
@@ -102,12 +48,6 @@ void settle(const OpCommand& c, const CommandViews& views, const Failure& failur
     if (!in[i].present() || !written(*c.op, i)) continue;
     if (failure || c.mends) in[i].block->failure = failure;
   }
-}
-
-void discard_op(Command& command) {
-  auto& c = static_cast<OpCommand&>(command);
-  delete c.many;
-  delete c.refused;
 }
 
 // ---- on the CPU
@@ -188,6 +128,18 @@ bool replaces_all(const Op& op, std::span<const View> inputs) {
   return true;
 }
 
+}  // namespace
+
+bool empty_view(const View& v) { return std::find(v.shape, v.shape + v.rank, 0) != v.shape + v.rank; }
+
+bool writes_nothing(const Op& op, std::span<const View> inputs, std::span<const View> outputs) {
+  for (const View& v : outputs)
+    if (!empty_view(v)) return false;
+  for (size_t i = 0; op.writes_inputs && i < inputs.size(); i++)
+    if (inputs[i].present() && written(op, int32_t(i)) && !empty_view(inputs[i])) return false;
+  return true;
+}
+
 size_t record_bytes(const OpCall& call) {
   size_t bytes = sizeof(OpCommand) + attr_room(call.op);
   if (call.op.many) return bytes;
@@ -204,7 +156,8 @@ void write_record(OpCommand& c, const OpCall& call) {
     many->insert(many->end(), call.outputs.begin(), call.outputs.end());
   }
   c.run = call.kernel ? launch : run_on_cpu, c.retire = call.kernel ? retire : nullptr, c.discard = discard_op;
-  c.op = &op, c.workspace = call.workspace, c.many = many.release(), c.kernel = call.kernel;
+  c.op = &op, c.workspace = call.workspace ? call.workspace->data : nullptr, c.many = many.release(),
+  c.kernel = call.kernel;
   c.refused = nullptr, c.fault_code = c.fault_message = nullptr;
   c.inputs = uint32_t(call.inputs.size()), c.outputs = uint32_t(call.outputs.size());
   c.idle = writes_nothing(op, call.inputs, call.outputs), c.mends = replaces_all(op, call.inputs);
@@ -215,53 +168,10 @@ void write_record(OpCommand& c, const OpCall& call) {
   for (const View& v : call.outputs) to = pack(v, to);
 }
 
-// ---- clearing
-
-struct ClearCommand : Command {
-  Block* block;
-};
-
 void write_clear(ClearCommand& c, Block* block) {
   auto clear = [](Command& command, Stream&) { static_cast<ClearCommand&>(command).block->failure = nullptr; };
   c.block = block;
   (block->device == 0 ? c.run : c.retire) = clear;
-}
-
-// ---- random counters
-
-struct Counters {
-  std::byte *seed = nullptr, *offset = nullptr;
-};
-// Those in the attributes of an op that takes random numbers; of others, nothing.
-Counters counters_of(OpCommand& c) {
-  Counters found;
-  for (int i = 0; i < c.op->attrs.count; i++) {
-    const AttrField& field = c.op->attrs.first[i];
-    if (std::strcmp(field.name, "seed") == 0) found.seed = c.attrs() + field.offset;
-    if (std::strcmp(field.name, "offset") == 0) found.offset = c.attrs() + field.offset;
-  }
-  return found.seed && found.offset ? found : Counters{};
-}
-int64_t counter_at(const std::byte* from) {
-  int64_t value = 0;
-  std::memcpy(&value, from, sizeof value);
-  return value;
-}
-void set_counter(std::byte* to, double value) {
-  auto counter = int64_t(value);
-  std::memcpy(to, &counter, sizeof counter);
-}
-
-}  // namespace
-
-bool empty_view(const View& v) { return std::find(v.shape, v.shape + v.rank, 0) != v.shape + v.rank; }
-
-bool writes_nothing(const Op& op, std::span<const View> inputs, std::span<const View> outputs) {
-  for (const View& v : outputs)
-    if (!empty_view(v)) return false;
-  for (size_t i = 0; op.writes_inputs && i < inputs.size(); i++)
-    if (inputs[i].present() && written(op, int32_t(i)) && !empty_view(inputs[i])) return false;
-  return true;
 }
 
 uint64_t queue_op(Stream& stream, const OpCall& call) {
@@ -277,67 +187,6 @@ uint64_t queue_op(Stream& stream, const OpCall& call) {
 uint64_t queue_clear(Stream& stream, Block* block) {
   write_clear(stream.reserve<ClearCommand>(), block);
   return block->written_at = stream.publish();
-}
-
-// ---- queueing again
-
-CommandList::~CommandList() {
-  for (const Entry& entry : entries_)
-    if (entry.op) discard_op(reinterpret_cast<OpCommand&>(lines_[entry.line]));
-}
-
-void* CommandList::room(size_t bytes) {
-  size_t line = lines_.size();
-  lines_.resize(line + (bytes + sizeof(Line) - 1) / sizeof(Line));
-  return &lines_[line];
-}
-
-void CommandList::add(Stream& stream, size_t line, size_t bytes, bool op) {
-  entries_.push_back({&stream, line, uint32_t(bytes), op});
-}
-
-void CommandList::add_op(Stream& stream, const OpCall& call) {
-  size_t line = lines_.size(), bytes = record_bytes(call);
-  write_record(*new (room(bytes)) OpCommand, call);
-  add(stream, line, bytes, true);
-}
-
-void CommandList::add_clear(Stream& stream, Block* block) {
-  size_t line = lines_.size();
-  write_clear(*new (room(sizeof(ClearCommand))) ClearCommand, block);
-  add(stream, line, sizeof(ClearCommand), false);
-}
-
-void CommandList::connect(std::span<const double> draws) {
-  std::map<std::pair<int64_t, int64_t>, size_t> by_counters;
-  for (size_t i = 0; i + 1 < draws.size(); i += 2)
-    by_counters.emplace(std::pair(int64_t(draws[i]), int64_t(draws[i + 1])), i / 2);
-  for (size_t i = 0; i < entries_.size() && !by_counters.empty(); i++) {
-    if (!entries_[i].op) continue;
-    Counters counters = counters_of(reinterpret_cast<OpCommand&>(lines_[entries_[i].line]));
-    if (!counters.seed) continue;
-    auto found = by_counters.find({counter_at(counters.seed), counter_at(counters.offset)});
-    if (found != by_counters.end()) random_.push_back({i, found->second});
-  }
-}
-
-void CommandList::redraw(std::span<const double> draws) {
-  for (const Random& random : random_) {
-    Counters counters = counters_of(reinterpret_cast<OpCommand&>(lines_[entries_[random.entry].line]));
-    set_counter(counters.seed, draws[2 * random.draw]), set_counter(counters.offset, draws[2 * random.draw + 1]);
-  }
-}
-
-void CommandList::queue() const {
-  for (const Entry& entry : entries_) {
-    Command& command = entry.stream->reserve<Command>(entry.bytes);
-    std::memcpy(static_cast<void*>(&command), &lines_[entry.line], entry.bytes);
-    if (entry.op) {
-      auto& c = static_cast<OpCommand&>(command);
-      if (c.many) c.many = new std::vector<View>(*c.many);
-    }
-    entry.stream->publish();
-  }
 }
 
 }  // namespace fovea

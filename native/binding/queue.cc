@@ -80,6 +80,7 @@ View Runtime::dense_copy(const View& from, Layout layout, const char* what, Fitt
     if (may_repeat_here && from.strides[d] == 0 && from.shape[d] > 1) source.shape[d] = 1;
   }
   View made = source;
+  made.window = 0, made.grows = 0;
   made.make_contiguous_strides();
   made.block = fitting.holds.add(allocate(dense_bytes(made, what), what, fitting.place));
   made.data = made.block->data;
@@ -130,9 +131,9 @@ void Runtime::fit(const Op& op, std::span<View> inputs, Fitting& fitting) {
 
 void Runtime::enqueue(const Op& op, std::span<const View> inputs, std::span<const View> outputs, const void* attrs,
                       Block* workspace, Place& place) {
-  OpCall call{op, inputs, outputs, attrs, workspace ? workspace->data : nullptr, nullptr};
+  OpCall call{op, inputs, outputs, attrs, workspace, nullptr};
   if (place.number != 0) call.kernel = static_cast<GpuPlace&>(place).kernel(op);
-  if (recorder_) recorder_->add_op(place.stream(), call);
+  if (keeper()) keeper()->add_op(place.stream(), call);
   queue_op(place.stream(), call);
 }
 
@@ -157,15 +158,15 @@ Place& Runtime::place_of(const Op& op, std::span<const View> inputs) {
   return place;
 }
 
+size_t Runtime::workspace_bytes(const Op& op, Place& place, Views in, Views out, const void* attrs) {
+  if (writes_nothing(op, {in.begin(), in.end()}, {out.begin(), out.end()})) return 0;
+  if (place.number == 0) return op.workspace ? op.workspace(in, out, attrs, cpu().stream().threads()) : 0;
+  auto& gpu = static_cast<GpuPlace&>(place);
+  return gpu.gpu().workspace(gpu.kernel(op), in, out, attrs);
+}
+
 Block* Runtime::workspace_for(const Op& op, Place& place, Views in, Views out, const void* attrs) {
-  if (writes_nothing(op, {in.begin(), in.end()}, {out.begin(), out.end()})) return nullptr;
-  size_t bytes = 0;
-  if (place.number != 0) {
-    auto& gpu = static_cast<GpuPlace&>(place);
-    bytes = gpu.gpu().workspace(gpu.kernel(op), in, out, attrs);
-  } else if (op.workspace) {
-    bytes = op.workspace(in, out, attrs, cpu().stream().threads());
-  }
+  size_t bytes = workspace_bytes(op, place, in, out, attrs);
   return bytes ? allocate(bytes, op.name.c_str(), place) : nullptr;
 }
 
@@ -205,7 +206,7 @@ int32_t Runtime::empty(napi_value owner, View shape, Place& place) {
   Holds holds(*this);
   shape.block = holds.add(allocate(dense_bytes(shape, "empty"), "empty", place));
   shape.data = shape.block->data;
-  if (recorder_) recorder_->add_clear(place.stream(), shape.block);
+  if (keeper()) keeper()->add_clear(place.stream(), shape.block);
   queue_clear(place.stream(), shape.block);
   return add_slot(shape, owner);
 }

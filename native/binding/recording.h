@@ -4,8 +4,8 @@
 //   its inputs    copies of the caller's tensors, into which a replay copies the next ones
 //   own blocks    allocated while it was made. What the step lets go meanwhile serves its further ops, never anybody
 //                 else: a replay writes all of these blocks again, in the same order
-//   taken ones    parameters and whatever else came from outside. Where nothing but recordings holds one any more, its
-//                 tensor was disposed, and the recording says that it is stale
+//   taken ones    parameters and whatever else came from outside, or was made while the recording paused. Where nothing
+//                 but recordings holds one any more, its tensor was disposed, and the recording says that it is stale
 #pragma once
 #include <node_api.h>
 
@@ -15,7 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "binding/op_command.h"
+#include "binding/command_list.h"
 #include "core/allocator.h"
 
 namespace fovea {
@@ -32,18 +32,28 @@ class Recording {
   // The step has let go of a block of its own; take() gives it out again. nullptr: none of about that size is there.
   void put_back(Block* block) { spare_.emplace(block->bytes, block); }
   Block* take(size_t bytes, uint8_t device);
+  // Makes the view of a tensor from outside a window (windows.h).
+  void add_window(View& view, int axis, const Window& window) { commands_.add_window(view, axis, window); }
+  const Windows& windows() const { return commands_.windows(); }
   void refuse(const char* why) { refused_ = refused_.empty() ? why : refused_; }
   const std::string& refused() const { return refused_; }
+  // As CommandList::vary.
+  void vary(const std::string& op, std::span<const std::string> attributes) { commands_.vary(op, attributes); }
   void finish(std::span<const double> draws);
 
   // ---- afterwards
   bool stale() const;
   std::span<const View> inputs() const { return inputs_; }
   size_t draws() const { return draws_; }
+  size_t numbers() const { return commands_.numbers(); }
+  void set(std::span<const double> draws, std::span<const double> numbers) {
+    commands_.redraw(draws), commands_.set_numbers(numbers);
+  }
+  // As CommandList::fit_workspaces; holds the blocks.
+  void fit_workspaces(const CommandList::Larger& larger);
   // Queues everything; `position` says where the stream of a block then is.
   template <class Position>
-  void queue(std::span<const double> draws, Position&& position) {
-    commands_.redraw(draws);
+  void queue(Position&& position) {
     commands_.queue();
     for (Block* block : written_) block->written_at = position(block);
   }

@@ -238,14 +238,14 @@ void Runtime::collect_garbage() {
 
 Block* Runtime::allocate(size_t bytes, const char* what, Place& place, Purpose purpose) {
   bytes = std::max<size_t>(bytes, 1);
-  if (recorder_) {
-    if (Block* block = recorder_->take(bytes, place.number)) return block;
+  if (keeper()) {
+    if (Block* block = keeper()->take(bytes, place.number)) return block;
   }
   Allocator& allocator = place.allocator();
   auto attempt = [&] {
     Block* block = purpose == Purpose::op ? allocator.allocate(bytes) : allocator.allocate_idle(bytes);
     if (block) account(int64_t(block->bytes));
-    if (block && recorder_) recorder_->own(block);
+    if (block && keeper()) keeper()->own(block);
     return block;
   };
   sweep_under_pressure(bytes);

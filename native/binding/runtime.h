@@ -51,8 +51,15 @@ class Runtime {
   // Throws what the recording refused meanwhile. `draws`: the counters that it took, as in CommandList.
   void end_recording(std::span<const double> draws);
   void abort_recording();
+  // The recording that is being made. Throws FOVEA_ARGUMENT where none is.
+  Recording& recorder(const char* function);
+  // While it pauses, what is queued is not kept, and what is allocated comes from outside.
+  void pause_recording(bool paused) { paused_ = paused; }
+  // A view of what is a window of the recording that is being made is one, too.
+  void follow_window(const View& base, View& made);
   Recording& recording(uint32_t id);
-  void replay(Recording& recording, std::span<const int32_t> inputs, std::span<const double> draws);
+  void replay(Recording& recording, std::span<const int32_t> inputs, std::span<const double> draws,
+              std::span<const double> numbers);
   void free_recording(uint32_t id);
   // Throws FOVEA_UNSUPPORTED while a step is recorded, and makes the recording fail if that is caught.
   void refuse_recording(const char* why);
@@ -107,11 +114,13 @@ class Runtime {
   void release_if_unused(Block* block);
   int32_t add_slot(const View& view, napi_value owner);
   bool interrupted();
+  Recording* keeper() const { return paused_ ? nullptr : recorder_.get(); }
   void let_go(Recording& recording);
   void sweep_recordings();
 
   struct Fitting;
   Place& place_of(const Op& op, std::span<const View> inputs);
+  size_t workspace_bytes(const Op& op, Place& place, Views in, Views out, const void* attrs);
   Block* workspace_for(const Op& op, Place& place, Views in, Views out, const void* attrs);
   void fit(const Op& op, std::span<View> inputs, Fitting& fitting);
   void fit_input(const Op& op, std::span<View> tuple, size_t i, Fitting& fitting);
@@ -147,6 +156,7 @@ class Runtime {
   size_t sweeps_ = 0, swept_ = 0;
   std::unordered_map<uint32_t, std::unique_ptr<Recording>> recordings_;
   std::unique_ptr<Recording> recorder_;  // the one that is being made
+  bool paused_ = false;
   uint32_t next_recording_ = 1;
   int64_t unreported_ = 0;  // external bytes not yet told to V8
 };

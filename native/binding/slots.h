@@ -54,6 +54,11 @@ class SlotTable {
     return block;
   }
 
+  // Views show no windows any more (windows.h).
+  void forget_windows() {
+    for (Slot& slot : slots_) slot.view.window = 0, slot.view.grows = 0;
+  }
+
   int32_t handle_of(uint32_t index) const { return int32_t(slots_[index].generation << kSlotBits | index); }
   const std::vector<Slot>& all() const { return slots_; }
   size_t live() const { return slots_.size() - free_.size(); }

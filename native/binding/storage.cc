@@ -28,13 +28,7 @@ napi_value release(Runtime&, Arguments& args) {
 }
 
 std::string path_of(const Arguments& args, size_t i) {
-  constexpr const char* kExpected = "a path";
-  napi_value value = args.at(i, kExpected);
-  size_t length = 0;
-  if (args.type(i) != napi_string || napi_get_value_string_utf8(args.env, value, nullptr, 0, &length) != napi_ok)
-    args.refuse(i, kExpected);
-  std::string path(length, '\0');
-  must(napi_get_value_string_utf8(args.env, value, path.data(), length + 1, &length));
+  std::string path = args.text(i, "a path");
   if (path.empty() || path.find('\0') != path.npos) args.refuse(i, "a path that is not empty and holds no NUL");
   return path;
 }

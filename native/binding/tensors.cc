@@ -165,6 +165,7 @@ napi_value view(Runtime& runtime, Arguments& args) {
     fail("FOVEA_INDEX", "view: ", to_string(made), " from element ", offset, " reaches outside of its tensor ",
          to_string(base));
   made.data = base.data + offset * width, made.block = base.block;
+  runtime.follow_window(base, made);
   Holds holds(runtime);
   holds.add(base.block);
   return integer(args.env, runtime.add_view(owner, made));

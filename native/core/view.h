@@ -16,6 +16,8 @@ struct View {
   Block* block = nullptr;     // nullptr: an optional input that was not given
   int32_t rank = 0;
   Dtype dtype = Dtype::f32;
+  uint8_t grows = 0;    // while a step is recorded: 1 + the axis whose length replays give
+  uint16_t window = 0;  // and which of their windows this is (binding/windows.h)
   int64_t shape[kMaxRank];
   int64_t strides[kMaxRank];  // in elements; 0 where the view repeats along an axis; negative only inside an op
 

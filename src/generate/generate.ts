@@ -21,6 +21,7 @@ import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 import type { KvCache } from './kv-cache.js';
 import type { LanguageModel } from './language-model.js';
+import { RecordedDecoding } from './recorded-decoding.js';
 import { badToken, sampleTokens, type SamplingOptions } from './sampler.js';
 import { type FinishReason, type GeneratedToken, TokenStream, type Usage } from './token-stream.js';
 
@@ -165,7 +166,8 @@ class Sequences {
   readonly reasons: (FinishReason | undefined)[];
   readonly #plan: Plan;
   readonly #prompt: number;
-  readonly #padded: boolean;
+  /** Whether some token is not real. */
+  readonly padded: boolean;
 
   constructor(plan: Plan, ids: BigInt64Array, mask: BigInt64Array | undefined) {
     const [batch, prompt] = plan.inputIds.shape as [number, number];
@@ -178,7 +180,7 @@ class Sequences {
     this.batch = batch;
     this.rows = rowsOf(ids);
     this.mask = mask ? rowsOf(mask) : this.rows.map((row) => row.map(() => 1));
-    this.#padded = this.mask.some((row) => row.includes(0));
+    this.padded = this.mask.some((row) => row.includes(0));
     this.reasons = Array.from({ length: batch }, () => undefined);
     const unfit = this.mask.findIndex((row) => row.at(-1) === 0);
     if (unfit >= 0)
@@ -193,6 +195,18 @@ class Sequences {
     return this.reasons.every((reason) => reason !== undefined);
   }
 
+  /** The last token of each sequence, int64 [B, 1], and its position where some are padded. */
+  lastInput(): { inputIds: Tensor; positionIds?: Tensor } {
+    const column = (numbers: number[]): Tensor =>
+      tensor(
+        numbers.map((n) => [n]),
+        { dtype: 'int64', device: this.#plan.model.device },
+      );
+    const inputIds = column(this.rows.map((row) => row.at(-1)!));
+    if (!this.padded) return { inputIds };
+    return { inputIds, positionIds: column(this.mask.map((row) => row.reduce((sum, real) => sum + real, 0) - 1)) };
+  }
+
   /** Arguments of `forward` for the positions from `start` to `end`. */
   input(start: number, end: number): { inputIds: Tensor; attentionMask?: Tensor; positionIds?: Tensor } {
     const slice = (rows: number[][], from: number): Tensor =>
@@ -201,7 +215,7 @@ class Sequences {
         { dtype: 'int64', device: this.#plan.model.device },
       );
     const inputIds = slice(this.rows, start);
-    if (!this.#padded) return { inputIds };
+    if (!this.padded) return { inputIds };
     // A token's position counts the real tokens before it; padding has any position that exists.
     const positions = this.mask.map((row) => {
       let count = 0;
@@ -267,16 +281,33 @@ async function prefill({ model, signal }: Plan, sequences: Sequences, cache: KvC
   }
 }
 
-/** The next token of each sequence. */
-async function nextTokens(plan: Plan, sequences: Sequences, cache: KvCache | undefined): Promise<BigInt64Array> {
-  if (cache) await prefill(plan, sequences, cache);
-  const ids = noGrad(() =>
-    tidy(() => {
-      const input = sequences.input(cache?.length ?? 0, sequences.length);
-      const { logits } = plan.model.forward({ ...input, pastKeyValues: cache, logitsToKeep: 1 });
-      return sampleTokens(logits.select(1, 0), plan.sampling);
-    }),
-  );
+/** What a generation keeps from step to step. */
+interface Memory {
+  cache: KvCache;
+  recorded: RecordedDecoding;
+}
+
+function memoryFor({ model, sampling, maxNewTokens }: Plan, sequences: Sequences): Memory {
+  const cache = model.makeCache(sequences.batch, sequences.length + maxNewTokens);
+  const mask = sequences.padded ? sequences.mask : undefined;
+  return { cache, recorded: new RecordedDecoding(model, cache, sampling, mask) };
+}
+
+/** The next token of each sequence, int64 [B]. */
+function step(plan: Plan, sequences: Sequences, memory: Memory | undefined): Tensor {
+  const past = memory?.cache.length ?? 0;
+  if (memory?.recorded.takes(sequences.length - past)) {
+    const { inputIds, positionIds } = sequences.lastInput();
+    return positionIds ? memory.recorded.next(inputIds, positionIds) : memory.recorded.next(inputIds);
+  }
+  const input = sequences.input(past, sequences.length);
+  const { logits } = plan.model.forward({ ...input, pastKeyValues: memory?.cache, logitsToKeep: 1 });
+  return sampleTokens(logits.select(1, 0), plan.sampling);
+}
+
+async function nextTokens(plan: Plan, sequences: Sequences, memory: Memory | undefined): Promise<BigInt64Array> {
+  if (memory) await prefill(plan, sequences, memory.cache);
+  const ids = noGrad(() => tidy(() => step(plan, sequences, memory)));
   try {
     return await ids.data<BigInt64Array>();
   } finally {
@@ -286,17 +317,17 @@ async function nextTokens(plan: Plan, sequences: Sequences, cache: KvCache | und
 
 /** Generates and gives each token; the sequences it works on are handed out first through `started`. */
 async function* run(plan: Plan, started?: (sequences: Sequences) => void): AsyncGenerator<GeneratedToken, Usage> {
-  const { model, inputIds, attentionMask, maxNewTokens, useCache, signal } = plan;
+  const { inputIds, attentionMask, maxNewTokens, useCache, signal } = plan;
   throwIfAborted(signal, 'generate');
   const [ids, mask] = await Promise.all([inputIds.data({ as: 'int64' }), attentionMask?.data({ as: 'int64' })]);
   const sequences = new Sequences(plan, ids, mask);
   started?.(sequences);
   const promptTokens = sequences.mask.flat().reduce((sum, real) => sum + real, 0);
-  const cache = useCache ? model.makeCache(sequences.batch, sequences.length + maxNewTokens) : undefined;
+  const memory = useCache ? memoryFor(plan, sequences) : undefined;
   let completionTokens = 0;
   try {
     for (let step = 0; step < maxNewTokens && !sequences.finished; step++) {
-      const next = await nextTokens(plan, sequences, cache);
+      const next = await nextTokens(plan, sequences, memory);
       throwIfAborted(signal, 'generate');
       const tokens = sequences.append(next);
       completionTokens += tokens.length;
@@ -304,7 +335,8 @@ async function* run(plan: Plan, started?: (sequences: Sequences) => void): Async
     }
     return sequences.usage(promptTokens, completionTokens);
   } finally {
-    cache?.dispose();
+    memory?.recorded.dispose();
+    memory?.cache.dispose();
   }
 }
 

@@ -78,6 +78,11 @@ export interface LanguageModel {
   readonly generationConfig?: GenerationConfig;
   /** Where its weights are, and its inputs have to be. */
   readonly device: Device;
+  /**
+   * Whether `forward` of one token with a cache that is not empty queues the same ops whatever came before, and does nothing
+   * else, so that `generate` may record it (default false).
+   */
+  readonly recordable?: boolean;
   /** Logits for each position; see the model. */
   forward(input: CausalLMInput): CausalLMOutput;
   /** An empty cache for `capacity` positions of `batch` sequences. */

@@ -30,6 +30,11 @@ export abstract class CausalLM extends Module implements LanguageModel {
     return this.parameters()[0]?.device ?? 'cpu';
   }
 
+  /** See {@link LanguageModel}; false where a model does not say otherwise. */
+  get recordable(): boolean {
+    return false;
+  }
+
   /** The `config.json` of this model. */
   abstract configJson(): Record<string, unknown>;
 

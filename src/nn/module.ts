@@ -58,7 +58,11 @@ function join(prefix: string, key: string): string {
 
 function addHook<T>(hooks: Set<T>, hook: T): HookHandle {
   hooks.add(hook);
-  return { remove: () => void hooks.delete(hook) };
+  countModeChange();
+  const remove = (): void => {
+    if (hooks.delete(hook)) countModeChange();
+  };
+  return { remove };
 }
 
 /**

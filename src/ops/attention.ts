@@ -4,6 +4,7 @@
  * 2023, https://arxiv.org/abs/2305.13245). A row that may see no key gives zeros, lse = -inf and zero gradients.
  */
 import { FoveaError } from '../errors.js';
+import { refuseWindow } from '../tensor/capture.js';
 import { argumentError, numberArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
 import { Code, isFloat } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
@@ -117,6 +118,8 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
   probabilityArg(op, 'dropoutP', dropoutP);
   if (options.generator !== undefined && !(options.generator instanceof Generator))
     throw argumentError(op, 'generator', 'a Generator', options.generator);
+  if (dropoutP > 0)
+    refuseWindow(op, y.slot!, 'dropout over a cache needs more random numbers at each call; call eval()');
   const scores = x.shape[0]! * x.shape[1]! * x.shape[2]! * y.shape[2]!;
   const counters = dropoutP > 0 ? (options.generator ?? defaultGenerator()).reserve(scores) : undefined;
   // With p = 1 nothing is left to divide by 1 - p.

@@ -8,12 +8,13 @@
  *
  * For parameters of fewer than two axes, V = V + r (g² - V) itself is kept.
  */
+import { once } from '../tensor/capture.js';
 import { argumentError, optionsArg } from '../tensor/check.js';
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { keep } from '../tensor/tidy.js';
 import { zeros } from '../ops/index.js';
-import { Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { canReplay, Optimizer, type ParamGroup, type Params, rateArg, scaled } from './optimizer.js';
 
 /** Options of {@link Adafactor}. */
 export interface AdafactorOptions {
@@ -49,6 +50,9 @@ const rms = (x: Tensor): Tensor => x.square().mean().sqrt();
 
 /** Adam's rates in the memory of a row and a column. */
 export class Adafactor extends Optimizer<AdafactorOptions> {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<AdafactorOptions>, options: Partial<AdafactorOptions> = {}) {
     const known = ['lr', 'beta2Decay', 'eps', 'd', 'weightDecay', 'maximize'] as const;
     const defaults = { lr: 1e-2, beta2Decay: -0.8, eps: [null, 1e-3], d: 1, weightDecay: 0, maximize: false } as const;
@@ -71,34 +75,33 @@ export class Adafactor extends Optimizer<AdafactorOptions> {
     return tensor.shape;
   }
 
-  protected override update({ params, ...options }: ParamGroup<AdafactorOptions>): void {
-    for (const { step, p, g, states } of this.batches(params, (): AdafactorState => ({ step: 0 })))
-      p.forEach((tensor, i) => this.#change(tensor, g[i]!, states[i]!, step, options));
+  protected override update(group: ParamGroup<AdafactorOptions>): void {
+    for (const batch of this.batches(group.params, (): AdafactorState => ({ step: 0 })))
+      for (const [i, p] of batch.p.entries()) this.#change(p, batch.g[i]!, batch.states[i]!, group);
   }
 
-  #change(p: Tensor, grad: Tensor, state: AdafactorState, step: number, options: AdafactorOptions): void {
-    const { lr, beta2Decay, d, weightDecay, maximize } = options;
+  #change(p: Tensor, grad: Tensor, state: AdafactorState, group: ParamGroup<AdafactorOptions>): void {
+    const { beta2Decay, d, weightDecay, maximize } = group;
     const wide = p.dtype === 'float64' ? 'float64' : 'float32';
-    const [least, leastScale] = options.eps;
+    const [least, leastScale] = group.eps;
     const eps = least ?? steps[p.dtype]!;
     const given = grad.to(wide);
     const g = maximize ? given.neg() : given;
     const weights = p.to(wide);
-    const rate = rms(weights)
-      .clamp({ min: leastScale })
-      .mul(Math.min(lr, 1 / Math.sqrt(step)));
-    const squares = this.#average(p, g.square(), state, step ** beta2Decay, eps);
+    const scale = rms(weights).clamp({ min: leastScale });
+    const rate = scaled(scale, () => Math.min(group.lr, 1 / Math.sqrt(state.step)));
+    const squares = this.#average(p, g.square(), state, () => state.step ** beta2Decay, eps);
     const update = g.mul(squares.clamp({ min: eps * eps }).rsqrt());
-    const scaled = update.mul(rate.div(rms(update).div(d).clamp({ min: 1 })));
-    p.copy_(weights.mul(1 - lr * weightDecay).sub(scaled));
+    const change = update.mul(rate.div(rms(update).div(d).clamp({ min: 1 })));
+    p.copy_(scaled(weights, () => 1 - group.lr * weightDecay).sub(change));
   }
 
   /** The average of squares, with `rate` of the newest in it. */
-  #average(p: Tensor, squares: Tensor, state: AdafactorState, rate: number, eps: number): Tensor {
+  #average(p: Tensor, squares: Tensor, state: AdafactorState, rate: () => number, eps: number): Tensor {
     const follow = (name: 'rowVar' | 'colVar' | 'variance', target: Tensor): Tensor => {
-      const make = (): Tensor => keep(zeros(this.stateShape(name, p), { dtype: target.dtype, device: p.device }));
-      const average = (state[name] ??= make());
-      return average.add_(target.sub(average).mul(rate));
+      const layout = { dtype: target.dtype, device: p.device };
+      const average = (state[name] ??= once(() => keep(zeros(this.stateShape(name, p), layout))));
+      return average.add_(scaled(target.sub(average), rate));
     };
     if (p.rank < 2) return follow('variance', squares);
     const rows = follow('rowVar', squares.mean(-1, KEEP));

@@ -6,9 +6,10 @@
  * All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
+import { varying } from '../tensor/capture.js';
 import { optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { canReplay, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link Adagrad}. */
 export interface AdagradOptions {
@@ -28,6 +29,9 @@ export interface AdagradOptions {
 
 /** Rates that fall with the squares of the gradients so far. */
 export class Adagrad extends Optimizer<AdagradOptions> {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<AdagradOptions>, options: Partial<AdagradOptions> = {}) {
     const known = ['lr', 'lrDecay', 'weightDecay', 'initialAccumulatorValue', 'eps', 'maximize'] as const;
     const defaults = { lr: 1e-2, lrDecay: 0, weightDecay: 0, initialAccumulatorValue: 0, eps: 1e-10, maximize: false };
@@ -37,12 +41,17 @@ export class Adagrad extends Optimizer<AdagradOptions> {
         rateArg('Adagrad', key, group[key]);
   }
 
-  protected override update({ params, lr, lrDecay, ...options }: ParamGroup<AdagradOptions>): void {
-    const { weightDecay, initialAccumulatorValue, eps, maximize } = options;
-    const initial = (tensor: Tensor) => ({ step: 0, sum: this.zeros(tensor).fill_(initialAccumulatorValue) });
-    for (const { step, p, g, states } of this.batches(params, initial)) {
-      const attrs = { lr: lr / (1 + (step - 1) * lrDecay), eps, weightDecay, maximize };
-      kernels.adagrad_({ p, g, sum: states.map(({ sum }) => sum) }, attrs);
+  protected override update(group: ParamGroup<AdagradOptions>): void {
+    const { lrDecay, weightDecay, initialAccumulatorValue, eps, maximize } = group;
+    const initial = (tensor: Tensor) => ({ step: 0, sum: this.buffer(tensor, initialAccumulatorValue) });
+    for (const batch of this.batches(group.params, initial)) {
+      const { p, g, states } = batch;
+      const sum = states.map((state) => state.sum);
+      varying(
+        'adagrad_',
+        () => ({ lr: group.lr / (1 + (batch.step - 1) * lrDecay) }),
+        ({ lr }) => kernels.adagrad_({ p, g, sum }, { lr, eps, weightDecay, maximize }),
+      );
     }
   }
 }

@@ -9,9 +9,10 @@
  * All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
+import { varying } from '../tensor/capture.js';
 import { optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { betasArg, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { betasArg, canReplay, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link Adam} and {@link AdamW}. */
 export interface AdamOptions {
@@ -38,6 +39,9 @@ interface AdamState {
 
 /** Adam, with weight decay as an L2 term. */
 export class Adam extends Optimizer<AdamOptions> {
+  static {
+    canReplay(this);
+  }
   /** Whether weight decay acts on the parameter instead of the gradient. */
   protected readonly decoupled: boolean;
 
@@ -54,26 +58,34 @@ export class Adam extends Optimizer<AdamOptions> {
     this.decoupled = decoupled;
   }
 
-  protected override update({ params, betas, ...options }: ParamGroup<AdamOptions>): void {
-    const { lr, eps, weightDecay, amsgrad, maximize } = options;
+  protected override update(group: ParamGroup<AdamOptions>): void {
+    const { betas, eps, weightDecay, amsgrad, maximize } = group;
     const initial = (tensor: Tensor): AdamState => ({
       step: 0,
-      expAvg: this.zeros(tensor),
-      expAvgSq: this.zeros(tensor),
+      expAvg: this.buffer(tensor),
+      expAvgSq: this.buffer(tensor),
     });
     const [beta1, beta2] = betas;
     const { decoupled } = this;
-    const attrs = { lr, beta1, beta2, eps, weightDecay, decoupled, amsgrad, maximize };
-    for (const { step, p, g, states } of this.batches(params, initial)) {
-      const largest = amsgrad ? states.map((state, i) => (state.maxExpAvgSq ??= this.zeros(p[i]!))) : undefined;
+    const attrs = { beta1, beta2, eps, weightDecay, decoupled, amsgrad, maximize };
+    for (const batch of this.batches(group.params, initial)) {
+      const { p, g, states } = batch;
+      const largest = amsgrad ? states.map((state, i) => (state.maxExpAvgSq ??= this.buffer(p[i]!))) : undefined;
       const averages = { m: states.map(({ expAvg }) => expAvg), v: states.map(({ expAvgSq }) => expAvgSq) };
-      kernels.adamw_({ p, g, ...averages, ...(largest ? { vMax: largest } : {}) }, { ...attrs, step });
+      varying(
+        'adamw_',
+        () => ({ lr: group.lr, step: batch.step }),
+        (now) => kernels.adamw_({ p, g, ...averages, ...(largest ? { vMax: largest } : {}) }, { ...attrs, ...now }),
+      );
     }
   }
 }
 
 /** Adam with decoupled weight decay. */
 export class AdamW extends Adam {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<AdamOptions>, options: Partial<AdamOptions> = {}) {
     super(params, options, true);
   }

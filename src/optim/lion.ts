@@ -6,9 +6,10 @@
  * All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
+import { varying } from '../tensor/capture.js';
 import { optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { betasArg, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { betasArg, canReplay, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link Lion}. */
 export interface LionOptions {
@@ -24,6 +25,9 @@ export interface LionOptions {
 
 /** Steps of one size, in the direction of the momentum's sign. */
 export class Lion extends Optimizer<LionOptions> {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<LionOptions>, options: Partial<LionOptions> = {}) {
     const known = ['lr', 'betas', 'weightDecay', 'maximize'] as const;
     const defaults = { lr: 1e-4, betas: [0.9, 0.99], weightDecay: 0, maximize: false } as const;
@@ -34,10 +38,16 @@ export class Lion extends Optimizer<LionOptions> {
     }
   }
 
-  protected override update({ params, lr, betas, weightDecay, maximize }: ParamGroup<LionOptions>): void {
-    const initial = (tensor: Tensor) => ({ step: 0, expAvg: this.zeros(tensor) });
-    const attrs = { lr, beta1: betas[0], beta2: betas[1], weightDecay, maximize };
-    for (const { p, g, states } of this.batches(params, initial))
-      kernels.lion_({ p, g, m: states.map(({ expAvg }) => expAvg) }, attrs);
+  protected override update(group: ParamGroup<LionOptions>): void {
+    const { betas, weightDecay, maximize } = group;
+    const initial = (tensor: Tensor) => ({ step: 0, expAvg: this.buffer(tensor) });
+    for (const { p, g, states } of this.batches(group.params, initial)) {
+      const m = states.map(({ expAvg }) => expAvg);
+      varying(
+        'lion_',
+        () => ({ lr: group.lr }),
+        ({ lr }) => kernels.lion_({ p, g, m }, { lr, beta1: betas[0], beta2: betas[1], weightDecay, maximize }),
+      );
+    }
   }
 }

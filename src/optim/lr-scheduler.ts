@@ -1,5 +1,5 @@
 /** Learning rates that follow a schedule. */
-import { refuseInRecording } from '../tensor/capture.js';
+import { eachTime } from '../tensor/capture.js';
 import { argumentError, countArg, optionsArg } from '../tensor/check.js';
 import type { Optimizer } from './optimizer.js';
 
@@ -26,9 +26,10 @@ export class LambdaLR {
 
   /** Sets the rates of the next step; called once after every step of the optimizer. */
   step(): void {
-    refuseInRecording('LambdaLR.step', 'it would happen once only; call it after the step');
-    this.lastEpoch++;
-    this.#apply();
+    eachTime(() => {
+      this.lastEpoch++;
+      this.#apply();
+    });
   }
 
   /** The rates in force, by group. */

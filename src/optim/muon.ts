@@ -9,9 +9,10 @@
  * The iteration runs in float32 (float64 for float64 parameters), where PyTorch's runs in bfloat16. It is for the matrices
  * of hidden layers; embeddings, heads, norms and biases want another optimizer, such as AdamW, beside it.
  */
+import { holdsWhile } from '../tensor/capture.js';
 import { argumentError, countArg, numberArg, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { canReplay, Optimizer, type ParamGroup, type Params, rateArg, scaled } from './optimizer.js';
 
 /** Options of {@link Muon}. */
 export interface MuonOptions {
@@ -55,6 +56,9 @@ function orthogonal(x: Tensor, { nsCoefficients, nsSteps, eps }: MuonOptions): T
 
 /** Momentum made orthogonal, for matrices. */
 export class Muon extends Optimizer<MuonOptions> {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<MuonOptions>, options: Partial<MuonOptions> = {}) {
     const rates = ['lr', 'weightDecay', 'momentum', 'eps'] as const;
     const known = [...rates, 'nesterov', 'nsCoefficients', 'nsSteps', 'adjustLrFn'] as const;
@@ -76,22 +80,19 @@ export class Muon extends Optimizer<MuonOptions> {
     }
   }
 
-  protected override update({ params, ...options }: ParamGroup<MuonOptions>): void {
-    const { lr, weightDecay, momentum, nesterov, adjustLrFn } = options;
-    for (const p of params) {
+  protected override update(group: ParamGroup<MuonOptions>): void {
+    const { weightDecay, momentum, nesterov, adjustLrFn } = group;
+    for (const p of group.params) {
       if (!p.grad) continue;
       const g = p.grad.to(p.dtype === 'float64' ? 'float64' : 'float32');
-      if (!this.state.has(p)) this.state.set(p, { momentumBuffer: this.zeros(p) });
-      const u = this.state.get(p)!['momentumBuffer'] as Tensor;
+      if (!this.state.has(p)) this.state.set(p, { momentumBuffer: this.buffer(p) });
+      const state = this.state.get(p)!;
+      holdsWhile(() => this.state.get(p) === state);
+      const u = state['momentumBuffer'] as Tensor;
       u.add_(g.sub(u).mul(1 - momentum));
-      const direction = orthogonal(nesterov ? g.add(u.sub(g).mul(momentum)) : u, options);
-      const rate = lr * rateOf(p.shape, adjustLrFn);
-      p.copy_(
-        p
-          .to(g.dtype)
-          .mul(1 - lr * weightDecay)
-          .sub(direction.mul(rate)),
-      );
+      const direction = orthogonal(nesterov ? g.add(u.sub(g).mul(momentum)) : u, group);
+      const kept = scaled(p.to(g.dtype), () => 1 - group.lr * weightDecay);
+      p.copy_(kept.sub(scaled(direction, () => group.lr * rateOf(p.shape, adjustLrFn))));
     }
   }
 }

@@ -7,9 +7,10 @@
  * m and v are Adam's. All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
+import { eachTime, holdsWhile, varying } from '../tensor/capture.js';
 import { optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { betasArg, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { betasArg, canReplay, Optimizer, type ParamGroup, type Params, rateArg, StepBatch } from './optimizer.js';
 
 /** Options of {@link NAdam}. */
 export interface NAdamOptions {
@@ -38,6 +39,9 @@ interface NAdamState {
 
 /** Adam with Nesterov momentum. */
 export class NAdam extends Optimizer<NAdamOptions> {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<NAdamOptions>, options: Partial<NAdamOptions> = {}) {
     const known = ['lr', 'betas', 'eps', 'weightDecay', 'momentumDecay', 'decoupledWeightDecay', 'maximize'] as const;
     const averages = { betas: [0.9, 0.999], eps: 1e-8 } as const;
@@ -55,39 +59,45 @@ export class NAdam extends Optimizer<NAdamOptions> {
     }
   }
 
-  protected override update({ params, lr, betas, momentumDecay, ...options }: ParamGroup<NAdamOptions>): void {
-    const { eps, weightDecay, decoupledWeightDecay: decoupled, maximize } = options;
-    const [beta1, beta2] = betas;
+  protected override update(group: ParamGroup<NAdamOptions>): void {
+    const [beta1] = group.betas;
     const initial = (tensor: Tensor): NAdamState => ({
       step: 0,
       muProduct: 1,
-      expAvg: this.zeros(tensor),
-      expAvgSq: this.zeros(tensor),
+      expAvg: this.buffer(tensor),
+      expAvgSq: this.buffer(tensor),
     });
-    const momentumAt = (step: number): number => beta1 * (1 - 0.5 * 0.96 ** (step * momentumDecay));
-    const attrs = { lr, beta1, beta2, eps, weightDecay, decoupled, maximize };
-    for (const { step, p, g, states } of this.batches(params, initial)) {
-      const [momentum, next] = [momentumAt(step), momentumAt(step + 1)];
-      for (const state of states) state.muProduct *= momentum;
+    const momentumAt = (step: number): number => beta1 * (1 - 0.5 * 0.96 ** (step * group.momentumDecay));
+    for (const batch of this.batches(group.params, initial)) {
       // Equal counts of steps make equal products, unless the options were changed between.
-      for (const product of new Set(states.map(({ muProduct }) => muProduct))) {
-        const mine = states.flatMap(({ muProduct }, i) => (muProduct === product ? [i] : []));
-        const pick = <T>(of: (i: number) => T): T[] => mine.map(of);
-        kernels.nadam_(
-          {
-            p: pick((i) => p[i]!),
-            g: pick((i) => g[i]!),
-            m: pick((i) => states[i]!.expAvg),
-            v: pick((i) => states[i]!.expAvgSq),
-          },
-          {
-            ...attrs,
-            step,
-            gradientRate: (lr * (1 - momentum)) / (1 - product),
-            momentRate: (lr * next) / (1 - product * next),
-          },
-        );
+      const byProduct = new Map<number, StepBatch<NAdamState>>();
+      for (const [i, state] of batch.states.entries()) {
+        if (!byProduct.has(state.muProduct)) byProduct.set(state.muProduct, new StepBatch());
+        byProduct.get(state.muProduct)!.add(batch.p[i]!, batch.g[i]!, state);
       }
+      for (const equal of byProduct.values()) this.#change(group, equal, momentumAt);
     }
+  }
+
+  #change(group: ParamGroup<NAdamOptions>, batch: StepBatch<NAdamState>, momentumAt: (step: number) => number): void {
+    const { betas, eps, weightDecay, decoupledWeightDecay: decoupled, maximize } = group;
+    const attrs = { beta1: betas[0], beta2: betas[1], eps, weightDecay, decoupled, maximize };
+    const { p, g, states } = batch;
+    const averages = { m: states.map(({ expAvg }) => expAvg), v: states.map(({ expAvgSq }) => expAvgSq) };
+    holdsWhile(() => states.every(({ muProduct }) => muProduct === states[0]!.muProduct));
+    eachTime(() => {
+      for (const state of states) state.muProduct *= momentumAt(batch.step);
+    });
+    varying(
+      'nadam_',
+      () => {
+        const { lr } = group;
+        const { step } = batch;
+        const [momentum, next, product] = [momentumAt(step), momentumAt(step + 1), states[0]!.muProduct];
+        const gradientRate = (lr * (1 - momentum)) / (1 - product);
+        return { lr, step, gradientRate, momentRate: (lr * next) / (1 - product * next) };
+      },
+      (now) => kernels.nadam_({ p, g, ...averages }, { ...attrs, ...now }),
+    );
   }
 }

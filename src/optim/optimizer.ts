@@ -1,9 +1,15 @@
-/** What optimizers share: groups of parameters with options of their own, state per parameter, state dicts. */
+/**
+ * What optimizers share: groups of parameters with options of their own, state per parameter, state dicts.
+ *
+ * In a recorded step (`record`) the rates and what follows from the count of steps are asked for anew at each replay;
+ * other options, or other parameters, make it record anew.
+ */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { zeroGrad } from '../nn/module.js';
-import { zerosLike } from '../ops/index.js';
-import { refuseInRecording } from '../tensor/capture.js';
+import { fullLike } from '../ops/index.js';
+import { kernels } from '../ops/kernels.gen.js';
+import { capturing, eachTime, holdsWhile, once, refuseInRecording, varying } from '../tensor/capture.js';
 import { argumentError, optionsArg } from '../tensor/check.js';
 import { isTensor, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
@@ -38,12 +44,53 @@ export function betasArg(op: string, betas: unknown): void {
   throw argumentError(op, 'betas', 'two numbers of at least 0 and below 1', betas);
 }
 
+/** `x` times a number that follows from the rate or the count of steps. */
+export function scaled(x: Tensor, factor: () => number): Tensor {
+  return varying(
+    'mul',
+    () => ({ scalar: factor() }),
+    (attrs) => kernels.mul({ a: x }, attrs).c,
+  );
+}
+
 /** Parameters whose counts of steps agree: what follows from the count is one set of numbers per native call. */
-export interface StepBatch<S> {
-  step: number;
-  p: Tensor[];
-  g: Tensor[];
-  states: S[];
+export class StepBatch<S extends { step: number }> {
+  /** Parameters. */
+  readonly p: Tensor[] = [];
+  /** Their gradients. */
+  readonly g: Tensor[] = [];
+  /** What is remembered of them. */
+  readonly states: S[] = [];
+
+  /** Their count of steps. */
+  get step(): number {
+    return this.states[0]!.step;
+  }
+  /** Takes up a parameter. */
+  add(p: Tensor, g: Tensor, state: S): void {
+    this.p.push(p);
+    this.g.push(g);
+    this.states.push(state);
+  }
+  /** Counts one more step, now and in replays. */
+  count(): void {
+    eachTime(() => {
+      for (const state of this.states) state.step++;
+    });
+  }
+}
+
+const replayed = new Set<unknown>();
+/** Says of a class that whatever its steps do differently from each other goes through `eachTime` and `varying`. */
+export function canReplay(optimizer: unknown): void {
+  replayed.add(optimizer);
+}
+
+/** A function that says whether a group is as it is now, its rate aside. */
+function unchanged<O extends { lr: number }>(group: ParamGroup<O>): () => boolean {
+  const options = (): string => JSON.stringify({ ...group, params: group.params.length, lr: 0 });
+  const [before, params] = [options(), [...group.params]];
+  return () => options() === before && params.every((tensor, i) => tensor === group.params[i]);
 }
 
 /** Base class. `lr` can be changed between steps, in `paramGroups` or by a scheduler. */
@@ -78,8 +125,20 @@ export abstract class Optimizer<O extends { lr: number }> {
 
   /** Changes the parameters by their gradients; those without a gradient stay. Returns before the work is done. */
   step(): void {
-    refuseInRecording('Optimizer.step', 'its rate and count of steps would stay what they are; call it after the step');
+    if (capturing !== null) this.#rely();
     noGrad(() => tidy(() => this.paramGroups.forEach((group) => this.update(group))));
+  }
+
+  /** What a recorded step takes for granted. */
+  #rely(): void {
+    if (!replayed.has(this.constructor))
+      refuseInRecording(
+        `${this.constructor.name}.step`,
+        'what this optimizer does differently from step to step is not known; call it after the step',
+      );
+    const { length } = this.paramGroups;
+    holdsWhile(() => this.paramGroups.length === length);
+    for (const group of this.paramGroups) holdsWhile(unchanged(group));
   }
 
   /** One step for one group. */
@@ -90,9 +149,9 @@ export abstract class Optimizer<O extends { lr: number }> {
     for (const { params } of this.paramGroups) zeroGrad(params);
   }
 
-  /** A zero tensor of the parameter's shape that outlives the step, in the precision that sums need. */
-  protected zeros(tensor: Tensor): Tensor {
-    return keep(zerosLike(tensor, { dtype: tensor.dtype === 'float64' ? 'float64' : 'float32' }));
+  /** A tensor of one value and the parameter's shape that outlives the step, in the precision that sums need. */
+  protected buffer(tensor: Tensor, value = 0): Tensor {
+    return once(() => keep(fullLike(tensor, value, { dtype: tensor.dtype === 'float64' ? 'float64' : 'float32' })));
   }
 
   /** The parameters that have a gradient, one step further, by the count of their steps; `initial` makes their state. */
@@ -105,12 +164,15 @@ export abstract class Optimizer<O extends { lr: number }> {
       if (!tensor.grad) continue;
       let state = this.state.get(tensor) as S | undefined;
       if (!state) this.state.set(tensor, (state = initial(tensor)));
-      const step = ++state.step;
-      let batch = batches.get(step);
-      if (!batch) batches.set(step, (batch = { step, p: [], g: [], states: [] }));
-      batch.p.push(tensor);
-      batch.g.push(tensor.grad);
-      batch.states.push(state);
+      let batch = batches.get(state.step);
+      if (!batch) batches.set(state.step, (batch = new StepBatch()));
+      batch.add(tensor, tensor.grad, state);
+    }
+    for (const batch of batches.values()) {
+      const same = (state: S, i: number): boolean =>
+        state.step === batch.step && this.state.get(batch.p[i]!) === (state as ParamState);
+      holdsWhile(() => batch.states.every(same));
+      batch.count();
     }
     return batches.values();
   }

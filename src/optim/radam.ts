@@ -9,9 +9,10 @@
  * All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
+import { varying } from '../tensor/capture.js';
 import { optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { betasArg, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { betasArg, canReplay, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link RAdam}. */
 export interface RAdamOptions {
@@ -31,6 +32,9 @@ export interface RAdamOptions {
 
 /** Adam with a rectified adaptive rate. */
 export class RAdam extends Optimizer<RAdamOptions> {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<RAdamOptions>, options: Partial<RAdamOptions> = {}) {
     const known = ['lr', 'betas', 'eps', 'weightDecay', 'decoupledWeightDecay', 'maximize'] as const;
     const averages = { betas: [0.9, 0.999], eps: 1e-8 } as const;
@@ -42,13 +46,18 @@ export class RAdam extends Optimizer<RAdamOptions> {
     }
   }
 
-  protected override update({ params, betas, ...options }: ParamGroup<RAdamOptions>): void {
-    const { lr, eps, weightDecay, decoupledWeightDecay: decoupled, maximize } = options;
-    const initial = (tensor: Tensor) => ({ step: 0, expAvg: this.zeros(tensor), expAvgSq: this.zeros(tensor) });
-    const attrs = { lr, beta1: betas[0], beta2: betas[1], eps, weightDecay, decoupled, maximize };
-    for (const { step, p, g, states } of this.batches(params, initial)) {
+  protected override update(group: ParamGroup<RAdamOptions>): void {
+    const { betas, eps, weightDecay, decoupledWeightDecay: decoupled, maximize } = group;
+    const initial = (tensor: Tensor) => ({ step: 0, expAvg: this.buffer(tensor), expAvgSq: this.buffer(tensor) });
+    const attrs = { beta1: betas[0], beta2: betas[1], eps, weightDecay, decoupled, maximize };
+    for (const batch of this.batches(group.params, initial)) {
+      const { p, g, states } = batch;
       const averages = { m: states.map(({ expAvg }) => expAvg), v: states.map(({ expAvgSq }) => expAvgSq) };
-      kernels.radam_({ p, g, ...averages }, { ...attrs, step });
+      varying(
+        'radam_',
+        () => ({ lr: group.lr, step: batch.step }),
+        (now) => kernels.radam_({ p, g, ...averages }, { ...attrs, ...now }),
+      );
     }
   }
 }

@@ -8,9 +8,10 @@
  * All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
+import { varying } from '../tensor/capture.js';
 import { optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { canReplay, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link RMSprop}. */
 export interface RMSpropOptions {
@@ -39,6 +40,9 @@ interface RMSpropState {
 
 /** Gradients divided by their root mean square. */
 export class RMSprop extends Optimizer<RMSpropOptions> {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<RMSpropOptions>, options: Partial<RMSpropOptions> = {}) {
     const known = ['lr', 'alpha', 'eps', 'weightDecay', 'momentum', 'centered', 'maximize'] as const;
     const defaults = {
@@ -55,15 +59,20 @@ export class RMSprop extends Optimizer<RMSpropOptions> {
       for (const key of ['lr', 'alpha', 'eps', 'weightDecay', 'momentum'] as const) rateArg('RMSprop', key, group[key]);
   }
 
-  protected override update({ params, ...options }: ParamGroup<RMSpropOptions>): void {
-    const { lr, alpha, eps, weightDecay, momentum, centered, maximize } = options;
-    const initial = (tensor: Tensor): RMSpropState => ({ step: 0, squareAvg: this.zeros(tensor) });
-    for (const { p, g, states } of this.batches(params, initial)) {
+  protected override update(group: ParamGroup<RMSpropOptions>): void {
+    const { alpha, eps, weightDecay, momentum, centered, maximize } = group;
+    const initial = (tensor: Tensor): RMSpropState => ({ step: 0, squareAvg: this.buffer(tensor) });
+    for (const { p, g, states } of this.batches(group.params, initial)) {
       const v = states.map(({ squareAvg }) => squareAvg);
-      const u = states.map((state, i) => (momentum > 0 ? (state.momentumBuffer ??= this.zeros(p[i]!)) : null));
-      const m = states.map((state, i) => (centered ? (state.gradAvg ??= this.zeros(p[i]!)) : null));
+      const u = states.map((state, i) => (momentum > 0 ? (state.momentumBuffer ??= this.buffer(p[i]!)) : null));
+      const m = states.map((state, i) => (centered ? (state.gradAvg ??= this.buffer(p[i]!)) : null));
       const optional = { ...(momentum > 0 ? { u: u as Tensor[] } : {}), ...(centered ? { m: m as Tensor[] } : {}) };
-      kernels.rmsprop_({ p, g, v, ...optional }, { lr, alpha, eps, weightDecay, momentum, centered, maximize });
+      const attrs = { alpha, eps, weightDecay, momentum, centered, maximize };
+      varying(
+        'rmsprop_',
+        () => ({ lr: group.lr }),
+        ({ lr }) => kernels.rmsprop_({ p, g, v, ...optional }, { lr, ...attrs }),
+      );
     }
   }
 }

@@ -7,9 +7,10 @@
  * All parameters of a group change in one native call.
  */
 import { kernels } from '../ops/kernels.gen.js';
+import { holdsWhile, varying } from '../tensor/capture.js';
 import { argumentError, numberArg, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
+import { canReplay, Optimizer, type ParamGroup, type Params, rateArg } from './optimizer.js';
 
 /** Options of {@link SGD}. */
 export interface SGDOptions {
@@ -29,6 +30,9 @@ export interface SGDOptions {
 
 /** Stochastic gradient descent. */
 export class SGD extends Optimizer<SGDOptions> {
+  static {
+    canReplay(this);
+  }
   constructor(params: Params<SGDOptions>, options: Partial<SGDOptions> = {}) {
     const known = ['lr', 'momentum', 'dampening', 'weightDecay', 'nesterov', 'maximize'] as const;
     const defaults = { lr: 1e-3, momentum: 0, dampening: 0, weightDecay: 0, nesterov: false, maximize: false };
@@ -42,25 +46,32 @@ export class SGD extends Optimizer<SGDOptions> {
     }
   }
 
-  protected override update({ params, ...options }: ParamGroup<SGDOptions>): void {
-    const { lr, momentum, dampening, weightDecay, nesterov, maximize } = options;
-    const attrs = { lr, momentum, dampening, weightDecay, nesterov, maximize };
-    const withGradient = params.filter((tensor) => tensor.grad);
-    if (momentum === 0) {
-      if (withGradient.length) kernels.sgd_({ p: withGradient, g: withGradient.map((tensor) => tensor.grad!) }, attrs);
-      return;
-    }
+  protected override update(group: ParamGroup<SGDOptions>): void {
+    const withGradient = group.params.filter((tensor) => tensor.grad);
+    if (group.momentum === 0) return this.#change(group, withGradient, false);
     // A parameter that had no gradient before starts its average now, beside others that go on.
     const firstTime = withGradient.filter((tensor) => !this.state.has(tensor));
     const later = withGradient.filter((tensor) => this.state.has(tensor));
-    for (const tensor of firstTime) this.state.set(tensor, { momentumBuffer: this.zeros(tensor) });
-    for (const [p, first] of [
-      [firstTime, true],
-      [later, false],
-    ] as const) {
-      if (p.length === 0) continue;
-      const u = p.map((tensor) => this.state.get(tensor)!['momentumBuffer'] as Tensor);
-      kernels.sgd_({ p, g: p.map((tensor) => tensor.grad!), u }, { ...attrs, first });
-    }
+    for (const tensor of firstTime) this.state.set(tensor, { momentumBuffer: this.buffer(tensor) });
+    this.#change(group, firstTime, true);
+    this.#change(group, later, false);
+  }
+
+  /** @param first whether the buffers start now; they do not in a replay */
+  #change(group: ParamGroup<SGDOptions>, p: readonly Tensor[], first: boolean): void {
+    if (p.length === 0) return;
+    const { momentum, dampening, weightDecay, nesterov, maximize } = group;
+    const attrs = { momentum, dampening, weightDecay, nesterov, maximize };
+    const g = p.map((tensor) => tensor.grad!);
+    const states = p.map((tensor) => this.state.get(tensor));
+    const u = momentum === 0 ? {} : { u: states.map((state) => state!['momentumBuffer'] as Tensor) };
+    holdsWhile(() => momentum === 0 || p.every((tensor, i) => this.state.get(tensor) === states[i]));
+    let starts = first;
+    varying(
+      'sgd_',
+      () => ({ lr: group.lr, first: starts }),
+      (now) => kernels.sgd_({ p, g, ...u }, { ...attrs, ...now }),
+    );
+    starts = false;
   }
 }

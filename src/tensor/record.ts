@@ -7,12 +7,13 @@
  *                  results are returned
  *
  * A call records anew where another recording is needed: for other shapes, dtypes or devices, in another mode (noGrad,
- * autocast, strict, train() or eval(), requiresGrad), where the `.grad` that the step reads are other tensors than then, and where a
- * tensor that it took from outside was disposed. The least recently used recording makes room.
+ * autocast, strict, train() or eval(), requiresGrad), where the `.grad` that the step reads are other tensors than then, where a
+ * tensor that it took from outside was disposed, and where an optimizer has other options. The least recently used
+ * recording makes room.
  *
  * After a replay the world is as after fn: random numbers go on from where their generators are, the `.grad` that the step
- * made or cleared are there or gone, storages that it wrote to have a new version. What else fn does in JavaScript happens
- * while it is recorded only. What is known to go wrong then is refused (capture.ts, refuse_recording in native/binding).
+ * made or cleared are there or gone, storages that it wrote to have a new version, optimizers have counted a step, whose
+ * rate was the one in force, caches are longer (capture.ts says how). What else fn does in JavaScript happens while it is recorded only. What is known to go wrong then is refused (capture.ts, refuse_recording in native/binding).
  *
  * The same idea: CUDA graphs, and `torch.cuda.graph` (Nguyen et al. 2021, "Accelerating PyTorch with CUDA Graphs").
  */
@@ -102,6 +103,9 @@ class Recording {
   #handles: Int32Array = new Int32Array();
   #draws: readonly Draw[] = [];
   #counters: Float64Array = new Float64Array();
+  #again: Capture['again'] = [];
+  #numbers: Float64Array = new Float64Array();
+  #conditions: Capture['conditions'] = [];
   #grads: readonly LeafGrad[] = [];
   #touched: Capture['touched'] = new Set();
   #derived: Capture['derived'] = new Map();
@@ -152,7 +156,14 @@ class Recording {
           `record: the step writes into input ${i}, of which it has a copy; clone() it in the step, or use the tensor from outside instead of passing it`,
         );
     const pattern = patternOf(result, 'the result of fn');
-    const { draws, touched, derived } = capture;
+    eachSlot(pattern, ({ version }) => {
+      if (version !== null && capture.windows.has(version))
+        throw new FoveaError(
+          'FOVEA_UNSUPPORTED',
+          'record: fn returns a view of a cache, which grows; return what it computes',
+        );
+    });
+    const { draws, touched, derived, again, conditions } = capture;
     // A generator that fn makes starts anew at each call, so its numbers stay what they are.
     this.#draws = draws.filter(({ source }) => source.born !== capture);
     this.#counters = Float64Array.from(this.#draws.flatMap(({ seed, offset }) => [seed, offset]));
@@ -161,6 +172,9 @@ class Recording {
     this.#result = pattern;
     this.#touched = touched;
     this.#derived = derived;
+    this.#again = again;
+    this.#numbers = new Float64Array(capture.numbers);
+    this.#conditions = conditions;
   }
 
   /** @param made tensors of the step alone, whose gradients nobody sees afterwards */
@@ -173,11 +187,12 @@ class Recording {
     for (const { after } of this.#grads) if (after !== null) after.users++;
   }
 
-  /** Whether the gradients that the step reads are those that it has read. */
+  /** Whether the gradients that the step reads are those that it has read, and what it relies on holds. */
   fits(): boolean {
-    return this.#grads.every(
+    const same = this.#grads.every(
       ({ leaf, before }) => leaf.slot !== null && (before === 'any' || before === currentGrad(leaf)),
     );
+    return same && this.#conditions.every((holds) => holds());
   }
 
   /** Whether a tensor from outside is gone, or was made of values that have changed. */
@@ -195,7 +210,9 @@ class Recording {
       this.#counters[2 * i] = seed;
       this.#counters[2 * i + 1] = offset;
     }
-    native.replay(this.#id, this.#handles, this.#counters);
+    let at = 0;
+    for (const step of this.#again) for (const number of step()) this.#numbers[at++] = number;
+    native.replay(this.#id, this.#handles, this.#counters, this.#numbers);
     for (const version of this.#touched) version.count++;
     for (const { leaf, after } of this.#grads) {
       if (currentGrad(leaf) === after) continue;
@@ -289,7 +306,7 @@ function keyOf(inputs: readonly Tensor[]): string {
 }
 
 /**
- * A step (decoding, forward, forward and backward) that is recorded at its first call and replayed at further ones: the
+ * A step (decoding, forward, a whole step of training) that is recorded at its first call and replayed at further ones: the
  * ops of `fn` run, but not its JavaScript. The least recently used of `maxRecordings` recordings makes room for another
  * shape, dtype, device or mode.
  *
@@ -297,22 +314,27 @@ function keyOf(inputs: readonly Tensor[]): string {
  * outside of the graph: call `backward()` inside. Its inputs must not require gradients, nor be written to. Tensors that it
  * takes from outside, such as parameters, are read and written where they are, and every call sees what they hold then.
  * `.grad` of parameters become what they would without recording; those that a recording made lie in its memory, and the
- * next call writes to them again. Random numbers differ from call to call as they would without recording.
+ * next call writes to them again. Random numbers differ from call to call as they would without recording. Optimizers and
+ * schedules of rates go on with every call, whether they are called in the step or behind it: a step takes the rate that is
+ * in force (`paramGroups[i].lr`). Other options or parameters of an optimizer record anew. A `KvCache` grows with every call,
+ * from its second position on; what ops make of its keys and values must keep its shape, as the result of `attention` does.
  *
  * Everything else that `fn` reads is what it was when it was recorded: numbers, flags, which tensor a variable names. What
- * would change from call to call throws: reading values, `tensor(…)` of host data, copies between devices, optimizers,
- * learning rates, `GradScaler`, `KvCache`, seeding. Call the optimizer after the step.
+ * would change from call to call throws: reading values, `tensor(…)` of host data, copies between devices, `GradScaler`,
+ * seeding, optimizers of your own.
  *
  * @example
  * const step = record((x: Tensor, y: Tensor) => {
+ *   optimizer.zeroGrad();
  *   const loss = crossEntropy(model.forward(x), y);
  *   loss.backward();
+ *   nn.utils.clipGradNorm_(model.parameters(), 1);
+ *   optimizer.step();
  *   return loss;
  * });
  * for (const [x, y] of batches) {
- *   optimizer.zeroGrad();
  *   using loss = step(x, y);
- *   optimizer.step();
+ *   schedule.step();
  * }
  * @param fn gets copies of the inputs; returns tensors, alone or in arrays and plain objects
  * @returns a function of the same inputs and results, with `dispose()`. It throws FOVEA_ARGUMENT for inputs or results that

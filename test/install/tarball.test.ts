@@ -9,6 +9,8 @@ const root = join(import.meta.dirname, '../..');
 const folder = mkdtempSync(join(tmpdir(), 'fovea-install-'));
 const app = join(folder, 'app');
 const platform = `${process.platform}-${process.arch}`;
+/** In place of the CUDA kernels, which need nvcc: where they are looked for does not depend on what they are. */
+const plugin = join(folder, 'plugin.so');
 let tarballs: string[] = [];
 
 interface Manifest {
@@ -29,19 +31,19 @@ function install(place: string): void {
   execFileSync('npm', ['install', ...quiet, ...tarballs], { cwd: place, stdio: 'pipe' });
 }
 
-/** Runs a script in the app's folder; what it prints. An environment variable must not lend it a binary. */
+/** Runs a script in the app's folder; what it prints. An environment variable must not lend it a binary or a plugin. */
 function run(place: string, name: string, script: string): string {
   writeFileSync(join(place, name), script);
-  const { FOVEA_BINARY: _binary, NODE_OPTIONS: _options, ...env } = process.env;
+  const { FOVEA_BINARY: _binary, FOVEA_CUDA_PLUGIN: _plugin, NODE_OPTIONS: _options, ...env } = process.env;
   const { status, stdout, stderr } = spawnSync(process.execPath, [name], { cwd: place, env, encoding: 'utf8' });
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   return stdout.trim();
 }
 
 beforeAll(() => {
-  const output = execFileSync(process.execPath, [join(root, 'scripts/release.mjs'), '--out', folder], {
-    encoding: 'utf8',
-  });
+  writeFileSync(plugin, 'no library');
+  const args = ['--out', folder, '--cuda', `${platform}=${plugin}`];
+  const output = execFileSync(process.execPath, [join(root, 'scripts/release.mjs'), ...args], { encoding: 'utf8' });
   tarballs = output.trim().split('\n');
   install(app);
 }, 180_000);
@@ -74,9 +76,12 @@ describe('the tarball', () => {
     expect(files).toEqual(expect.arrayContaining(required));
   });
 
-  test('lists the platform package and runs nothing at install', () => {
+  test('lists the platform packages and runs nothing at install', () => {
     const manifest = readManifest(join(app, 'node_modules/fovea/package.json'));
-    expect(manifest.optionalDependencies).toEqual({ [`@fovea/${platform}`]: manifest.version });
+    expect(manifest.optionalDependencies).toEqual({
+      [`@fovea/${platform}`]: manifest.version,
+      [`@fovea/${platform}-cuda`]: manifest.version,
+    });
     expect(manifest.scripts).toBeUndefined();
     expect(manifest.devDependencies).toBeUndefined();
   });
@@ -86,6 +91,23 @@ describe('the tarball', () => {
     expect(readdirSync(place).sort()).toEqual(['LICENSE', 'fovea.node', 'package.json']);
     expect(tarballs.map((path) => basename(path))).toContain(
       `fovea-${platform}-${readManifest(join(place, 'package.json')).version}.tgz`,
+    );
+  });
+
+  test('has a platform package with the CUDA kernels alone', () => {
+    const place = join(app, 'node_modules/@fovea', `${platform}-cuda`);
+    expect(readdirSync(place).sort()).toEqual(['LICENSE', 'fovea_cuda.so', 'package.json']);
+    expect(readFileSync(join(place, 'fovea_cuda.so'))).toEqual(readFileSync(plugin));
+    const manifest = JSON.parse(readFileSync(join(place, 'package.json'), 'utf8')) as Record<string, unknown>;
+    expect(manifest).toMatchObject({
+      name: `@fovea/${platform}-cuda`,
+      version: readManifest(join(app, 'node_modules/fovea/package.json')).version,
+      os: [process.platform],
+      cpu: [process.arch],
+    });
+    expect(manifest['scripts']).toBeUndefined();
+    expect(tarballs.map((path) => basename(path))).toContain(
+      `fovea-${platform}-cuda-${manifest['version'] as string}.tgz`,
     );
   });
 
@@ -172,6 +194,20 @@ describe('the installed package', () => {
       const [a, b] = [first.tensor([1, 2, 3]), second.tensor([4, 5, 6])];
       console.log(first.tensor !== second.tensor, await a.sum().item(), await b.sum().item());`;
     expect(run(app, 'twice.mjs', script)).toBe('true 6 15');
+  });
+
+  test('looks for CUDA kernels in their package, and does without', () => {
+    const script = `
+      import { devices } from 'fovea';
+      const [cpu, gpu] = devices();
+      console.log(cpu.available, gpu.available, gpu.reason);`;
+    expect(run(app, 'gpu.mjs', script)).toMatch(
+      new RegExp(`^true false .*node_modules/@fovea/${platform}-cuda/fovea_cuda\\.so`),
+    );
+    const without = join(folder, 'without');
+    install(without);
+    rmSync(join(without, 'node_modules/@fovea', `${platform}-cuda`), { recursive: true });
+    expect(run(without, 'gpu.mjs', script)).toMatch(new RegExp(`^true false .*install @fovea/${platform}-cuda`));
   });
 
   test('without a binary it names the command that builds one', () => {

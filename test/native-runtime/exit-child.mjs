@@ -7,8 +7,9 @@ let x = w;
 for (let i = 0; i < 100; i++) x = run('matmul', [x, w]);
 const recording = native.recordBegin(null, new Int32Array());
 x = run('matmul', [run('matmul', [x, w]), w]);
-native.recordEnd(new Float64Array());
-for (let i = 0; i < 50; i++) native.replay(recording, new Int32Array(), new Float64Array());
+const none = new Float64Array();
+native.recordEnd(none);
+for (let i = 0; i < 50; i++) native.replay(recording, new Int32Array(), none, none);
 const how = process.argv[2];
 const pending = how === 'unread' ? undefined : x.data();
 const ends = {

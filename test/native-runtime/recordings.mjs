@@ -1,7 +1,21 @@
 // Recordings as the addon offers them: queued ahead of the stream, freed meanwhile, dropped, and refused.
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { add, busy, check, codeOf, empty, full, native, run, runAll, runMany, tensor } from './native.mjs';
+import {
+  add,
+  busy,
+  check,
+  codeOf,
+  empty,
+  full,
+  narrow,
+  native,
+  run,
+  runAll,
+  runMany,
+  tensor,
+  view,
+} from './native.mjs';
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc');
@@ -16,7 +30,11 @@ function recorded(x, step, owner = null) {
   const result = step(copy);
   native.recordEnd(none);
   copy.dispose();
-  return { id, result, replay: (next, draws = none) => native.replay(id, handles(next), draws) };
+  return {
+    id,
+    result,
+    replay: (next, draws = none, numbers = none) => native.replay(id, handles(next), draws, numbers),
+  };
 }
 
 {
@@ -78,6 +96,118 @@ function recorded(x, step, owner = null) {
   );
 }
 {
+  const p = tensor([1, 2], [2]);
+  const g = tensor([1, 1], [2]);
+  const { id, replay, result } = recorded(g, (x) => {
+    const y = run('mul', [x], { scalar: 3 });
+    native.recordVary('mul', 'scalar');
+    runMany('sgd_', [[p, y]], { lr: 1, nesterov: false });
+    native.recordVary('sgd_', 'lr', 'nesterov');
+    check(
+      'ops that were not recorded cannot vary',
+      codeOf(() => native.recordVary('add', 'scalar')) === 'FOVEA_ARGUMENT',
+    );
+    check('nor can what they lack', codeOf(() => native.recordVary('mul', 'scale')) === 'FOVEA_ARGUMENT');
+    return add(y, y);
+  });
+  replay(g, none, Float64Array.of(4, 0.5, 1));
+  replay(g, none, Float64Array.of(5, 2, 0));
+  check('numbers of a replay reach their ops', p.dataSync()[1] === 2 - 3 - 2 - 10 && result.dataSync()[0] === 10);
+  const wrong = [none, Float64Array.of(1, 2), Float64Array.of(1, 2, 3, 4), [1, 2, 3]];
+  check(
+    'other numbers of them are refused',
+    wrong.every((numbers) => codeOf(() => replay(g, none, numbers)) === 'FOVEA_ARGUMENT'),
+  );
+  native.recordFree(id);
+}
+{
+  const x = tensor([1], [1]);
+  let state;
+  const { id, replay } = recorded(x, (t) => {
+    native.recordPause(true);
+    state = run('mul', [one], { scalar: 0 });
+    native.recordPause(false);
+    runMany('sgd_', [[state, t]], { lr: 1 });
+  });
+  for (let i = 0; i < 3; i++) replay(x);
+  check('what is queued while a recording pauses happens once', state.dataSync()[0] === -4);
+  native.recordFree(id);
+  const others = Array.from({ length: 10 }, () => tensor([7], [1]));
+  check('and is not the recording’s', state.dataSync()[0] === -4 && others.every((t) => t.dataSync()[0] === 7));
+}
+{
+  const whole = tensor(full(8, 0), [8]);
+  const numbers = (...list) => Float64Array.from(list);
+  const x = tensor([1], [1]);
+  const { id, replay, result } = recorded(x, (t) => {
+    const [to, seen] = [narrow(whole, 1, 1), narrow(whole, 0, 2)];
+    native.recordWindow(to.handle, 0, 1, 8, false);
+    native.recordWindow(seen.handle, 0, 0, 8, true);
+    runAll('copy_', [to, t]);
+    return run('sum', [seen]);
+  });
+  replay(tensor([2], [1]), none, numbers(2, 3));
+  replay(tensor([4], [1]), none, numbers(7, 8));
+  check('windows move and grow', whole.dataSync().join() === '0,1,2,0,0,0,0,4' && result.dataSync()[0] === 7);
+  replay(x, none, numbers(0, 1));
+  check('and come back', whole.dataSync()[0] === 1 && result.dataSync()[0] === 1);
+  const outside = [numbers(8, 8), numbers(-1, 8), numbers(0, 9), numbers(0, 0), numbers(0.5, 2), numbers(0, NaN)];
+  check(
+    'but stay inside of the axis',
+    outside.every((list) => codeOf(() => replay(x, none, list)) === 'FOVEA_ARGUMENT'),
+  );
+  native.recordFree(id);
+  check(
+    'a window of no recording is refused',
+    codeOf(() => native.recordWindow(x.handle, 0, 0, 1, false)) === 'FOVEA_ARGUMENT',
+  );
+}
+{
+  const whole = tensor(full(8, 0), [2, 4]);
+  const square = tensor(full(4, 1), [2, 2]);
+  const seen = () => {
+    native.recordBegin(null, new Int32Array());
+    const t = view(whole, [2, 2], [4, 1]);
+    native.recordWindow(t.handle, 1, 0, 4, true);
+    return t;
+  };
+  const refused = [
+    (t) => add(t, t),
+    (t) => view(t, [4], [1]),
+    (t) => run('matmul', [t, square]),
+    (t) => runMany('sgd_', [[t, square]], { lr: 1 }),
+    (t) => native.recordWindow(t.handle, 1, 0, 4, true),
+  ].map((use) => {
+    const t = seen();
+    const code = codeOf(() => use(t));
+    native.recordAbort();
+    return code;
+  });
+  check(
+    'what would change its shape with a window is refused',
+    refused.join() === 'FOVEA_UNSUPPORTED,'.repeat(4) + 'FOVEA_ARGUMENT',
+    refused,
+  );
+  native.recordBegin(null, new Int32Array());
+  const part = view(whole, [2, 2], [4, 1], 1);
+  const wrong = [
+    [2, 1, 4, false],
+    [1, 3, 4, false],
+    [1, 1, 5, false],
+    [1, 1, 4, true],
+    [1, 0, 1, true],
+  ].map((args) => codeOf(() => native.recordWindow(part.handle, ...args)));
+  native.recordAbort();
+  check(
+    'and a window that leaves its memory',
+    wrong.every((code) => code === 'FOVEA_ARGUMENT'),
+    wrong,
+  );
+  const t = seen();
+  native.recordAbort();
+  check('a view is none when the recording is over', codeOf(() => add(t, t)) === 'none');
+}
+{
   const own = tensor([2], [1]);
   const { id, replay, result } = recorded(tensor([1], [1]), (t) => add(t, own));
   replay(tensor([5], [1]));
@@ -108,7 +238,7 @@ function recorded(x, step, owner = null) {
     () => tensor([1], [1]),
     () => native.transfer(null, t.handle, 0),
     () => native.recordBegin(null, new Int32Array()),
-    () => native.replay(1, new Int32Array(), none),
+    () => native.replay(1, new Int32Array(), none, none),
     () => native.recordEnd(none),
   ].map(codeOf);
   check(
@@ -123,5 +253,11 @@ function recorded(x, step, owner = null) {
   native.recordAbort();
   native.recordAbort();
   check('an aborted recording leaves nothing', native.memory().liveBytes === before && t.dataSync()[0] === 1);
+  check(
+    'so are attributes that vary, and a pause',
+    [() => native.recordVary('add', 'scalar'), () => native.recordPause(true)].every(
+      (call) => codeOf(call) === 'FOVEA_ARGUMENT',
+    ),
+  );
   check('an end without a beginning is refused', codeOf(() => native.recordEnd(none)) === 'FOVEA_ARGUMENT');
 }

@@ -10,7 +10,7 @@ const scripts: { script: string; args: string[]; checks: number }[] = [
   { script: 'workers.mjs', args: [], checks: 11 },
   { script: 'files.mjs', args: [], checks: 17 },
   { script: 'copies.mjs', args: [], checks: 3 },
-  { script: 'recordings.mjs', args: [], checks: 11 },
+  { script: 'recordings.mjs', args: [], checks: 25 },
   { script: 'terminate.mjs', args: [full ? '500' : '100'], checks: 2 },
   ...(full ? [1, 2, 3, 4, 5, 6, 7, 8] : [1]).map((seed) => ({
     script: 'arguments.mjs',

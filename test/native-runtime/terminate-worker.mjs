@@ -31,10 +31,11 @@ const modes = [
     native.sweep();
   },
   async () => {
+    const none = new Float64Array();
     const recording = native.recordBegin({}, Int32Array.of(big.handle));
     const x = chain();
-    native.recordEnd(new Float64Array());
-    for (let i = 0; i < 10; i++) native.replay(recording, Int32Array.of(big.handle), new Float64Array());
+    native.recordEnd(none);
+    for (let i = 0; i < 10; i++) native.replay(recording, Int32Array.of(big.handle), none, none);
     await x.data();
     if (Math.random() < 0.5) native.recordFree(recording);
   },

@@ -189,8 +189,9 @@ class GPT2Model extends Module {
     this.lnF = new LayerNorm(config.nEmbd, { eps: config.layerNormEpsilon });
   }
 
-  #embed({ inputIds, positionIds }: CausalLMInput, past: number): Tensor {
+  #embed({ inputIds, positionIds, pastKeyValues: cache }: CausalLMInput): Tensor {
     const [, n] = inputIds.shape as [number, number];
+    const past = cache?.length ?? 0;
     const { nPositions } = this.config;
     if (past + n > nPositions) {
       throw new FoveaError(
@@ -198,7 +199,8 @@ class GPT2Model extends Module {
         `GPT2: ${past + n} positions, but the model has ${nPositions} (nPositions); shorten the input`,
       );
     }
-    const positions = positionIds ?? arange(past, past + n, 1, { dtype: 'int64', device: inputIds.device });
+    const positions =
+      positionIds ?? cache?.positions(n) ?? arange(0, n, 1, { dtype: 'int64', device: inputIds.device });
     return this.drop.forward(this.wte.forward(inputIds).add(this.wpe.forward(positions)));
   }
 
@@ -207,7 +209,7 @@ class GPT2Model extends Module {
     const { attentionMask, outputAttentions = false, outputHiddenStates = false, pastKeyValues: cache } = input;
     const [batch, n] = input.inputIds.shape as [number, number];
     const mask = attentionMask?.to('bool').reshape([batch, 1, 1, (cache?.length ?? 0) + n]);
-    let x = this.#embed(input, cache?.length ?? 0);
+    let x = this.#embed(input);
     const hidden = [x];
     const attentions: Tensor[] = [];
     for (const block of this.h) {
@@ -254,6 +256,11 @@ export class GPT2LMHeadModel extends CausalLM {
     return gpt2ConfigToJson(this.config);
   }
 
+  /** Unless it trains, or a module of it has a hook or another `forward`. */
+  override get recordable(): boolean {
+    return this.modules().every((module) => !module.training && parts.some((type) => runsOnly(module, type)));
+  }
+
   override makeCache(batch: number, capacity: number): KvCache {
     const { nLayer: layers, nHead: heads, nEmbd } = this.config;
     const { dtype: own } = this.transformer.wte.weight;
@@ -281,6 +288,20 @@ export class GPT2LMHeadModel extends CausalLM {
     };
   }
 }
+
+/** Modules whose `forward` queues the same ops whatever it is given. */
+const parts = [
+  GPT2LMHeadModel,
+  GPT2Model,
+  GPT2Block,
+  GPT2Attention,
+  GPT2MLP,
+  Conv1D,
+  Linear,
+  Embedding,
+  LayerNorm,
+  Dropout,
+];
 
 const inputNames = [
   'inputIds',
