@@ -100,8 +100,8 @@ FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulA
   if (biased) p.bias_row = bias.stride(-2), p.bias_column = bias.stride(-1);
   if (p.added) p.residual_row = in[4].stride(-2), p.residual_column = in[4].stride(-1);
   p.integers = c.dtype == Dtype::i32 || c.dtype == Dtype::i64;
-  p.stored_bytes = kDtypeBytes[int(c.dtype)];
   p.bytes = c.dtype == Dtype::f64 || c.dtype == Dtype::i64 ? 8 : 4;
+  p.stored_bytes = c.dtype == Dtype::f16 || c.dtype == Dtype::bf16 ? 2 : p.bytes;
   bool folding = true;
   for (int i = c.rank - 3; i >= 0; i--) {
     int64_t size = c.shape[i], bias_stride = biased ? bias.strides[i] : 0;
