@@ -65,6 +65,7 @@ export {
 } from './elementwise.js';
 
 export { geglu, swiglu } from './gated.js';
+export { groupedMatmul } from './grouped-matmul.js';
 export * from './in-place.js';
 export {
   embedding,

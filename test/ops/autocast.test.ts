@@ -29,7 +29,7 @@ const changed = (from: Dtype, to: Dtype): string[] =>
     .sort();
 
 it('products are lowered', () => {
-  const names = ['addmm', 'attention', 'einsum', 'linear', 'matmul', 'scaledDotProductAttention'];
+  const names = ['addmm', 'attention', 'einsum', 'groupedMatmul', 'linear', 'matmul', 'scaledDotProductAttention'];
   expect(changed('float32', 'bfloat16')).toEqual(names);
 });
 
