@@ -70,8 +70,12 @@ void check(const Table& table, Tensor& a, Tensor& b, const Ends& ends, const std
               name_of(a.dtype()), what);
 }
 
+Tensor filled(Tensor t, uint64_t seed) {
+  t.fill_random(seed);
+  return t;
+}
 Tensor matrix(Dtype dtype, int64_t rows, int64_t columns, bool turned, uint64_t seed) {
-  return Tensor::strided(dtype, {rows, columns}, turned ? std::vector{1, 0} : std::vector{0, 1}).fill_random(seed);
+  return filled(Tensor::strided(dtype, {rows, columns}, turned ? std::vector{1, 0} : std::vector{0, 1}), seed);
 }
 
 void check_both(const Table& table, Dtype dtype, const Ends& ends, int64_t k, int64_t n) {
@@ -80,7 +84,7 @@ void check_both(const Table& table, Dtype dtype, const Ends& ends, int64_t k, in
   for (bool turned : {false, true}) {
     Tensor a = matrix(dtype, t, k, turned, 1);
     for (const std::vector<int>& order : orders) {
-      Tensor b = Tensor::strided(dtype, {groups, k, n}, order).fill_random(2);
+      Tensor b = filled(Tensor::strided(dtype, {groups, k, n}, order), 2);
       check(table, a, b, ends, {t, n}, false, turned ? "turned" : "");
     }
     for (bool other : {false, true}) {
