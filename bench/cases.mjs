@@ -59,6 +59,15 @@ function matmuls(tiny) {
   return [...dtypes.flatMap((dtype) => shapes.map((shape) => one(shape, dtype))), one(square, 'float32', 'NT')];
 }
 
+/** A layer of experts that have unequal numbers of rows. */
+function groupedMatmuls(tiny) {
+  const [groups, t, k, n] = tiny ? [4, 10, 16, 24] : [8, 2048, 768, 3072];
+  const ends = Array.from({ length: groups }, (_, g) => Math.round((t * (g + 1) * (g + 2)) / (groups * (groups + 1))));
+  const sizes = { t, k, n, ends, work: 2 * t * k * n };
+  const label = `${t} rows in ${groups} groups x ${k} x ${n}`;
+  return dtypes.map((dtype) => define('matmul', 'groupedMatmul', label, dtype, { ...sizes, limit: flopLimit(dtype) }));
+}
+
 /** As many weights as no cache holds take turns, as the layers of a model do. */
 const weightBits = { q8_0: 8.5, q4_0: 4.5, q4_K: 4.625, q6_K: 6.5625, int8: 8 };
 function quantizedWeights(tiny) {
@@ -338,6 +347,7 @@ function javascript(tiny) {
 export function benchCases({ tiny = false, memory = totalmem() } = {}) {
   const cases = [
     matmuls(tiny),
+    groupedMatmuls(tiny),
     gemvs(tiny),
     quantizedWeights(tiny),
     elementwise(tiny),

@@ -66,6 +66,14 @@ const ops = {
     ],
     run: (_, [a, b]) => F.matmul(a, b),
   },
+  groupedMatmul: {
+    make: ({ t, k, n, ends, dtype }) => [
+      normal([t, k], dtype),
+      normal([ends.length, n, k], dtype).transpose(1, 2),
+      tensor(ends, { dtype: 'int32' }),
+    ],
+    run: (_, [x, weights, offs]) => F.groupedMatmul(x, weights, offs),
+  },
   linear: {
     make: ({ m, k, n, dtype }) => [normal([m, k], dtype), normal([n, k], dtype)],
     run: (_, [x, w]) => F.linear(x, w),

@@ -140,6 +140,17 @@ def matmul(case):
     yield turns(case, lambda: packed_linear(normal(case, m, k), normal(case, n, k), m), run_packed)
 
 
+def grouped_matmul(case):
+    """A product for each group."""
+    t, k, n, ends = (case[name] for name in ("t", "k", "n", "ends"))
+
+    def run(x, weights):
+        begins = [0] + ends[:-1]
+        return torch.cat([x[begin:end] @ w for begin, end, w in zip(begins, ends, weights)])
+
+    yield turns(case, lambda: [normal(case, t, k), normal(case, len(ends), n, k).transpose(1, 2)], run)
+
+
 def linear(case):
     m, k, n = case["m"], case["k"], case["n"]
     yield turns(case, lambda: [normal(case, m, k), normal(case, n, k)], F.linear)
@@ -294,6 +305,7 @@ KINDS = {
     "embedding": embedding,
     "topk": topk,
     "matmul": matmul,
+    "groupedMatmul": grouped_matmul,
     "linear": linear,
     "attention": attention,
     "attentionBackward": attention_backward,

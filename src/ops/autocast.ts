@@ -2,8 +2,8 @@
  * Which ops run in which dtype under `autocast` (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740). An op's
  * place on a list is the call of one of these functions at its start, so it stands beside the op's definition:
  *
- *   lowered, toLowered   products of matrices, in the dtype of `autocast`: matmul, linear, addmm, einsum, attention and
- *                        the logits of linearCrossEntropy
+ *   lowered, toLowered   products of matrices, in the dtype of `autocast`: matmul, groupedMatmul, linear, gatedLinear,
+ *                        addmm, einsum, attention and the logits of linearCrossEntropy
  *   inFloat32            functions that are steep, and sums: exp, pow, softmax, layerNorm, losses, sum, norm, …
  *   widest               operands of ops that otherwise want one dtype: scatterAdd (concat, where and arithmetic promote
  *                        their operands in any case)

@@ -12,7 +12,7 @@ import { kernels } from './kernels.gen.js';
 import { slice } from './shape.js';
 
 /** act(gate) up, the two being halves of `gate` where there is no `up`. */
-function gated(gate: Tensor, up: Tensor | undefined, width: number, act: (x: Tensor) => Tensor): { y: Tensor } {
+export function gated(gate: Tensor, up: Tensor | undefined, width: number, act: (x: Tensor) => Tensor): { y: Tensor } {
   if (up) return { y: mul(act(gate), up) };
   return { y: mul(act(slice(gate, -1, 0, width)), slice(gate, -1, width)) };
 }

@@ -65,6 +65,9 @@ export {
 } from './elementwise.js';
 
 export { geglu, swiglu } from './gated.js';
+export { gatedLinear } from './gated-linear.js';
+export type { GateActivation, GatedLinearOptions } from './gated-linear.js';
+export { groupedMatmul } from './grouped-matmul.js';
 export * from './in-place.js';
 export {
   embedding,

@@ -94,6 +94,8 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   cumsum: ['x:... r -> y:... r', 'T -> T | T: float int64 int32'],
   matmul: ['a:...~ m k, b:...~ k n, bias?:...~ m~ n~, packed?:s, residual?:...~ m~ n~ -> c:... m n', 'T T T T T -> T | T: float int32 int64'],
   matmulPack: ['b:k n -> packed:@size', 'T -> T | T: float'],
+  groupedMatmul: ['x:t k, weights:g k n, offs:g -> y:t n', 'T T int -> T | T: float'],
+  groupedOuter: ['a:t k, b:t n, offs:g -> c:g k n', 'T T int -> T | T: float'],
   softmax: ['x:... n -> y:... n', 'T -> T | T: float'],
   logSoftmax: ['x:... n -> y:... n', 'T -> T | T: float'],
   softmaxBackward: ['y:... n, dy:... n -> dx:... n', 'T T -> T | T: float'],
@@ -331,6 +333,10 @@ export interface Kernels {
   matmul: { in: { a: Tensor; b: Tensor; bias?: Tensor | undefined; packed?: Tensor | undefined; residual?: Tensor | undefined }; attrs: { alpha?: number | undefined; beta?: number | undefined; activation?: number | undefined }; out: { c: Tensor } };
   /** b:k n -> packed:@size   T -> T | T: float */
   matmulPack: { in: { b: Tensor }; attrs: { size?: number | undefined }; out: { packed: Tensor } };
+  /** x:t k, weights:g k n, offs:g -> y:t n   T T int -> T | T: float */
+  groupedMatmul: { in: { x: Tensor; weights: Tensor; offs: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
+  /** a:t k, b:t n, offs:g -> c:g k n   T T int -> T | T: float */
+  groupedOuter: { in: { a: Tensor; b: Tensor; offs: Tensor }; attrs: Record<never, never>; out: { c: Tensor } };
   /** x:... n -> y:... n   T -> T | T: float */
   softmax: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:... n -> y:... n   T -> T | T: float */
@@ -543,6 +549,8 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   cumsum: { inputs: ["x"], outputs: ["y"] },
   matmul: { inputs: ["a","b","bias","packed","residual"], outputs: ["c"] },
   matmulPack: { inputs: ["b"], outputs: ["packed"] },
+  groupedMatmul: { inputs: ["x","weights","offs"], outputs: ["y"] },
+  groupedOuter: { inputs: ["a","b","offs"], outputs: ["c"] },
   softmax: { inputs: ["x"], outputs: ["y"] },
   logSoftmax: { inputs: ["x"], outputs: ["y"] },
   softmaxBackward: { inputs: ["y","dy"], outputs: ["dx"] },
@@ -1182,30 +1190,46 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     packed_.id = native.run(86, packed_, b.id, attrs.size);
     return { packed: new Tensor(packed_) };
   },
+  groupedMatmul(given, _attrs) {
+    const x = slotOf(given.x, 'groupedMatmul', 'x');
+    const weights = slotOf(given.weights, 'groupedMatmul', 'weights');
+    const offs = slotOf(given.offs, 'groupedMatmul', 'offs');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(87, y_, x.id, weights.id, offs.id);
+    return { y: new Tensor(y_) };
+  },
+  groupedOuter(given, _attrs) {
+    const a = slotOf(given.a, 'groupedOuter', 'a');
+    const b = slotOf(given.b, 'groupedOuter', 'b');
+    const offs = slotOf(given.offs, 'groupedOuter', 'offs');
+    const c_ = new Slot(a.dtype);
+    c_.id = native.run(88, c_, a.id, b.id, offs.id);
+    return { c: new Tensor(c_) };
+  },
   softmax(given, _attrs) {
     const x = slotOf(given.x, 'softmax', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(87, y_, x.id);
+    y_.id = native.run(89, y_, x.id);
     return { y: new Tensor(y_) };
   },
   logSoftmax(given, _attrs) {
     const x = slotOf(given.x, 'logSoftmax', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(88, y_, x.id);
+    y_.id = native.run(90, y_, x.id);
     return { y: new Tensor(y_) };
   },
   softmaxBackward(given, _attrs) {
     const y = slotOf(given.y, 'softmaxBackward', 'y');
     const dy = slotOf(given.dy, 'softmaxBackward', 'dy');
     const dx_ = new Slot(y.dtype);
-    dx_.id = native.run(89, dx_, y.id, dy.id);
+    dx_.id = native.run(91, dx_, y.id, dy.id);
     return { dx: new Tensor(dx_) };
   },
   logSoftmaxBackward(given, _attrs) {
     const y = slotOf(given.y, 'logSoftmaxBackward', 'y');
     const dy = slotOf(given.dy, 'logSoftmaxBackward', 'dy');
     const dx_ = new Slot(y.dtype);
-    dx_.id = native.run(90, dx_, y.id, dy.id);
+    dx_.id = native.run(92, dx_, y.id, dy.id);
     return { dx: new Tensor(dx_) };
   },
   layerNorm(given, attrs) {
@@ -1215,7 +1239,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y_ = new Slot(x.dtype);
     const mean_ = new Slot(accumulatorOf(x.dtype));
     const rstd_ = new Slot(accumulatorOf(x.dtype));
-    y_.id = native.run(91, y_, mean_, rstd_, x.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps);
+    y_.id = native.run(93, y_, mean_, rstd_, x.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps);
     mean_.id = scratch[1]!;
     rstd_.id = scratch[2]!;
     return { y: new Tensor(y_), mean: new Tensor(mean_), rstd: new Tensor(rstd_) };
@@ -1225,7 +1249,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = given.weight === undefined ? null : slotOf(given.weight, 'rmsNorm', 'weight');
     const y_ = new Slot(x.dtype);
     const rstd_ = new Slot(accumulatorOf(x.dtype));
-    y_.id = native.run(92, y_, rstd_, x.id, weight === null ? 0 : weight.id, attrs.eps);
+    y_.id = native.run(94, y_, rstd_, x.id, weight === null ? 0 : weight.id, attrs.eps);
     rstd_.id = scratch[1]!;
     return { y: new Tensor(y_), rstd: new Tensor(rstd_) };
   },
@@ -1238,7 +1262,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y_ = new Slot(x.dtype);
     const mean_ = new Slot(accumulatorOf(x.dtype));
     const rstd_ = new Slot(accumulatorOf(x.dtype));
-    sum_.id = native.run(93, sum_, y_, mean_, rstd_, x.id, residual.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps);
+    sum_.id = native.run(95, sum_, y_, mean_, rstd_, x.id, residual.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps);
     y_.id = scratch[1]!;
     mean_.id = scratch[2]!;
     rstd_.id = scratch[3]!;
@@ -1251,7 +1275,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const sum_ = new Slot(x.dtype);
     const y_ = new Slot(x.dtype);
     const rstd_ = new Slot(accumulatorOf(x.dtype));
-    sum_.id = native.run(94, sum_, y_, rstd_, x.id, residual.id, weight === null ? 0 : weight.id, attrs.eps);
+    sum_.id = native.run(96, sum_, y_, rstd_, x.id, residual.id, weight === null ? 0 : weight.id, attrs.eps);
     y_.id = scratch[1]!;
     rstd_.id = scratch[2]!;
     return { sum: new Tensor(sum_), y: new Tensor(y_), rstd: new Tensor(rstd_) };
@@ -1265,7 +1289,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dx_ = new Slot(x.dtype);
     const dweight_ = new Slot(x.dtype);
     const dbias_ = new Slot(x.dtype);
-    dx_.id = native.run(95, dx_, dweight_, dbias_, x.id, weight === null ? 0 : weight.id, mean.id, rstd.id, dy.id);
+    dx_.id = native.run(97, dx_, dweight_, dbias_, x.id, weight === null ? 0 : weight.id, mean.id, rstd.id, dy.id);
     dweight_.id = scratch[1]!;
     dbias_.id = scratch[2]!;
     return { dx: new Tensor(dx_), dweight: new Tensor(dweight_), dbias: new Tensor(dbias_) };
@@ -1277,7 +1301,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dy = slotOf(given.dy, 'rmsNormBackward', 'dy');
     const dx_ = new Slot(x.dtype);
     const dweight_ = new Slot(x.dtype);
-    dx_.id = native.run(96, dx_, dweight_, x.id, weight === null ? 0 : weight.id, rstd.id, dy.id);
+    dx_.id = native.run(98, dx_, dweight_, x.id, weight === null ? 0 : weight.id, rstd.id, dy.id);
     dweight_.id = scratch[1]!;
     return { dx: new Tensor(dx_), dweight: new Tensor(dweight_) };
   },
@@ -1291,7 +1315,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dx_ = new Slot(sum.dtype);
     const dweight_ = new Slot(sum.dtype);
     const dbias_ = new Slot(sum.dtype);
-    dx_.id = native.run(97, dx_, dweight_, dbias_, sum.id, weight === null ? 0 : weight.id, mean.id, rstd.id, dy.id, dsum.id);
+    dx_.id = native.run(99, dx_, dweight_, dbias_, sum.id, weight === null ? 0 : weight.id, mean.id, rstd.id, dy.id, dsum.id);
     dweight_.id = scratch[1]!;
     dbias_.id = scratch[2]!;
     return { dx: new Tensor(dx_), dweight: new Tensor(dweight_), dbias: new Tensor(dbias_) };
@@ -1304,7 +1328,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dsum = slotOf(given.dsum, 'addRmsNormBackward', 'dsum');
     const dx_ = new Slot(sum.dtype);
     const dweight_ = new Slot(sum.dtype);
-    dx_.id = native.run(98, dx_, dweight_, sum.id, weight === null ? 0 : weight.id, rstd.id, dy.id, dsum.id);
+    dx_.id = native.run(100, dx_, dweight_, sum.id, weight === null ? 0 : weight.id, rstd.id, dy.id, dsum.id);
     dweight_.id = scratch[1]!;
     return { dx: new Tensor(dx_), dweight: new Tensor(dweight_) };
   },
@@ -1313,7 +1337,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const target = slotOf(given.target, 'crossEntropy', 'target');
     const loss_ = new Slot(accumulatorOf(logits.dtype));
     const lse_ = new Slot(accumulatorOf(logits.dtype));
-    loss_.id = native.run(99, loss_, lse_, logits.id, target.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    loss_.id = native.run(101, loss_, lse_, logits.id, target.id, attrs.ignoreIndex, attrs.labelSmoothing);
     lse_.id = scratch[1]!;
     return { loss: new Tensor(loss_), lse: new Tensor(lse_) };
   },
@@ -1323,7 +1347,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const lse = slotOf(given.lse, 'crossEntropyBackward', 'lse');
     const dloss = slotOf(given.dloss, 'crossEntropyBackward', 'dloss');
     const dlogits_ = new Slot(logits.dtype);
-    dlogits_.id = native.run(100, dlogits_, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    dlogits_.id = native.run(102, dlogits_, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
     return { dlogits: new Tensor(dlogits_) };
   },
   attention(given, attrs) {
@@ -1334,7 +1358,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const mask = given.mask === undefined ? null : slotOf(given.mask, 'attention', 'mask');
     const o_ = new Slot(q.dtype);
     const lse_ = new Slot(accumulatorOf(q.dtype));
-    o_.id = native.run(101, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
+    o_.id = native.run(103, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
     lse_.id = scratch[1]!;
     return { o: new Tensor(o_), lse: new Tensor(lse_) };
   },
@@ -1350,7 +1374,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dq_ = new Slot(q.dtype);
     const dk_ = new Slot(q.dtype);
     const dv_ = new Slot(q.dtype);
-    dq_.id = native.run(102, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
+    dq_.id = native.run(104, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
     dk_.id = scratch[1]!;
     dv_.id = scratch[2]!;
     return { dq: new Tensor(dq_), dk: new Tensor(dk_), dv: new Tensor(dv_) };
@@ -1365,7 +1389,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const lse = slotOf(given.lse, 'attentionBiasBackward', 'lse');
     const dO = slotOf(given.dO, 'attentionBiasBackward', 'dO');
     const dbias_ = new Slot(q.dtype);
-    dbias_.id = native.run(103, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
+    dbias_.id = native.run(105, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, attrs.scale, attrs.causal, attrs.dropoutP, attrs.seed, attrs.offset);
     return { dbias: new Tensor(dbias_) };
   },
   rope(given, attrs) {
@@ -1373,35 +1397,35 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const cos = slotOf(given.cos, 'rope', 'cos');
     const sin = slotOf(given.sin, 'rope', 'sin');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(104, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
+    y_.id = native.run(106, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
     return { y: new Tensor(y_) };
   },
   embedding(given, _attrs) {
     const weight = slotOf(given.weight, 'embedding', 'weight');
     const ids = slotOf(given.ids, 'embedding', 'ids');
     const y_ = new Slot(weight.dtype);
-    y_.id = native.run(105, y_, weight.id, ids.id);
+    y_.id = native.run(107, y_, weight.id, ids.id);
     return { y: new Tensor(y_) };
   },
   embeddingBackward(given, attrs) {
     const ids = slotOf(given.ids, 'embeddingBackward', 'ids');
     const dy = slotOf(given.dy, 'embeddingBackward', 'dy');
     const dweight_ = new Slot(dy.dtype);
-    dweight_.id = native.run(106, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
+    dweight_.id = native.run(108, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
     return { dweight: new Tensor(dweight_) };
   },
   gather(given, _attrs) {
     const x = slotOf(given.x, 'gather', 'x');
     const index = slotOf(given.index, 'gather', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(107, y_, x.id, index.id);
+    y_.id = native.run(109, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   scatter_(given, _attrs) {
     const y = slotOf(given.y, 'scatter_', 'y');
     const index = slotOf(given.index, 'scatter_', 'index');
     const src = slotOf(given.src, 'scatter_', 'src');
-    native.run(108, y.id, index.id, src.id);
+    native.run(110, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1409,7 +1433,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y = slotOf(given.y, 'scatterAdd_', 'y');
     const index = slotOf(given.index, 'scatterAdd_', 'index');
     const src = slotOf(given.src, 'scatterAdd_', 'src');
-    native.run(109, y.id, index.id, src.id);
+    native.run(111, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1417,34 +1441,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'indexSelect', 'x');
     const index = slotOf(given.index, 'indexSelect', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(110, y_, x.id, index.id);
+    y_.id = native.run(112, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   indexAdd_(given, _attrs) {
     const y = slotOf(given.y, 'indexAdd_', 'y');
     const index = slotOf(given.index, 'indexAdd_', 'index');
     const src = slotOf(given.src, 'indexAdd_', 'src');
-    native.run(111, y.id, index.id, src.id);
+    native.run(113, y.id, index.id, src.id);
     y.touch();
     return { };
   },
   countNonzero(given, _attrs) {
     const x = slotOf(given.x, 'countNonzero', 'x');
     const count_ = new Slot(5);
-    count_.id = native.run(112, count_, x.id);
+    count_.id = native.run(114, count_, x.id);
     return { count: new Tensor(count_) };
   },
   nonzero(given, attrs) {
     const x = slotOf(given.x, 'nonzero', 'x');
     const index_ = new Slot(5);
-    index_.id = native.run(113, index_, x.id, attrs.count, attrs.rank);
+    index_.id = native.run(115, index_, x.id, attrs.count, attrs.rank);
     return { index: new Tensor(index_) };
   },
   sort(given, attrs) {
     const x = slotOf(given.x, 'sort', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(114, values_, indices_, x.id, attrs.descending);
+    values_.id = native.run(116, values_, indices_, x.id, attrs.descending);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
@@ -1452,56 +1476,56 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'topk', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(115, values_, indices_, x.id, attrs.k, attrs.largest);
+    values_.id = native.run(117, values_, indices_, x.id, attrs.k, attrs.largest);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
   uniform_(given, attrs) {
     const x = slotOf(given.x, 'uniform_', 'x');
-    native.run(116, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(118, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   normal_(given, attrs) {
     const x = slotOf(given.x, 'normal_', 'x');
-    native.run(117, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
+    native.run(119, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
     x.touch();
     return { };
   },
   randint_(given, attrs) {
     const x = slotOf(given.x, 'randint_', 'x');
-    native.run(118, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(120, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   dropout(given, attrs) {
     const x = slotOf(given.x, 'dropout', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(119, y_, x.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(121, y_, x.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   dropoutAdd(given, attrs) {
     const x = slotOf(given.x, 'dropoutAdd', 'x');
     const residual = slotOf(given.residual, 'dropoutAdd', 'residual');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(120, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(122, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   multinomial(given, attrs) {
     const probs = slotOf(given.probs, 'multinomial', 'probs');
     const ids_ = new Slot(5);
-    ids_.id = native.run(121, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
+    ids_.id = native.run(123, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   sampleTokens(given, attrs) {
     const logits = slotOf(given.logits, 'sampleTokens', 'logits');
     const ids_ = new Slot(5);
-    ids_.id = native.run(122, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
+    ids_.id = native.run(124, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   adamw_(given, attrs) {
     const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
-    native.runMany(123, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    native.runMany(125, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1510,7 +1534,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   radam_(given, attrs) {
     const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(124, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(126, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1518,7 +1542,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   nadam_(given, attrs) {
     const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(125, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(127, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1526,14 +1550,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   adagrad_(given, attrs) {
     const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
-    native.runMany(126, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    native.runMany(128, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.sum);
     return { };
   },
   rmsprop_(given, attrs) {
     const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
-    native.runMany(127, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    native.runMany(129, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
     touchAll(given.p);
     touchAll(given.v);
     touchAll(given.u);
@@ -1542,14 +1566,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lion_(given, attrs) {
     const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
-    native.runMany(128, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    native.runMany(130, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     return { };
   },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(129, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
+    native.runMany(131, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1557,37 +1581,37 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(130, norm_, handles);
+    norm_.id = native.runMany(132, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(131, handles, attrs.maxNorm);
+    native.runMany(133, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   packQuantized(given, attrs) {
     const x = slotOf(given.x, 'packQuantized', 'x');
     const packed_ = new Slot(6);
-    packed_.id = native.run(132, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(134, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   unpackQuantized(given, attrs) {
     const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
     const x_ = new Slot(6);
-    x_.id = native.run(133, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    x_.id = native.run(135, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { x: new Tensor(x_) };
   },
   quantize(given, attrs) {
     const w = slotOf(given.w, 'quantize', 'w');
     const packed_ = new Slot(6);
-    packed_.id = native.run(134, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(136, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   dequantize(given, attrs) {
     const packed = slotOf(given.packed, 'dequantize', 'packed');
     const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
-    w_.id = native.run(135, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    w_.id = native.run(137, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
     return { w: new Tensor(w_) };
   },
   quantizedLinear(given, attrs) {
@@ -1595,67 +1619,67 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const packed = slotOf(given.packed, 'quantizedLinear', 'packed');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(136, y_, x.id, packed.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(138, y_, x.id, packed.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(137, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(139, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(138, y_, x.id);
+    y_.id = native.run(140, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(139, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(141, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(140, y_, x.id);
+    y_.id = native.run(142, y_, x.id);
     return { y: new Tensor(y_) };
   },
   int8Probe(given, attrs) {
     const x = slotOf(given.x, 'int8Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(141, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(143, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   int8ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'int8ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(142, y_, x.id);
+    y_.id = native.run(144, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(143, y_, x.id);
+    y_.id = native.run(145, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(144, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(146, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(145, y_, x.id, attrs.inChunk);
+    y_.id = native.run(147, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(146, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(148, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

@@ -29,8 +29,8 @@ const changed = (from: Dtype, to: Dtype): string[] =>
     .sort();
 
 it('products are lowered', () => {
-  const names = ['addmm', 'attention', 'einsum', 'linear', 'matmul', 'scaledDotProductAttention'];
-  expect(changed('float32', 'bfloat16')).toEqual(names);
+  const names = ['addmm', 'attention', 'einsum', 'gatedLinear', 'groupedMatmul', 'linear', 'matmul'];
+  expect(changed('float32', 'bfloat16')).toEqual([...names, 'scaledDotProductAttention']);
 });
 
 it('steep functions, sums and losses are widened', () => {

@@ -12,9 +12,10 @@ import { table } from './table.js';
 const { rowOf } = vi.hoisted(() => {
   const same = ['relu', 'sigmoid', 'tanh', 'gelu', 'silu', 'softplus', 'softmax', 'logSoftmax'];
   const fused = ['addLayerNorm', 'addRmsNorm', 'swiglu', 'geglu'];
-  const more = ['layerNorm', 'rmsNorm', 'crossEntropy', 'attention', 'rope', ...fused];
+  const more = ['layerNorm', 'rmsNorm', 'crossEntropy', 'attention', 'rope', 'groupedMatmul', ...fused];
   const rows: Record<string, string> = Object.fromEntries([...same, ...more].map((name) => [name, name]));
   rows['geluTanh'] = 'gelu';
+  rows['groupedOuter'] = 'groupedMatmul';
   process.env['FOVEA_REFERENCE'] = Object.keys(rows).join();
   return { rowOf: rows };
 });

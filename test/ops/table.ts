@@ -4,6 +4,8 @@ import { attentionRows } from './rows/attention.js';
 import { composedRows } from './rows/composed.js';
 import { elementwiseRows } from './rows/elementwise.js';
 import { fusedRows } from './rows/fused.js';
+import { gatedLinear } from './rows/gated-linear.js';
+import { groupedMatmul } from './rows/grouped.js';
 import { inPlaceRows } from './rows/in-place.js';
 import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
@@ -19,6 +21,8 @@ export const table: readonly Row[] = [
   ...elementwiseRows,
   ...reduceRows,
   ...linearRows,
+  groupedMatmul,
+  gatedLinear,
   ...networkRows,
   linearCrossEntropy,
   ...fusedRows,

@@ -5,6 +5,7 @@
 // over all of k and rounded once, behind the residual; integers wrap around and have no activation. beta = 0 leaves the
 // bias unread. plan.h says how the work is cut.
 #include "core/kernel.h"
+#include "ops/matmul/grouped.h"
 #include "ops/matmul/skinny.h"
 #include "ops/matmul/streamed.h"
 #include "ops/matmul/tiles.h"
@@ -33,12 +34,9 @@ template <class S>
 void multiply_all_skinny(Parallel& parallel, const Product<S>& first, const Memory& memory) {
   using T = Compute<S>;
   const MatmulProblem& p = first.shape;
-  // About 128 KB of B per unit of work, in multiples of what the kernels take at once; small units are joined.
-  int64_t wide = kSweepVectors * kLanes<T>, chunk = (int64_t(1) << 17) / (p.k * int64_t(sizeof(S)));
-  int64_t step = p.b_k == 1 ? 16 : wide;
-  chunk = max_of(step, min_of(chunk, kMaxFinished) / step * step);
+  int64_t chunk = skinny_columns<S>(p);
   int64_t chunks = ceil_div(p.n, chunk), unit = min_of(chunk, p.n) * p.k * p.m;
-  int64_t grain = max_of(1, p.cuts.task / 8 / unit), units = p.batches * chunks;
+  int64_t grain = max_of(1, p.cuts.task / 8 / unit), units = p.batches * chunks;  // small units are joined
   parallel.for_each(ceil_div(units, grain), [&](int64_t task, int thread) {
     T* x_copy = memory.own<T>(thread, 0);
     int64_t copied = -1;
@@ -168,6 +166,8 @@ void matmul(Call& call, const MatmulAttrs& attrs) {
 
 }  // namespace
 
-FOVEA_KERNELS(matmul, FOVEA_KERNEL("matmul", matmul, MatmulAttrs), FOVEA_KERNEL("matmulPack", matmul_pack, PackAttrs))
+FOVEA_KERNELS(matmul, FOVEA_KERNEL("matmul", matmul, MatmulAttrs), FOVEA_KERNEL("matmulPack", matmul_pack, PackAttrs),
+              FOVEA_KERNEL("groupedMatmul", grouped_matmul, NoAttrs),
+              FOVEA_KERNEL("groupedOuter", grouped_outer, NoAttrs))
 
 }  // namespace fovea::FOVEA_ISA

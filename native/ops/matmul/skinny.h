@@ -162,6 +162,14 @@ void gather_row(const S* from, int64_t stride, Compute<S>* to, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i] = to_compute(from[i * stride]);
 }
 
+// Columns for one unit of work: about 128 KB of B, in multiples of what the kernels take at once.
+template <class S>
+FOVEA_INLINE int64_t skinny_columns(const MatmulProblem& p) {
+  const int64_t step = p.b_k == 1 ? 16 : kSweepVectors * kLanes<Compute<S>>;
+  const int64_t columns = (int64_t(1) << 17) / (p.k * int64_t(sizeof(S)));
+  return max_of(step, min_of(columns, kMaxFinished) / step * step);
+}
+
 // Columns [column, column + columns), at most kMaxFinished; x_copy has room for A if it must be converted or gathered.
 // More than four rows take turns: the second group finds these columns of B in the cache.
 template <class S>
