@@ -2,8 +2,8 @@
 //
 // A case has a `kind`, which says what one call does, and that kind's sizes. `work` is what a call stands for:
 // arithmetic operations (`limit` fma, bf16 or int8), or the fewest bytes that must be moved, each read and written once
-// (copy) or only read (read). `sets`: as many inputs take turns, so that no cache serves weights, or keys and values,
-// that are read once.
+// (copy) or only read (read). `sets`: as many inputs take turns, so that no cache serves what is only read, such as
+// weights, or keys and values.
 import { totalmem } from 'node:os';
 import { gpt2Shapes } from './gpu-cases.mjs';
 
@@ -131,8 +131,9 @@ function rows(tiny) {
   const one = (op, dtype, passes = 2, dim = -1) => {
     const rows = tiny ? 8 : (64 * MIB) / bytesOf[dtype] / width;
     const work = passes * rows * width * bytesOf[dtype];
-    const limit = passes === 1 ? 'read' : 'copy';
-    return define('rows', 'rows', `${rows} x ${width}`, dtype, { op, rows, width, dim, work, limit });
+    const reads = passes === 1;
+    const shares = reads ? { limit: 'read', sets: setsFor(work, tiny) } : { limit: 'copy' };
+    return define('rows', 'rows', `${rows} x ${width}`, dtype, { op, rows, width, dim, work, ...shares });
   };
   const turned = (dtype) => {
     const [h, n, d] = tiny ? [2, 8, 16] : [16, 1024, 128];
@@ -168,6 +169,7 @@ function lookups(tiny) {
       rows: row,
       width: wide,
       k,
+      sets: setsFor(row * wide * 4, tiny),
       work: row * wide * 4,
       limit: 'read',
     }),

@@ -24,7 +24,7 @@ struct SplitExponent {
   Vec<float> n, r;
 };
 FOVEA_INLINE SplitExponent split_exponent(Vec<float> x) {
-  Vec<float> n = nearest(x * kLog2E);
+  Vec<float> n = (x * kLog2E + kRoundToInt) - kRoundToInt;  // cheaper than nearest()
   return {n, (x - n * kLn2High) - n * kLn2Low};
 }
 // e^r for |r| <= ln 2 / 2.

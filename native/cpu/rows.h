@@ -2,12 +2,13 @@
 // Included by per-instruction-set files only (see cpu/simd.h).
 //
 // A row is read in blocks of kBlock elements. A block of float or double with stride 1 is used where it lies; anything
-// else is converted into a buffer on the stack first, so that each kernel has one loop for all types and strides.
+// else is converted into a buffer on the stack first, so that each kernel has one loop for all types and strides. What
+// several passes read is converted once (KeptRow). Outputs too large for the caches are written past them.
 #pragma once
 #include "core/arithmetic.h"
 #include "core/attrs.h"
 #include "core/kernel.h"
-#include "cpu/simd.h"
+#include "cpu/vectors.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -15,6 +16,13 @@ namespace {
 constexpr int64_t kBlock = 1024;
 // Work of about this many elements is worth waking a thread for.
 constexpr int64_t kGrain = 32768;
+
+// Elements on the stack, from a cache line on: a vector that lies in two takes twice as long.
+template <class A, int64_t n = kBlock>
+struct Buffer {
+  alignas(64) A value[n];
+  FOVEA_INLINE operator A*() { return value; }
+};
 
 // How many rows of `n` elements make up `kGrain`.
 FOVEA_INLINE int64_t row_grain(int64_t n) { return max_of(1, kGrain / max_of(n, 1)); }
@@ -72,7 +80,6 @@ template <class A, class T>
 void store_dense(const A* from, std::byte* to, int64_t count) {
   convert_row(from, reinterpret_cast<T*>(to), count);
 }
-
 // body.operator()<T>() with the stored type of `t`, one that values of type A are made from. bool is stored as bytes.
 template <class A, class Body>
 FOVEA_INLINE void with_stored(Dtype t, Body body) {
@@ -108,6 +115,8 @@ class Source {
   // Asks for what will be read next, such as the row after this one while this one is computed.
   FOVEA_INLINE void prefetch(int64_t at) const { __builtin_prefetch(data_ + at * width_); }
   FOVEA_INLINE const A* block(int64_t at, int64_t count, A* buffer) const { return block(at, 1, count, buffer); }
+  FOVEA_INLINE bool native() const { return native_; }
+  FOVEA_INLINE bool present() const { return data_ != nullptr; }
 
  private:
   const std::byte* data_;
@@ -116,33 +125,124 @@ class Source {
   void (*load_)(const std::byte*, int64_t, int64_t, A*);
 };
 
-// A dense output. A block is computed at block(at, buffer) and then committed.
+// A row that is read several times. Where it has to be converted, that is done once, if it is short enough to be kept.
+template <class A>
+constexpr int64_t kKept = 16384 / sizeof(A);
+template <class A>
+class KeptRow {
+ public:
+  FOVEA_INLINE KeptRow(const Source<A>& source, int64_t at, int64_t n)
+      : source_(source), at_(at), whole_(source.native() || n <= kKept<A> ? source.block(at, n, buffer_) : nullptr) {}
+  // The values are made now: fill(to) puts them into the buffer, or where `source` reads them if that is nullptr.
+  template <class Fill>
+  FOVEA_INLINE KeptRow(const Source<A>& source, int64_t at, int64_t n, Fill fill)
+      : source_(source), at_(at), whole_(n <= kKept<A> ? buffer_.value : nullptr) {
+    fill(whole_ ? buffer_.value : nullptr);
+    if (!whole_ && source.native()) whole_ = source.block(at, n, buffer_);
+  }
+  KeptRow(const KeptRow&) = delete;
+  FOVEA_INLINE const A* block(int64_t begin, int64_t count) {
+    return whole_ ? whole_ + begin : source_.block(at_ + begin, count, buffer_);
+  }
+
+ private:
+  Buffer<A, kKept<A>> buffer_;
+  const Source<A>& source_;
+  int64_t at_;
+  const A* whole_;
+};
+
+// Whether a dense output in rows of n elements is so large, and lies so, that it is written past the caches.
+FOVEA_INLINE bool written_past_caches(const View& v, int64_t n) {
+  constexpr int64_t kLarge = 4 << 20;
+  const int64_t width = int64_t(bytes_of(v.dtype));
+  return v.size() * width >= kLarge && n * width % kVectorBytes == 0 &&
+         reinterpret_cast<uintptr_t>(v.data) % kVectorBytes == 0;
+}
+
+// A dense output.
 template <class A>
 class Target {
  public:
-  explicit Target(const View& v) : data_(v.data), width_(int64_t(bytes_of(v.dtype))) {
+  explicit Target(const View& v) : data_(v.data), dtype_(v.dtype), width_(int64_t(bytes_of(v.dtype))) {
     with_stored<A>(v.dtype, [&]<class T>() { native_ = kSame<T, A>, store_ = store_dense<A, T>; });
   }
+  // An output in rows of n elements, which is written past the caches if it is large. fence() must follow.
+  Target(const View& v, int64_t n) : Target(v) { past_caches_ = written_past_caches(v, n); }
+  // Elements [at, at + count) are computed by vector_at(i, lanes), i counting from 0, `lanes` as for_vectors has it.
+  template <class VectorAt>
+  FOVEA_INLINE void write(int64_t at, int64_t count, VectorAt vector_at) const {
+    write_to(at, count, nullptr, vector_at);
+  }
+  // The same; `kept` gets what was written, as it was rounded.
+  template <class VectorAt>
+  FOVEA_INLINE void write_and_keep(int64_t at, int64_t count, A* kept, VectorAt vector_at) const {
+    write_to(at, count, kept, vector_at);
+  }
+  // After the last of what a thread writes.
+  FOVEA_INLINE void fence() const {
+    if (past_caches_) fence_stores();
+  }
+  // In steps: a block is computed at block(at, buffer) and then committed.
   FOVEA_INLINE A* block(int64_t at, A* buffer) const {
     return native_ ? reinterpret_cast<A*>(data_ + at * width_) : buffer;
   }
   FOVEA_INLINE void commit(const A* block, int64_t at, int64_t count) const {
     if (!native_) store_(block, data_ + at * width_, count);
   }
-  // Whether every row of n elements may be, and should be, written with store_past_caches.
-  FOVEA_INLINE bool past_caches(int64_t elements, int64_t n) const {
-    constexpr int64_t kLarge = 4 << 20;
-    return native_ && elements * width_ >= kLarge && reinterpret_cast<uintptr_t>(data_) % kVectorBytes == 0 &&
-           n * width_ % kVectorBytes == 0;
-  }
   // Blocks are written as they are computed, so that what is there can be read again.
   FOVEA_INLINE bool native() const { return native_; }
   FOVEA_INLINE void put(const A* from, int64_t at, int64_t count) const { store_(from, data_ + at * width_, count); }
 
  private:
+  template <class VectorAt>
+  FOVEA_INLINE void write_to(int64_t at, int64_t count, A* kept, VectorAt vector_at) const {
+    std::byte* to = data_ + at * width_;
+    if constexpr (kSame<A, float>) {
+      if (dtype_ == Dtype::bf16) return write_narrow(reinterpret_cast<Bfloat16*>(to), count, kept, vector_at);
+      if (dtype_ == Dtype::f16) return write_narrow(reinterpret_cast<Half*>(to), count, kept, vector_at);
+    }
+    A* y = reinterpret_cast<A*>(to);
+    auto kept_at = [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+      const Vec<A> value = vector_at(i, lanes);
+      if (kept) store(kept + i, value, lanes);
+      return value;
+    };
+    if (!past_caches_)
+      return for_vectors<A>(count,
+                            [&](int64_t i, int64_t lanes) FOVEA_FLAT { store(y + i, kept_at(i, lanes), lanes); });
+    for (int64_t i = 0; i < count; i += kLanes<A>) store_past_caches(y + i, kept_at(i, kLanes<A>));
+  }
+  template <class T, class VectorAt>
+  FOVEA_INLINE void write_narrow(T* to, int64_t count, float* kept, VectorAt vector_at) const {
+    constexpr int64_t kStep = kLanes<float>;
+    const bool past_caches = past_caches_;
+    int64_t i = 0;
+    for (; i + 2 * kStep <= count; i += 2 * kStep) {
+      const Vec<float> first = vector_at(i, kStep);
+      const Vec<uint16_t> packed = narrow<T>(first, vector_at(i + kStep, kStep));
+      if (past_caches) store_past_caches(&to[i].bits, packed);
+      else store(&to[i].bits, packed);
+      if (kept) widen_to<T>(packed, kept + i, 2 * kStep);
+    }
+    if (i == count) return;
+    const int64_t rest = count - i;
+    const Vec<float> first = vector_at(i, min_of(rest, kStep));
+    const Vec<uint16_t> packed = narrow<T>(first, rest > kStep ? vector_at(i + kStep, rest - kStep) : Vec<float>{});
+    __builtin_memcpy(to + i, &packed, size_t(rest) * sizeof(T));
+    if (kept) widen_to<T>(packed, kept + i, rest);
+  }
+  template <class T>
+  FOVEA_INLINE static void widen_to(Vec<uint16_t> packed, float* to, int64_t count) {
+    T values[kLanes<uint16_t>];
+    __builtin_memcpy(values, &packed, sizeof packed);
+    convert_row(values, to, count);
+  }
+
   std::byte* data_;
+  Dtype dtype_;
   int64_t width_;
-  bool native_;
+  bool native_, past_caches_ = false;
   void (*store_)(const A*, std::byte*, int64_t);
 };
 
@@ -153,94 +253,12 @@ FOVEA_INLINE void dispatch_compute(Dtype t, Body body) {
   body.template operator()<float>();
 }
 
-// ---- vectors that may be cut short at the end of a row
-
-template <class A>
-FOVEA_INLINE Vec<A> lane_numbers() {
-  Vec<A> v;
-#pragma GCC unroll 16
-  for (int i = 0; i < kLanes<A>; i++) v[i] = A(i);
-  return v;
-}
-// The first `count` lanes of v, `fill` in the others.
-template <class A>
-FOVEA_INLINE Vec<A> first_lanes(Vec<A> v, int64_t count, A fill) {
-  return lane_numbers<A>() < splat<A>(A(count)) ? v : splat<A>(fill);
-}
-// `count` is the constant kLanes<A> in the body of a loop, which leaves one full load or store there.
-template <class A>
-FOVEA_INLINE Vec<A> load(const A* p, int64_t count) {
-  if (count == kLanes<A>) return load(p);
-#if defined(__AVX512F__)
-  if constexpr (sizeof(A) == 4) return (Vec<A>)_mm512_maskz_loadu_epi32(__mmask16((1u << count) - 1), p);
-  else return (Vec<A>)_mm512_maskz_loadu_epi64(__mmask8((1u << count) - 1), p);
-#else
-  A lane[kLanes<A>] = {};
-  for (int64_t i = 0; i < count; i++) lane[i] = p[i];
-  return load(static_cast<const A*>(lane));
-#endif
-}
-template <class A>
-FOVEA_INLINE void store(A* p, Vec<A> v, int64_t count) {
-  if (count == kLanes<A>) return store(p, v);
-#if defined(__AVX512F__)
-  if constexpr (sizeof(A) == 4) _mm512_mask_storeu_epi32(p, __mmask16((1u << count) - 1), (__m512i)v);
-  else _mm512_mask_storeu_epi64(p, __mmask8((1u << count) - 1), (__m512i)v);
-#else
-  A lane[kLanes<A>];
-  store(static_cast<A*>(lane), v);
-  for (int64_t i = 0; i < count; i++) p[i] = lane[i];
-#endif
-}
-
-// Stores past the caches: for outputs too large to be found in them again, it saves reading what is overwritten.
-// p must be aligned to a vector; fence_stores() must follow before another thread reads.
-template <class A>
-FOVEA_INLINE void store_past_caches(A* p, Vec<A> v) {
-#if defined(__AVX512F__)
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
-#elif defined(__AVX2__)
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
-#else
-  store(p, v);
-#endif
-}
-FOVEA_INLINE void fence_stores() {
-#if defined(__AVX2__)
-  _mm_sfence();
-#endif
-}
-
-// Lane i: x[i step], for the `count` lanes there are; the others repeat the last.
-template <class A>
-FOVEA_INLINE Vec<A> load_apart(const A* x, int64_t step, int64_t count) {
-  A lane[kLanes<A>];
-  for (int64_t i = 0; i < kLanes<A>; i++) lane[i] = x[min_of(i, count - 1) * step];
-  return load(static_cast<const A*>(lane));
-}
-template <class A>
-FOVEA_INLINE void store_apart(A* x, int64_t step, Vec<A> v, int64_t count) {
-  A lane[kLanes<A>];
-  store(static_cast<A*>(lane), v);
-  for (int64_t i = 0; i < count; i++) x[i * step] = lane[i];
-}
 // Rows this short are worked on side by side, one to a lane.
 constexpr int64_t kShortRow = 16;
 // All rows lie one after the other in memory.
 FOVEA_INLINE bool rows_follow(const Axes& axes, int64_t n, int64_t stride) {
   return (stride == 1 || n == 1) && (axes.rank == 0 || (axes.rank == 1 && axes.strides[0] == n));
 }
-// For the bodies of the loops below: they are instantiated several times, and must not become calls.
-#define FOVEA_FLAT __attribute__((always_inline))
-
-// body(i, count) for every vector of [0, n); the last one may be short.
-template <class A, class Body>
-FOVEA_INLINE void for_vectors(int64_t n, Body body) {
-  int64_t i = 0;
-  for (; i + kLanes<A> <= n; i += kLanes<A>) body(i, int64_t(kLanes<A>));
-  if (i < n) body(i, n - i);
-}
-
 // ---- folds: op is associative, works on A and on Vec<A>
 
 struct Add {

@@ -452,7 +452,7 @@ export interface Kernels {
   /** x:n -> y:n   float32 -> float32 */
   copyProbe: { in: { x: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** x:n -> y:@chunks   float32 -> float32 */
-  readProbe: { in: { x: Tensor }; attrs: { rounds?: number | undefined; chunks?: number | undefined }; out: { y: Tensor } };
+  readProbe: { in: { x: Tensor }; attrs: { chunks?: number | undefined; streams?: number | undefined; ahead?: boolean | undefined }; out: { y: Tensor } };
   /** x:... -> y:...   T -> T | T: any */
   throws: { in: { x: Tensor }; attrs: { inChunk?: boolean | undefined }; out: { y: Tensor } };
   /** x:... -> y:...   T -> T | T: any */
@@ -1667,7 +1667,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(146, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(146, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {

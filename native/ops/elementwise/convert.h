@@ -6,6 +6,7 @@
 //                    so that they round once
 #pragma once
 #include "cpu/simd.h"
+#include "ops/elementwise/move.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -18,16 +19,6 @@ template <>
 constexpr bool kIsFloat<float> = true;
 template <>
 constexpr bool kIsFloat<double> = true;
-template <class T>
-constexpr bool kIs16Bit = false;
-template <>
-constexpr bool kIs16Bit<Half> = true;
-template <>
-constexpr bool kIs16Bit<Bfloat16> = true;
-template <class A, class B>
-constexpr bool kSame = false;
-template <class A>
-constexpr bool kSame<A, A> = true;
 
 template <class T>
 FOVEA_INLINE T saturate(double x) {
@@ -95,6 +86,17 @@ FOVEA_INLINE auto dispatch_any(Dtype t, F&& f) {
     case Dtype::boolean: return f.template operator()<Bool>();
     default: return f.template operator()<float>();
   }
+}
+
+// From float to what is not read soon: to memory past the cache that is aligned to a vector.
+template <class To>
+void narrow_past_cache(const void* from, void* to, int64_t n) {
+  constexpr int64_t kStep = kLanes<float>;
+  const float* x = static_cast<const float*>(from);
+  To* y = static_cast<To*>(to);
+  int64_t i = 0;
+  for (; i + 2 * kStep <= n; i += 2 * kStep) stream(&y[i].bits, narrow<To>(load(x + i), load(x + i + kStep)));
+  convert_row(x + i, y + i, n - i);
 }
 
 // nullptr: the same type, nothing to convert.

@@ -38,12 +38,13 @@ FOVEA_INLINE bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p)
 
 // How one operand gets to or from its dense row.
 struct Access {
-  Convert convert;  // between dtype and row type, nullptr if they are the same
-  size_t width;     // bytes of an element in memory
-  bool constant;    // the same value everywhere
-  bool linear;      // row-major over the merged axes: element i lies at data + i
-  bool direct;      // the row function uses memory itself
-  int64_t period;   // all rows are the same, of this size, and blocks run across rows; else 0
+  Convert convert;     // between dtype and row type, nullptr if they are the same
+  Convert past_cache;  // the same, for what is written past the cache, or nullptr
+  size_t width;        // bytes of an element in memory
+  bool constant;       // the same value everywhere
+  bool linear;         // row-major over the merged axes: element i lies at data + i
+  bool direct;         // the row function uses memory itself
+  int64_t period;      // all rows are the same, of this size, and blocks run across rows; else 0
 };
 
 struct Plan {
@@ -54,12 +55,14 @@ struct Plan {
   int64_t inner, rows, block, blocks, pieces;  // pieces of a row, where blocks lie within rows
   bool across;                                 // blocks run across rows
   int tiled;  // the transposed operand, or 0; then consecutive blocks go down the rows instead of along one
+  int64_t tile_rows = kTileRows;  // two cache lines at least
   bool stream;
   bool steady;  // from block to block, offsets of operands only grow by the block
 
   Plan(const Walk& w, const RowFunction& f, const void* attrs) : walk(w), function(f), attrs(attrs) {
     inner = w.shape[w.rank - 1], rows = w.size() / inner;
     tiled = transposed_operand();
+    if (tiled && bytes_of(w.operands[tiled].dtype) == 2) tile_rows = 2 * kTileRows;
     across = inner < kShortRow && rows > 1 && !tiled;
     bool all_direct = true;
     steady = across;
@@ -94,6 +97,9 @@ struct Plan {
     Dtype row_type = k ? function.in[k - 1] : function.out;
     a.width = bytes_of(o.dtype);
     a.convert = k ? converter(o.dtype, row_type) : converter(row_type, o.dtype);
+    a.past_cache = nullptr;
+    if (k == 0 && row_type == Dtype::f32 && bytes_of(o.dtype) == 2)
+      a.past_cache = o.dtype == Dtype::bf16 ? narrow_past_cache<Bfloat16> : narrow_past_cache<Half>;
     a.constant = !o.data, a.linear = o.data, a.direct = false, a.period = 0;
     if (!o.data) return false;
     int64_t expected = 1, largest = 0;
@@ -128,12 +134,12 @@ Position position_of(const Plan& p, int64_t block) {
     s.count = left < p.block ? left : p.block;
   } else {
     int64_t row, piece;
-    if (p.tiled) {  // (outer axes, band of kTileRows rows, piece, row of the band)
+    if (p.tiled) {  // (outer axes, band of tile_rows rows, piece, row of the band)
       int64_t height = w.shape[w.rank - 2], outer = block / (height * p.pieces), rest = block % (height * p.pieces);
-      int64_t band = rest / (kTileRows * p.pieces), left = height - band * kTileRows,
-              band_rows = left < kTileRows ? left : kTileRows;
-      rest -= band * kTileRows * p.pieces;
-      row = outer * height + band * kTileRows + rest % band_rows, piece = rest / band_rows;
+      int64_t band = rest / (p.tile_rows * p.pieces), left = height - band * p.tile_rows,
+              band_rows = left < p.tile_rows ? left : p.tile_rows;
+      rest -= band * p.tile_rows * p.pieces;
+      row = outer * height + band * p.tile_rows + rest % band_rows, piece = rest / band_rows;
       s.tile_rows = band_rows - rest % band_rows;
     } else {
       row = block / p.pieces, piece = block % p.pieces;
@@ -284,6 +290,7 @@ void write_row(const Plan& p, const Position& s, const void* row, Buffers& b) {
   std::byte* at = o.data + s.offset[0] * int64_t(a.width);
   int64_t step = o.strides[p.walk.rank - 1], bytes = s.count * int64_t(a.width);
   bool dense = a.linear || (!p.across && step == 1);
+  if (a.past_cache && p.stream && aligned(at)) return a.past_cache(row, at, s.count);
   if (a.convert) {
     void* converted = dense && !p.stream ? static_cast<void*>(at) : b.raw;
     a.convert(row, converted, s.count);

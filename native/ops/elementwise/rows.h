@@ -3,6 +3,7 @@
 #pragma once
 #include "ops/elementwise/driver.h"
 #include "ops/elementwise/gradients.h"
+#include "ops/elementwise/narrow.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -32,7 +33,10 @@ bool unary_row(void* out, const void* const* in, int64_t n, const void* attrs) {
   const T* x = static_cast<const T*>(in[0]);
   T* y = static_cast<T*>(out);
   int64_t i = 0;
-  for (; i + kLanes<T> <= n; i += kLanes<T>) put<past_cache>(y + i, f(load(x + i)));
+  for (; i + kLanes<T> <= n; i += kLanes<T>) {
+    fetch_ahead(x + i);
+    put<past_cache>(y + i, f(load(x + i)));
+  }
   if (i < n) store_part<T>(y + i, f(load_part(x + i, n - i)), n - i);
   return true;
 }
@@ -47,7 +51,10 @@ bool binary_row(void* out, const void* const* in, int64_t n, const void* attrs) 
     for (; i < n; i++) c[i] = f(a[i], b[i]);
     return !f.failed;
   } else {
-    for (; i + kLanes<T> <= n; i += kLanes<T>) put<past_cache>(c + i, f(load(a + i), load(b + i)));
+    for (; i + kLanes<T> <= n; i += kLanes<T>) {
+      fetch_ahead(a + i), fetch_ahead(b + i);
+      put<past_cache>(c + i, f(load(a + i), load(b + i)));
+    }
     if (i < n) store_part<T>(c + i, f(load_part(a + i, n - i), load_part(b + i, n - i)), n - i);
     return true;
   }
@@ -115,6 +122,8 @@ void unary(Call& call, const Attrs& attrs) {
   Row row = dispatch_compute<floats_only>(x.dtype, []<class T>() -> Row { return unary_row<F, T>; });
   Walk w = walk_over(x);
   w.add(call.out[0]), w.add(x);
+  if constexpr (kNarrows<F>)
+    if (bytes_of(x.dtype) == 2) return run_walk(call, w, narrow_function<F, 1>(x.dtype), &attrs);
   run_walk(call, w, same_types(row, unary_row<F, float, true>, x.dtype), &attrs);
 }
 
@@ -137,6 +146,9 @@ template <class F, bool floats_only>
 void binary(Call& call, const ScalarAttrs& attrs) {
   Row row = dispatch_compute<floats_only>(call.in[0].dtype, []<class T>() -> Row { return binary_row<F, T>; });
   Walk w = binary_walk(call, attrs);
+  if constexpr (kNarrows<F>)  // a number is not rounded to 16 bits
+    if (bytes_of(call.in[0].dtype) == 2 && call.in[1].present())
+      return run_walk(call, w, narrow_function<F, 2>(call.in[0].dtype), &attrs);
   run_walk(call, w, same_types(row, binary_row<F, float, true>, call.in[0].dtype, kDividesByZero), &attrs);
 }
 template <class F>

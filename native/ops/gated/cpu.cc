@@ -3,6 +3,7 @@
 //   dgate = dy up f'(gate)    dup = dy f(gate)
 //
 // Memory bounds all of them, so everything is read and written once.
+#include "cpu/math_coarse.h"
 #include "cpu/math_slopes.h"
 #include "cpu/rows.h"
 #include "ops/gated/attrs.h"
@@ -16,6 +17,7 @@ struct SiluGate {
   FOVEA_INLINE static V value(V x) {
     return silu(x);
   }
+  FOVEA_INLINE static Vec<float> coarse_value(Vec<float> x) { return coarse_silu(x); }
   template <class V>
   FOVEA_INLINE static V slope(V x) {
     return silu_slope(x);
@@ -26,6 +28,7 @@ struct GeluGate {
   FOVEA_INLINE static V value(V x) {
     return gelu(x);
   }
+  FOVEA_INLINE static Vec<float> coarse_value(Vec<float> x) { return coarse_gelu(x); }
   template <class V>
   FOVEA_INLINE static V slope(V x) {
     return gelu_slope(x);
@@ -36,6 +39,7 @@ struct GeluTanhGate {
   FOVEA_INLINE static V value(V x) {
     return gelu_tanh(x);
   }
+  FOVEA_INLINE static Vec<float> coarse_value(Vec<float> x) { return coarse_gelu_tanh(x); }
   template <class V>
   FOVEA_INLINE static V slope(V x) {
     return gelu_tanh_slope(x);
@@ -49,9 +53,9 @@ struct Place {
   FOVEA_INLINE int64_t operator()(int64_t row) const { return offset_of(axes, row); }
 };
 
-// body(row, begin, count) for the blocks of all rows of n elements.
-template <class Body>
-void for_pieces(Call& call, int64_t rows, int64_t n, Body body) {
+// body(row, begin, count) for the blocks of all rows of n elements; done() after a thread's last.
+template <class Body, class Done>
+void for_pieces(Call& call, int64_t rows, int64_t n, Body body, Done done) {
   constexpr int64_t kPieceWork = 4;  // an exponential is worth some elements that are only moved
   const int64_t blocks = ceil_div(n, kBlock), grain = max_of(1, kGrain / kPieceWork / max_of(1, min_of(n, kBlock)));
   call.parallel.for_range(rows * blocks, grain, [&](int64_t first, int64_t last) {
@@ -59,7 +63,22 @@ void for_pieces(Call& call, int64_t rows, int64_t n, Body body) {
       const int64_t begin = piece % blocks * kBlock;
       body(piece / blocks, begin, min_of(kBlock, n - begin));
     }
+    done();
   });
+}
+
+// f(x); coarsely for results of 16 bits.
+template <class Gate, bool kCoarse, class V>
+FOVEA_INLINE V value_of(V x) {
+  if constexpr (kCoarse) return Gate::coarse_value(x);
+  else return Gate::value(x);
+}
+// body.operator()<A, kCoarse>()
+template <class Body>
+FOVEA_INLINE void dispatch_gate(Dtype t, Body body) {
+  if (t == Dtype::f64) return body.template operator()<double, false>();
+  if (bytes_of(t) == 2) return body.template operator()<float, true>();
+  body.template operator()<float, false>();
 }
 
 template <class Gate>
@@ -69,24 +88,22 @@ void forward(Call& call, int64_t width) {
   check_width(call, width, apart);
   const Halves in(x, other, apart);
   const int64_t rows = flat ? 1 : leading_size(out), n = flat ? out.size() : width;
-  dispatch_compute(x.dtype, [&]<class A>() {
+  dispatch_gate(x.dtype, [&]<class A, bool kCoarse>() {
     const Source<A> gates(in.gate), ups(in.up);
-    const Target<A> target(out);
+    const Target<A> target(out, n);
     const Place gate_at(in.gate, flat), up_at(in.up, flat);
-    const bool past_caches = target.past_caches(out.size(), n);
-    for_pieces(call, rows, n, [&](int64_t row, int64_t begin, int64_t count) {
-      A gate_buffer[kBlock], up_buffer[kBlock], y_buffer[kBlock];
-      const A* gate = gates.block(gate_at(row) + begin, count, gate_buffer);
-      const A* up = ups.block(up_at(row) + begin, count, up_buffer);
-      A* y = target.block(row * n + begin, y_buffer);
-      for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-        const Vec<A> value = Gate::value(load(gate + i, lanes)) * load(up + i, lanes);
-        if (past_caches) store_past_caches(y + i, value);
-        else store(y + i, value, lanes);
-      });
-      target.commit(y, row * n + begin, count);
-      if (past_caches) fence_stores();
-    });
+    for_pieces(
+        call, rows, n,
+        [&](int64_t row, int64_t begin, int64_t count) {
+          Buffer<A> gate_buffer, up_buffer;
+          const int64_t at_gate = gate_at(row) + begin, at_up = up_at(row) + begin;
+          const A *gate = gates.block(at_gate, count, gate_buffer), *up = ups.block(at_up, count, up_buffer);
+          target.write(row * n + begin, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+            gates.prefetch(at_gate + count + i), ups.prefetch(at_up + count + i);
+            return value_of<Gate, kCoarse>(load(gate + i, lanes)) * load(up + i, lanes);
+          });
+        },
+        [&] { target.fence(); });
   });
 }
 
@@ -99,24 +116,28 @@ void backward(Call& call) {
   check_width(call, width, apart);
   const Halves in(x, other, apart), out(call.out[0], call.out[1], apart);
   const int64_t rows = flat ? 1 : leading_size(x), n = flat ? x.size() : width;
-  dispatch_compute(x.dtype, [&]<class A>() {
+  dispatch_gate(x.dtype, [&]<class A, bool kCoarse>() {
     const Source<A> gates(in.gate), ups(in.up), dys(gradient);
-    const Target<A> dgates(out.gate), dups(out.up);
+    const Target<A> dgates(out.gate, n), dups(out.up, n);
     const Place gate_at(in.gate, flat), up_at(in.up, flat), dy_at(gradient, flat), to_at(out.gate, flat);
-    for_pieces(call, rows, n, [&](int64_t row, int64_t begin, int64_t count) {
-      A gate_buffer[kBlock], up_buffer[kBlock], dy_buffer[kBlock], dgate_buffer[kBlock], dup_buffer[kBlock];
-      const A* gate = gates.block(gate_at(row) + begin, count, gate_buffer);
-      const A* up = ups.block(up_at(row) + begin, count, up_buffer);
-      const A* dy = dys.block(dy_at(row) + begin, count, dy_buffer);
-      const int64_t to = to_at(row) + begin;
-      A *dgate = dgates.block(to, dgate_buffer), *dup = dups.block(to, dup_buffer);
-      for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-        const Vec<A> g = load(gate + i, lanes), d = load(dy + i, lanes);
-        store(dgate + i, d * load(up + i, lanes) * Gate::slope(g), lanes);
-        store(dup + i, d * Gate::value(g), lanes);
-      });
-      dgates.commit(dgate, to, count), dups.commit(dup, to, count);
-    });
+    for_pieces(
+        call, rows, n,
+        [&](int64_t row, int64_t begin, int64_t count) {
+          Buffer<A> gate_buffer, up_buffer, dy_buffer;
+          const int64_t at_gate = gate_at(row) + begin, at_up = up_at(row) + begin;
+          const A *gate = gates.block(at_gate, count, gate_buffer), *up = ups.block(at_up, count, up_buffer);
+          const int64_t at_dy = dy_at(row) + begin, to = to_at(row) + begin;
+          const A* dy = dys.block(at_dy, count, dy_buffer);
+          dgates.write(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+            gates.prefetch(at_gate + count + i), ups.prefetch(at_up + count + i);
+            dys.prefetch(at_dy + count + i);
+            return load(dy + i, lanes) * load(up + i, lanes) * Gate::slope(load(gate + i, lanes));
+          });
+          dups.write(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+            return load(dy + i, lanes) * value_of<Gate, kCoarse>(load(gate + i, lanes));
+          });
+        },
+        [&] { dgates.fence(), dups.fence(); });
   });
 }
 

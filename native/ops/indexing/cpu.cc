@@ -78,15 +78,34 @@ FOVEA_INLINE void add_to(T& y, T x) {
 
 // ---- embedding
 
+// One row of whole vectors past the caches; `next` is the row to come, in which memory would be waited for.
+FOVEA_INLINE void copy_row_past_caches(std::byte* to, const std::byte* from, const std::byte* next, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += kVectorBytes) {
+    __builtin_prefetch(next + i);
+    store_past_caches(reinterpret_cast<float*>(to + i), load(reinterpret_cast<const float*>(from + i)));
+  }
+}
+
 void embedding(Call& call, const NoAttrs&) {
   const View &weight = call.in[0], &ids = call.in[1], &y = call.out[0];
   const int64_t d = weight.dim(1), bytes = d * int64_t(bytes_of(weight.dtype)),
                 step = weight.stride(0) * int64_t(bytes_of(weight.dtype));
   const Axes axes = leading_axes(ids, 0);
   const Indices index(call, ids, weight.dim(0), "ids");
+  const bool past_caches = written_past_caches(y, d);
   call.parallel.for_range(ids.size(), row_grain(bytes / 4), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i++)
-      __builtin_memcpy(y.data + i * bytes, weight.data + index(offset_of(axes, i)) * step, size_t(bytes));
+    auto row = [&](int64_t i) { return weight.data + index(offset_of(axes, i)) * step; };
+    if (!past_caches) {
+      for (int64_t i = begin; i < end; i++) __builtin_memcpy(y.data + i * bytes, row(i), size_t(bytes));
+      return;
+    }
+    const std::byte* next = row(begin);
+    for (int64_t i = begin; i < end; i++) {
+      const std::byte* from = next;
+      if (i + 1 < end) next = row(i + 1);
+      copy_row_past_caches(y.data + i * bytes, from, next, bytes);
+    }
+    fence_stores();
   });
 }
 
@@ -104,7 +123,7 @@ void sort_ids(const Indices& index, int64_t n, int64_t rows, int64_t* start, int
 template <class A>
 void sum_rows(const Source<A>& dy, int64_t d, int64_t at, int64_t count, const int64_t* positions, int64_t n,
               A* total) {
-  A buffer[kBlock], local[kBlock];
+  Buffer<A> buffer, local;
   for (int64_t k = 0; k < count; k++) total[k] = 0;
   for (int64_t first = 0; first < n; first += 64) {
     for (int64_t k = 0; k < count; k++) local[k] = 0;
@@ -125,7 +144,7 @@ void embedding_backward(Call& call, const RowsAttrs& attrs) {
     const Source<A> dy(gradient);
     const Target<A> dweight(out);
     call.parallel.for_range(rows, row_grain(d), [&](int64_t begin, int64_t end) {
-      A total[kBlock];
+      Buffer<A> total;
       for (int64_t r = begin; r < end; r++) {
         int64_t uses = r == attrs.paddingIndex ? 0 : start[r + 1] - start[r];
         if (uses == 0) {
@@ -133,7 +152,7 @@ void embedding_backward(Call& call, const RowsAttrs& attrs) {
           continue;
         }
         for_blocks(d, [&](int64_t at, int64_t count) {
-          sum_rows(dy, d, at, count, order + start[r], uses, total);
+          sum_rows(dy, d, at, count, order + start[r], uses, total.value);
           dweight.put(total, r * d + at, count);
         });
       }

@@ -20,7 +20,7 @@ void check_target(const Call& call, int64_t target, int64_t row, int64_t classes
 
 template <class A>
 A log_sum_exp(const Source<A>& logits, int64_t at, int64_t classes) {
-  A buffer[kBlock];
+  Buffer<A> buffer;
   A maximum = fold_blocks<A>(classes, Maximum(), [&](int64_t begin, int64_t count) {
     const A* x = logits.block(at + begin, count, buffer);
     return fold_vectors<A>(count, Maximum(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes); });
@@ -37,7 +37,7 @@ A log_sum_exp(const Source<A>& logits, int64_t at, int64_t classes) {
 
 template <class A>
 A row_mean(const Source<A>& logits, int64_t at, int64_t classes) {
-  A buffer[kBlock];
+  Buffer<A> buffer;
   A sum = fold_blocks<A>(classes, Add(), [&](int64_t begin, int64_t count) {
     const A* x = logits.block(at + begin, count, buffer);
     return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes); });
@@ -72,7 +72,7 @@ void cross_entropy(Call& call, const CrossEntropyAttrs& attrs) {
 template <class A>
 void gradient_row(const Source<A>& logits, const Target<A>& gradient, int64_t at, int64_t classes, int64_t label, A lse,
                   A dloss, A smoothing) {
-  A in[kBlock], out[kBlock];
+  Buffer<A> in, out;
   const Vec<A> shift = splat<A>(lse), scale = splat<A>(dloss), even = splat<A>(smoothing / A(classes));
   for_blocks(classes, [&](int64_t begin, int64_t count) {
     const A* x = logits.block(at + begin, count, in);

@@ -3,8 +3,8 @@
 // product is multiplied in tile registers (AMX) it is cut in another way; op.cc takes the larger of both workspaces.
 //
 // Each element of C is summed over blocks of k in the same order whatever the path or the cut into tasks, except that
-// `skinny` and `streamed` sum differently; that choice depends on shapes and strides only. So thread counts never change
-// a result.
+// `skinny` and `streamed` sum differently; that choice depends on shapes and strides only. So thread counts never
+// change a result.
 #pragma once
 #include "core/arithmetic.h"
 #include "core/kernel.h"

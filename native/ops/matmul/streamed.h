@@ -3,9 +3,9 @@
 //
 //   part[m][n] = sum over its k of a[m][k] b[k][n]
 //
-// for all columns at once, a few k at a time, so that the sums, which stay in L1, are loaded and stored seldom. Parts are
-// added up in order at the end. How many k a task has depends on the width of B alone, so that neither threads nor the
-// number of rows of A change a result.
+// for all columns at once, a few k at a time, so that the sums, which stay in L1, are loaded and stored seldom. Parts
+// are added up in order at the end. How many k a task has depends on the width of B alone, so that neither threads nor
+// the number of rows of A change a result.
 #pragma once
 #include "ops/matmul/skinny.h"
 #include "ops/matmul/tiles.h"
@@ -58,8 +58,8 @@ void stream_rows(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int6
   for (; p < k; p++) add_b_rows<S, kRows, 1>(x + p, x_row, b + p * b_k, b_k, columns, sums, pitch);
 }
 
-// One task's part, [m][n], of k from `begin` on; x_copy has room for its part of A. Columns are taken in pieces whose sums
-// stay in L1; more than four rows take turns, the second time with B from the cache.
+// One task's part, [m][n], of k from `begin` on; x_copy has room for its part of A. Columns are taken in pieces whose
+// sums stay in L1; more than four rows take turns, the second time with B from the cache.
 template <class S>
 void stream_part(const Product<S>& product, int64_t begin, int64_t depth, Compute<S>* x_copy, Compute<S>* part) {
   constexpr int64_t kPiece = 4096;

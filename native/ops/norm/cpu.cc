@@ -14,39 +14,43 @@
 namespace fovea::FOVEA_ISA {
 namespace {
 
-// A source that may not be there, like weight and bias.
-template <class A>
-struct Optional {
-  bool present;
-  Source<A> source;
-  explicit Optional(const View& v) : present(v.present()), source(v) {}
-  // `otherwise` holds what stands for an absent tensor.
-  FOVEA_INLINE const A* block(int64_t at, int64_t count, A* buffer, const A* otherwise) const {
-    return present ? source.block(at, count, buffer) : otherwise;
-  }
-};
-// What stands for an absent weight (1) or bias (0).
-template <class A>
-struct Filled {
-  A value[kBlock];
-  explicit Filled(A x) {
-    for (int64_t i = 0; i < kBlock; i++) value[i] = x;
-  }
-};
-
 template <class A>
 struct Statistics {
   A mean, rstd;
 };
 
-// `next` is where the next row is: it is asked for meanwhile, since memory would idle during all passes but the first.
-template <bool kCentred, class A>
-FOVEA_INLINE Statistics<A> statistics_of(const Source<A>& source, int64_t at, int64_t next, int64_t d, A eps) {
-  A buffer[kBlock], mean = 0;
+// What stands for an absent weight (1) or bias (0).
+template <class A>
+struct Filled {
+  Buffer<A> value;
+  explicit Filled(A x) {
+    for (int64_t i = 0; i < kBlock; i++) value[i] = x;
+  }
+};
+// A row that may not be there, like weight and bias.
+template <class A>
+class OptionalRow {
+ public:
+  OptionalRow(const Source<A>& source, int64_t d, A otherwise)
+      : present_(source.present()), row_(source, 0, present_ ? d : 0), otherwise_(otherwise) {}
+  FOVEA_INLINE const A* block(int64_t begin, int64_t count) {
+    return present_ ? row_.block(begin, count) : otherwise_.value;
+  }
+
+ private:
+  bool present_;
+  KeptRow<A> row_;
+  Filled<A> otherwise_;
+};
+
+// ask(i) asks for element i of the next row meanwhile, since memory would idle during all passes but the first.
+template <bool kCentred, class A, class Ask>
+FOVEA_INLINE Statistics<A> statistics_of(KeptRow<A>& row, int64_t d, A eps, Ask ask) {
+  A mean = 0;
   if constexpr (kCentred) {
     mean = fold_blocks<A>(d, Add(),
                           [&](int64_t begin, int64_t count) {
-                            const A* x = source.block(at + begin, count, buffer);
+                            const A* x = row.block(begin, count);
                             return fold_vectors<A>(
                                 count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes); });
                           }) /
@@ -54,9 +58,9 @@ FOVEA_INLINE Statistics<A> statistics_of(const Source<A>& source, int64_t at, in
   }
   const Vec<A> centre = splat<A>(mean);
   A squares = fold_blocks<A>(d, Add(), [&](int64_t begin, int64_t count) {
-    const A* x = source.block(at + begin, count, buffer);
+    const A* x = row.block(begin, count);
     return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-      source.prefetch(next + begin + i);
+      ask(begin + i);
       Vec<A> deviation = load(x + i, lanes) - centre;
       return deviation * deviation;
     });
@@ -66,57 +70,49 @@ FOVEA_INLINE Statistics<A> statistics_of(const Source<A>& source, int64_t at, in
 
 template <class A>
 struct ForwardRows {
-  Source<A> x;
-  Optional<A> weight, bias;
+  Source<A> x, weight, bias;
   Target<A> y;
   A *means, *rstds, eps;  // means: nullptr for rmsNorm
   int64_t d;
-  bool past_caches;
 };
-// What stands for absent weights and biases.
+// A thread's weight and bias.
 template <class A>
-struct Defaults {
-  Filled<A> ones = Filled<A>(1), zeros = Filled<A>(0);
+struct Parameters {
+  OptionalRow<A> weight, bias;
+  explicit Parameters(const ForwardRows<A>& rows) : weight(rows.weight, rows.d, A(1)), bias(rows.bias, rows.d, A(0)) {}
 };
 
-// Row number `row`, whose x is at `from`, with what belongs to it.
-template <bool kCentred, class A>
-FOVEA_INLINE void forward_row(const ForwardRows<A>& rows, int64_t row, int64_t from, int64_t next,
-                              const Defaults<A>& defaults) {
-  A x_buffer[kBlock], w_buffer[kBlock], b_buffer[kBlock], out[kBlock];
-  const Statistics<A> s = statistics_of<kCentred>(rows.x, from, next, rows.d, rows.eps);
+// Row number `row`, whose x is kept, with what belongs to it.
+template <bool kCentred, class A, class Ask>
+FOVEA_INLINE void forward_row(const ForwardRows<A>& rows, int64_t row, KeptRow<A>& kept, Parameters<A>& parameters,
+                              Ask ask) {
+  const Statistics<A> s = statistics_of<kCentred>(kept, rows.d, rows.eps, ask);
   if (kCentred) rows.means[row] = s.mean;
   rows.rstds[row] = s.rstd;
   const Vec<A> mean = splat<A>(s.mean), rstd = splat<A>(s.rstd);
   const int64_t to = row * rows.d;
   for_blocks(rows.d, [&](int64_t begin, int64_t count) {
-    const A *x = rows.x.block(from + begin, count, x_buffer),
-            *w = rows.weight.block(begin, count, w_buffer, defaults.ones.value);
-    const A* b = rows.bias.block(begin, count, b_buffer, defaults.zeros.value);
-    A* y = rows.y.block(to + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+    const A *x = kept.block(begin, count), *w = parameters.weight.block(begin, count);
+    const A* b = parameters.bias.block(begin, count);
+    rows.y.write(to + begin, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
       Vec<A> scaled = (load(x + i, lanes) - mean) * rstd * load(w + i, lanes);
       if (kCentred) scaled += load(b + i, lanes);
-      if (rows.past_caches) store_past_caches(y + i, scaled);
-      else store(y + i, scaled, lanes);
+      return scaled;
     });
-    rows.y.commit(y, to + begin, count);
   });
 }
 
 template <bool kCentred, class A>
 ForwardRows<A> forward_rows(const LayerNormAttrs& attrs, const View& x, const View* parameters, const View* out) {
-  const View no_bias{};
-  const Target<A> y(out[0]);
+  const int64_t d = row_length(x);
   return {Source<A>(x),
-          Optional<A>(parameters[0]),
-          Optional<A>(kCentred ? parameters[1] : no_bias),
-          y,
+          Source<A>(parameters[0]),
+          Source<A>(kCentred ? parameters[1] : View{}),
+          Target<A>(out[0], d),
           kCentred ? out[1].as<A>() : nullptr,
           out[kCentred ? 2 : 1].as<A>(),
           A(attrs.eps),
-          row_length(x),
-          y.past_caches(x.size(), row_length(x))};
+          d};
 }
 
 template <bool kCentred>
@@ -126,54 +122,62 @@ void forward(Call& call, const LayerNormAttrs& attrs) {
     const ForwardRows<A> rows = forward_rows<kCentred, A>(attrs, v, &call.in[1], &call.out[0]);
     const Axes axes = leading_axes(v, 1);
     call.parallel.for_range(leading_size(v), row_grain(rows.d), [&](int64_t first, int64_t last) {
-      const Defaults<A> defaults;
+      Parameters<A> parameters(rows);
       for (int64_t row = first; row < last; row++) {
         const int64_t from = offset_of(axes, row), next = row + 1 < last ? offset_of(axes, row + 1) : from;
-        forward_row<kCentred>(rows, row, from, next, defaults);
+        KeptRow<A> kept(rows.x, from, rows.d);
+        forward_row<kCentred>(rows, row, kept, parameters, [&](int64_t i) FOVEA_FLAT { rows.x.prefetch(next + i); });
       }
-      if (rows.past_caches) fence_stores();
+      rows.y.fence();
     });
   });
 }
 
-// sum = x + residual for one row of d elements. What is rounded to 16 bits is what will be normalised.
+// sum = x + residual for one row of d elements, into `kept`, too, if there is room. What is rounded to 16 bits is what
+// will be normalised.
 template <class A>
-FOVEA_INLINE void add_row(const Source<A>& x, int64_t x_at, const Source<A>& residual, int64_t residual_at, int64_t d,
-                          const Target<A>& sum, int64_t to) {
-  A x_buffer[kBlock], r_buffer[kBlock], out[kBlock];
-  for_blocks(d, [&](int64_t begin, int64_t count) {
-    const A *a = x.block(x_at + begin, count, x_buffer), *b = residual.block(residual_at + begin, count, r_buffer);
-    A* s = sum.block(to + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes)
-                              FOVEA_FLAT { store(s + i, load(a + i, lanes) + load(b + i, lanes), lanes); });
-    sum.commit(s, to + begin, count);
-  });
-}
+struct AddRows {
+  Source<A> x, residual;
+  Target<A> sum;
+  FOVEA_INLINE void add(int64_t x_at, int64_t residual_at, int64_t to, int64_t d, A* kept) const {
+    Buffer<A> x_buffer, r_buffer;
+    for_blocks(d, [&](int64_t begin, int64_t count) {
+      const A *a = x.block(x_at + begin, count, x_buffer), *b = residual.block(residual_at + begin, count, r_buffer);
+      auto added = [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(a + i, lanes) + load(b + i, lanes); };
+      if (kept) sum.write_and_keep(to + begin, count, kept + begin, added);
+      else sum.write(to + begin, count, added);
+    });
+  }
+};
 
 template <bool kCentred>
 void add_forward(Call& call, const LayerNormAttrs& attrs) {
   const View &v = call.in[0], &r = call.in[1], &s = call.out[0];
   dispatch_compute(v.dtype, [&]<class A>() {
-    const Source<A> x(v), residual(r);
-    const Target<A> sum(s);
     const ForwardRows<A> rows = forward_rows<kCentred, A>(attrs, s, &call.in[2], &call.out[1]);
-    const Axes x_axes = leading_axes(v, 1), r_axes = leading_axes(r, 1);
     const int64_t d = rows.d;
+    // Longer rows are read again from where they were written.
+    const AddRows<A> sums{Source<A>(v), Source<A>(r), d <= kKept<A> ? Target<A>(s, d) : Target<A>(s)};
+    const Axes x_axes = leading_axes(v, 1), r_axes = leading_axes(r, 1);
     call.parallel.for_range(leading_size(v), row_grain(d), [&](int64_t first, int64_t last) {
-      const Defaults<A> defaults;
+      Parameters<A> parameters(rows);
       for (int64_t row = first; row < last; row++) {
-        add_row(x, offset_of(x_axes, row), residual, offset_of(r_axes, row), d, sum, row * d);
-        forward_row<kCentred>(rows, row, row * d, row * d, defaults);
+        const int64_t x_at = offset_of(x_axes, row), r_at = offset_of(r_axes, row), to = row * d,
+                      next = min_of(row + 1, last - 1), x_next = offset_of(x_axes, next),
+                      r_next = offset_of(r_axes, next);
+        KeptRow<A> kept(rows.x, to, d, [&](A* buffer) FOVEA_FLAT { sums.add(x_at, r_at, to, d, buffer); });
+        forward_row<kCentred>(rows, row, kept, parameters, [&](int64_t i) FOVEA_FLAT {
+          sums.x.prefetch(x_next + i), sums.residual.prefetch(r_next + i);
+        });
       }
-      if (rows.past_caches) fence_stores();
+      sums.sum.fence(), rows.y.fence();
     });
   });
 }
 
 template <class A>
 struct BackwardRows {
-  Source<A> x, dy;
-  Optional<A> weight, dsum;
+  Source<A> x, dy, weight, dsum;
   Target<A> dx;
   int64_t d;
 };
@@ -181,15 +185,15 @@ struct BackwardRows {
 // One row: dx, and its share of dweight and dbias (dbias: nullptr for rmsNorm). forward: y = weight (x - mean) rstd +
 // bias
 template <bool kCentred, bool kAdds, class A>
-void backward_row(const BackwardRows<A>& rows, int64_t at, Statistics<A> s, const Filled<A>& ones, A* dweight,
+void backward_row(const BackwardRows<A>& rows, int64_t at, Statistics<A> s, OptionalRow<A>& weight, A* dweight,
                   A* dbias) {
-  A x_buffer[kBlock], dy_buffer[kBlock], w_buffer[kBlock], sum_buffer[kBlock], out[kBlock];
+  Buffer<A> sum_buffer;
+  KeptRow<A> x_row(rows.x, at, rows.d), dy_row(rows.dy, at, rows.d);
   const Vec<A> mean = splat<A>(s.mean), rstd = splat<A>(s.rstd);
   // Sums of g (centred only) and of g x'.
   A g_sum = 0;
   A gx_sum = fold_blocks<A>(rows.d, Add(), [&](int64_t begin, int64_t count) {
-    const A *x = rows.x.block(at + begin, count, x_buffer), *dy = rows.dy.block(at + begin, count, dy_buffer);
-    const A* w = rows.weight.block(begin, count, w_buffer, ones.value);
+    const A *x = x_row.block(begin, count), *dy = dy_row.block(begin, count), *w = weight.block(begin, count);
     if (kCentred)
       g_sum += fold_vectors<A>(
           count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(dy + i, lanes) * load(w + i, lanes); });
@@ -201,23 +205,20 @@ void backward_row(const BackwardRows<A>& rows, int64_t at, Statistics<A> s, cons
   });
   const Vec<A> g_mean = splat<A>(g_sum / A(rows.d)), gx_mean = splat<A>(gx_sum / A(rows.d));
   for_blocks(rows.d, [&](int64_t begin, int64_t count) {
-    const A *x = rows.x.block(at + begin, count, x_buffer), *dy = rows.dy.block(at + begin, count, dy_buffer);
-    const A* w = rows.weight.block(begin, count, w_buffer, ones.value);
-    const A* dsum = kAdds ? rows.dsum.block(at + begin, count, sum_buffer, nullptr) : nullptr;
-    A* dx = rows.dx.block(at + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+    const A *x = x_row.block(begin, count), *dy = dy_row.block(begin, count), *w = weight.block(begin, count);
+    const A* dsum = kAdds ? rows.dsum.block(at + begin, count, sum_buffer) : nullptr;
+    rows.dx.write(at + begin, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
       Vec<A> normal = (load(x + i, lanes) - mean) * rstd, g = load(dy + i, lanes);
       Vec<A> change = rstd * (g * load(w + i, lanes) - g_mean - normal * gx_mean);
       if constexpr (kAdds) change += load(dsum + i, lanes);
-      store(dx + i, change, lanes);
       A* to = dweight + begin + i;
       store(to, load(static_cast<const A*>(to), lanes) + g * normal, lanes);
       if constexpr (kCentred) {
         to = dbias + begin + i;
         store(to, load(static_cast<const A*>(to), lanes) + g, lanes);
       }
+      return change;
     });
-    rows.dx.commit(dx, at + begin, count);
   });
 }
 
@@ -227,7 +228,7 @@ void add_parts(Call& call, const A* partial, int64_t parts, int64_t sums, int64_
   for (int64_t k = 0; k < sums; k++) {
     const Target<A> target(call.out[1 + k]);
     call.parallel.for_range(d, kBlock, [&](int64_t begin, int64_t end) {
-      A total[kBlock];
+      Buffer<A> total;
       for_blocks(end - begin, [&](int64_t offset, int64_t count) {
         for (int64_t i = 0; i < count; i++) total[i] = 0;
         for (int64_t part = 0; part < parts; part++) {
@@ -250,19 +251,20 @@ void backward(Call& call, const NoAttrs&) {
     constexpr int kGradient = kCentred ? 4 : 3;
     const BackwardRows<A> all{Source<A>(v),
                               Source<A>(call.in[kGradient]),
-                              Optional<A>(call.in[1]),
-                              Optional<A>(kAdds ? call.in[kGradient + 1] : View{}),
-                              Target<A>(call.out[0]),
+                              Source<A>(call.in[1]),
+                              Source<A>(kAdds ? call.in[kGradient + 1] : View{}),
+                              Target<A>(call.out[0], d),
                               d};
     const A *means = kCentred ? call.in[2].as<A>() : nullptr, *rstds = call.in[kCentred ? 3 : 2].as<A>();
     A* partial = call.scratch<A>();
     call.parallel.for_each(parts, [&](int64_t part, int) {
-      const Filled<A> ones(1);
+      OptionalRow<A> weight(all.weight, d, A(1));
       A *dweight = partial + part * sums * d, *dbias = kCentred ? dweight + d : nullptr;
       for (int64_t i = 0; i < sums * d; i++) dweight[i] = 0;
       for (int64_t row = part * rows / parts; row < (part + 1) * rows / parts; row++)
-        backward_row<kCentred, kAdds>(all, row * d, Statistics<A>{kCentred ? means[row] : A(0), rstds[row]}, ones,
+        backward_row<kCentred, kAdds>(all, row * d, Statistics<A>{kCentred ? means[row] : A(0), rstds[row]}, weight,
                                       dweight, dbias);
+      all.dx.fence();
     });
     add_parts(call, static_cast<const A*>(partial), parts, sums, d);
   });

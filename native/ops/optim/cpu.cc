@@ -65,7 +65,7 @@ void step_all(Call& call, const Attrs& attrs) {
     const Target<A> updated(t[0]);
     A spare[kStates][kBlock] = {};
     for_blocks(end - begin, [&](int64_t offset, int64_t count) {
-      A p_buffer[kBlock], g_buffer[kBlock];
+      Buffer<A> p_buffer, g_buffer;
       const int64_t at = begin + offset;
       p.block(at, count, p_buffer);
       A *values = updated.block(at, p_buffer), *states[3] = {};
@@ -81,7 +81,7 @@ template <class A>
 double sum_of_squares(const View& v, int64_t begin, int64_t end) {
   const Source<A> source(v);
   return fold_blocks<double>(end - begin, Add(), [&](int64_t offset, int64_t count) {
-    A buffer[kBlock];
+    Buffer<A> buffer;
     double wide[kBlock];
     const A* x = source.block(begin + offset, count, buffer);
     for (int64_t i = 0; i < count; i++) wide[i] = double(x[i]);
@@ -111,7 +111,7 @@ void clip(Call& call, const ClipAttrs& attrs) {
     const Source<A> g(t[0]);
     const Target<A> clipped(t[0]);
     for_blocks(end - begin, [&](int64_t offset, int64_t count) {
-      A buffer[kBlock];
+      Buffer<A> buffer;
       g.block(begin + offset, count, buffer);
       A* values = clipped.block(begin + offset, buffer);
       for (int64_t i = 0; i < count; i++) values[i] *= scale;

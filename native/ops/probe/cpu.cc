@@ -161,19 +161,34 @@ void copy_probe(Call& call, const NoAttrs&) {
   });
 }
 
-void read_probe(Call& call, const ProbeAttrs& attrs) {
+// The sum of n elements, 8 vectors at a time, of which each of the streams gives as many.
+template <int kStreams>
+float read_streams(const float* x, int64_t n, bool ahead) {
+  constexpr int kRun = 8 / kStreams, kStep = kRun * kLanes<float>;
+  constexpr int64_t kAhead = 2048 / sizeof(float);
+  const int64_t length = n / kStreams / kStep * kStep;
+  Vec<float> acc[8] = {};
+  for (int64_t i = 0; i < length; i += kStep)
+#pragma GCC unroll 8
+    for (int j = 0; j < 8; j++) {
+      const float* p = x + j / kRun * length + i + j % kRun * kLanes<float>;
+      if (ahead) __builtin_prefetch(p + kAhead);  // never faults
+      acc[j] += load(p);
+    }
+  Vec<float> total{};
+#pragma GCC unroll 8
+  for (int j = 0; j < 8; j++) total += acc[j];
+  return sum_lanes<float>(total);
+}
+void read_probe(Call& call, const ReadProbeAttrs& attrs) {
   const float* x = call.in[0].as<float>();
-  int64_t n = call.in[0].size(), piece = n / attrs.chunks / (8 * kLanes<float>)*(8 * kLanes<float>);
+  const int64_t piece = call.in[0].size() / attrs.chunks;
   call.parallel.for_each(attrs.chunks, [&](int64_t chunk, int) {
-    Vec<float> acc[8] = {};
     const float* p = x + chunk * piece;
-    for (int64_t i = 0; i < piece; i += 8 * kLanes<float>)
-#pragma GCC unroll 8
-      for (int j = 0; j < 8; j++) acc[j] += load(p + i + j * kLanes<float>);
-    Vec<float> total{};
-#pragma GCC unroll 8
-    for (int j = 0; j < 8; j++) total += acc[j];
-    call.out[0].as<float>()[chunk] = sum_lanes<float>(total);
+    call.out[0].as<float>()[chunk] = attrs.streams == 8   ? read_streams<8>(p, piece, attrs.ahead)
+                                     : attrs.streams == 4 ? read_streams<4>(p, piece, attrs.ahead)
+                                     : attrs.streams == 2 ? read_streams<2>(p, piece, attrs.ahead)
+                                                          : read_streams<1>(p, piece, attrs.ahead);
   });
 }
 
@@ -185,6 +200,6 @@ FOVEA_KERNELS(probe, FOVEA_KERNEL("fmaProbe", fma_probe, ProbeAttrs),
               FOVEA_KERNEL("bf16ProbeFlops", bf16_probe_flops, NoAttrs),
               FOVEA_KERNEL("int8Probe", int8_probe, ProbeAttrs),
               FOVEA_KERNEL("int8ProbeFlops", int8_probe_flops, NoAttrs), FOVEA_KERNEL("copyProbe", copy_probe, NoAttrs),
-              FOVEA_KERNEL("readProbe", read_probe, ProbeAttrs))
+              FOVEA_KERNEL("readProbe", read_probe, ReadProbeAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -72,7 +72,8 @@ class Reduction {
  private:
   template <class Op, class Map>
   A fold_row(int64_t at, int64_t n, A parameter, Op op, Map map) const {
-    A buffer[kBlock], partial[64];  // partial: of 2^i blocks each, as the set bits of the block number
+    Buffer<A> buffer;
+    A partial[64];  // partial: of 2^i blocks each, as the set bits of the block number
     int depth = 0;
     Vec<A> parameters = splat<A>(parameter);
     for (int64_t begin = 0, block = 0; begin < n; begin += kBlock, block++) {
@@ -100,7 +101,7 @@ class Reduction {
   }
   template <class Op, class Map>
   void fold_columns(int64_t at, int64_t n, int64_t width, const A* parameters, A* to, Op op, Map map) const {
-    A buffer[kGroup], local[kGroup];
+    Buffer<A, kGroup> buffer, local;
     for (int64_t j = 0; j < width; j++) to[j] = Op::template identity<A>;
     for (int64_t begin = 0; begin < n; begin += kColumnBlock) {
       for (int64_t j = 0; j < width; j++) local[j] = Op::template identity<A>;
@@ -117,22 +118,28 @@ class Reduction {
   }
 
   int64_t find_in_row(int64_t at, A wanted) const {
-    constexpr int64_t kLook = 256;
-    A buffer[kLook];
-    const Vec<A> sought = splat<A>(wanted);
-    for (int64_t begin = 0; begin < n_; begin += kLook) {
-      int64_t count = min_of(kLook, n_ - begin);
+    Buffer<A> buffer;
+    for (int64_t begin = 0; begin < n_; begin += kBlock) {
+      const int64_t count = min_of(kBlock, n_ - begin);
       const A* b = x_.block(at + begin * stride_, stride_, count, buffer);
-      A found = fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-        return same(load(b + i, lanes), sought) ? Vec<A>{} + 1 : Vec<A>{};
-      });
-      for (int64_t i = 0; found != 0; i++)
+      for (int64_t i = wanted == wanted ? without(b, count, wanted) : 0; i < count; i++)
         if (same(b[i], wanted)) return begin + i;
     }
     return 0;
   }
+  // How many elements at the start surely are not `wanted`, a number.
+  FOVEA_INLINE static int64_t without(const A* x, int64_t count, A wanted) {
+    constexpr int64_t kStep = kLanes<A>;
+    const Vec<A> sought = splat<A>(wanted);
+    int64_t i = 0;
+    for (; i + 4 * kStep <= count; i += 4 * kStep)
+      if (any_lane((load(x + i) == sought) | (load(x + i + kStep) == sought) | (load(x + i + 2 * kStep) == sought) |
+                   (load(x + i + 3 * kStep) == sought)))
+        break;
+    return i;
+  }
   void find_in_columns(int64_t at, int64_t width, const A* wanted, int64_t* to) const {
-    A buffer[kGroup];
+    Buffer<A, kGroup> buffer;
     for (int64_t j = 0; j < width; j++) to[j] = -1;
     for (int64_t i = 0; i < n_; i++) {
       const A* row = x_.block(at + i * stride_, width, buffer);

@@ -4,25 +4,29 @@
 //
 // for pairs (a, b) = (i, i + r), or (2i, 2i + 1) if interleaved, i < r; the inverse takes -sin. Components from 2r on
 // are copied.
-#include "core/kernel.h"
-#include "cpu/simd.h"
+#include "cpu/rows.h"
 #include "ops/rope/attrs.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
 
-constexpr int64_t kPairs = 128;            // rotated at a time
-constexpr int64_t kGrainElements = 32768;  // work worth waking a thread for
-
-// One piece of a row in the type that is computed in: c and s are cos and sin, `sign` -1 for the inverse.
 template <class A>
-FOVEA_INLINE void rotate(const A* __restrict a, const A* __restrict b, const A* __restrict c, const A* __restrict s,
-                         A sign, int64_t pairs, A* __restrict ya, A* __restrict yb) {
-  for (int64_t i = 0; i < pairs; i++) {
-    A sine = sign * s[i];
-    ya[i] = a[i] * c[i] - b[i] * sine;
-    yb[i] = b[i] * c[i] + a[i] * sine;
-  }
+struct Rows {
+  Source<A> x, cosines, sines;
+  Target<A> y;
+  A sign;  // -1 for the inverse
+  bool interleaved;
+  int64_t d, r;
+};
+
+// y[0, count) = p cos - q sin, or p cos + q sin with negated sines.
+template <class A>
+FOVEA_INLINE void combine(const Target<A>& y, int64_t to, int64_t count, const A* p, const A* q, const A* c, const A* s,
+                          A sign) {
+  const Vec<A> signs = splat<A>(sign);
+  y.write(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+    return load(p + i, lanes) * load(c + i, lanes) - load(q + i, lanes) * (signs * load(s + i, lanes));
+  });
 }
 template <class A>
 FOVEA_INLINE void rotate_neighbours(const A* __restrict x, const A* __restrict c, const A* __restrict s, A sign,
@@ -34,45 +38,59 @@ FOVEA_INLINE void rotate_neighbours(const A* __restrict x, const A* __restrict c
   }
 }
 
-// 16-bit rows pass through buffers.
-template <class T, class A = Compute<T>>
-FOVEA_INLINE void rotate_row(const T* x, const A* c, const A* s, A sign, bool interleaved, int64_t r, T* y) {
-  if constexpr (sizeof(T) == sizeof(A)) {
-    return interleaved ? rotate_neighbours(x, c, s, sign, r, y) : rotate(x, x + r, c, s, sign, r, y, y + r);
-  } else {
-    for (int64_t i = 0; i < r; i += kPairs) {
-      int64_t pairs = r - i < kPairs ? r - i : kPairs;
-      alignas(64) A from[2 * kPairs], to[2 * kPairs];
-      if (interleaved || pairs == r) {  // what belongs together is one piece of the row
-        convert_row(x + 2 * i, from, 2 * pairs);
-        if (interleaved) rotate_neighbours(from, c + i, s + i, sign, pairs, to);
-        else rotate(from, from + pairs, c + i, s + i, sign, pairs, to, to + pairs);
-        convert_row(to, y + 2 * i, 2 * pairs);
-      } else {
-        convert_row(x + i, from, pairs), convert_row(x + r + i, from + kPairs, pairs);
-        rotate(from, from + kPairs, c + i, s + i, sign, pairs, to, to + kPairs);
-        convert_row(to, y + i, pairs), convert_row(to + kPairs, y + r + i, pairs);
-      }
+template <class A>
+FOVEA_INLINE void rotate_row(const Rows<A>& rows, int64_t from, int64_t c_at, int64_t s_at, int64_t to) {
+  Buffer<A> a_buffer, b_buffer, c_buffer, s_buffer, out;
+  const int64_t r = rows.r, step = rows.interleaved ? kBlock / 2 : kBlock;
+  for (int64_t i = 0; i < r; i += step) {
+    const int64_t pairs = min_of(step, r - i);
+    const A *c = rows.cosines.block(c_at + i, pairs, c_buffer), *s = rows.sines.block(s_at + i, pairs, s_buffer);
+    if (rows.interleaved) {
+      rotate_neighbours<A>(rows.x.block(from + 2 * i, 2 * pairs, a_buffer), c, s, rows.sign, pairs, out);
+      rows.y.write(to + 2 * i, 2 * pairs,
+                   [&](int64_t k, int64_t lanes) FOVEA_FLAT { return load(out.value + k, lanes); });
+    } else {
+      const bool whole = pairs == r && 2 * r <= kBlock;  // what belongs together is one piece of the row
+      const A* a = rows.x.block(from + i, whole ? 2 * r : pairs, a_buffer);
+      const A* b = whole ? a + r : rows.x.block(from + r + i, pairs, b_buffer);
+      combine(rows.y, to + i, pairs, a, b, c, s, rows.sign);
+      combine(rows.y, to + r + i, pairs, b, a, c, s, -rows.sign);
     }
+  }
+  for (int64_t i = 2 * r; i < rows.d; i += kBlock) {
+    const int64_t count = min_of(kBlock, rows.d - i);
+    const A* rest = rows.x.block(from + i, count, a_buffer);
+    rows.y.write(to + i, count, [&](int64_t k, int64_t lanes) FOVEA_FLAT { return load(rest + k, lanes); });
   }
 }
 
-template <class T>
+template <class A>
 void rotate_rows(Call& call, const RopeAttrs& attrs) {
-  using A = Compute<T>;
-  const View &x = call.in[0], &c = call.in[1], &s = call.in[2], &y = call.out[0];
-  int64_t h = x.shape[1], n = x.shape[2], d = x.shape[3], r = c.shape[2];
-  A sign = attrs.inverse ? A(-1) : A(1);
-  int64_t grain = d > 0 ? kGrainElements / d + 1 : kGrainElements;
-  call.parallel.for_range(x.shape[0] * h * n, grain, [&](int64_t begin, int64_t end) {
+  const View &x = call.in[0], &c = call.in[1], &s = call.in[2];
+  const int64_t h = x.shape[1], n = x.shape[2], d = x.shape[3], r = c.shape[2], width = int64_t(bytes_of(x.dtype)),
+                line = 64 / width;
+  // Past the caches only if each half of a row is made of whole vectors.
+  const int64_t piece = attrs.interleaved ? 2 * r : r;
+  const Rows<A> rows{Source<A>(x),
+                     Source<A>(c),
+                     Source<A>(s),
+                     Target<A>(call.out[0], d == 2 * r ? piece : 1),
+                     attrs.inverse ? A(-1) : A(1),
+                     attrs.interleaved,
+                     d,
+                     r};
+  const int64_t ahead = max_of(1, 2048 / max_of(1, d * width)) * x.strides[2];  // rows that are asked for in time
+  call.parallel.for_range(x.shape[0] * h * n, row_grain(d), [&](int64_t begin, int64_t end) {
+    int64_t i = begin % n, hi = begin / n % h, bi = begin / n / h;
     for (int64_t row = begin; row < end; row++) {
-      int64_t i = row % n, hi = row / n % h, bi = row / n / h;
-      const T* from = x.as<T>() + bi * x.strides[0] + hi * x.strides[1] + i * x.strides[2];
-      T* to = y.as<T>() + row * d;
-      rotate_row(from, c.as<A>() + bi * c.strides[0] + i * c.strides[1],
-                 s.as<A>() + bi * s.strides[0] + i * s.strides[1], sign, attrs.interleaved, r, to);
-      for (int64_t j = 2 * r; j < d; j++) to[j] = from[j];
+      const int64_t from = bi * x.strides[0] + hi * x.strides[1] + i * x.strides[2];
+      for (int64_t k = 0; k < d; k += line) rows.x.prefetch(from + ahead + k);
+      rotate_row(rows, from, bi * c.strides[0] + i * c.strides[1], bi * s.strides[0] + i * s.strides[1], row * d);
+      if (++i < n) continue;
+      i = 0;
+      if (++hi == h) hi = 0, bi++;
     }
+    rows.y.fence();
   });
 }
 
@@ -84,7 +102,7 @@ void rope(Call& call, const RopeAttrs& attrs) {
         "cos and sin hold %lld angles, which rotate %lld components, but x has only %lld; pass at most %lld angles",
         static_cast<long long>(r), static_cast<long long>(2 * r), static_cast<long long>(d),
         static_cast<long long>(d / 2));
-  dispatch_float(call.in[0].dtype, [&]<class T>() { rotate_rows<T>(call, attrs); });
+  dispatch_compute(call.in[0].dtype, [&]<class A>() { rotate_rows<A>(call, attrs); });
 }
 
 }  // namespace

@@ -100,7 +100,7 @@ int64_t draw(const SampleAttrs& a, const Row& row, int64_t number) {
 // Divides the row at `from` by the temperature. False if its largest logit is not finite.
 template <class A>
 bool prepare(Call& call, const Source<A>& logits, int64_t from, double temperature, Row& row) {
-  A buffer[kBlock];
+  Buffer<A> buffer;
   const auto divisor = float(temperature);
   const A largest = fold_blocks<A>(row.n, Maximum(), [&](int64_t begin, int64_t count) {
     const A* x = logits.block(from + begin, count, buffer);

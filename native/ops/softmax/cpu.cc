@@ -4,7 +4,7 @@
 //   logSoftmax  y = x - m - log s         dx = dy - exp(y) sum dy
 //
 // A row of which all elements are -inf, or one is +inf or NaN, is NaN throughout.
-#include "cpu/math.h"
+#include "cpu/math_coarse.h"
 #include "cpu/rows.h"
 
 namespace fovea::FOVEA_ISA {
@@ -20,19 +20,37 @@ struct AnyMaximum {
   }
 };
 
+struct Exp {
+  template <class V>
+  FOVEA_INLINE V operator()(V x) const {
+    return exp(x);
+  }
+};
+struct CoarseExp {
+  template <class V>
+  FOVEA_INLINE V operator()(V x) const {
+    return coarse_exp(x);
+  }
+};
+// body.operator()<A, E>() with the type that is computed in and the exponential that is good enough.
+template <class Body>
+FOVEA_INLINE void dispatch_exp(Dtype t, Body body) {
+  if (t == Dtype::f64) return body.template operator()<double, Exp>();
+  if (bytes_of(t) == 2) return body.template operator()<float, CoarseExp>();
+  body.template operator()<float, Exp>();
+}
+
 template <class A>
 struct Rows {
   Source<A> x;
   Target<A> y;
   int64_t n;
-  bool past_caches;
 };
 
 template <class A>
-FOVEA_INLINE A row_maximum(const Rows<A>& rows, int64_t at) {
-  A buffer[kBlock];
-  return fold_blocks<A>(rows.n, AnyMaximum(), [&](int64_t begin, int64_t count) {
-    const A* x = rows.x.block(at + begin, count, buffer);
+FOVEA_INLINE A row_maximum(KeptRow<A>& row, int64_t n) {
+  return fold_blocks<A>(n, AnyMaximum(), [&](int64_t begin, int64_t count) {
+    const A* x = row.block(begin, count);
     return fold_vectors<A>(count, AnyMaximum(),
                            [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes); });
   });
@@ -40,73 +58,61 @@ FOVEA_INLINE A row_maximum(const Rows<A>& rows, int64_t at) {
 
 // `next` is where the next row is: it is asked for meanwhile, since memory would idle during all passes but the first.
 //
-// Rows of up to this many elements keep exp(x - m) on the stack between the passes. Longer ones keep it in y, or
-// compute it twice where y holds 16-bit numbers.
-constexpr int64_t kKept = 4096;
-
-template <class A>
+// Rows that are kept have exp(x - m) kept, too, between the passes. Longer ones keep it in y, or compute it twice where
+// y holds 16-bit numbers.
+template <class E, class A>
 void softmax_row(const Rows<A>& rows, int64_t from, int64_t next, int64_t to) {
-  A in[kBlock], out[kBlock], on_stack[kKept];
+  Buffer<A> out;
+  Buffer<A, kKept<A>> on_stack;
+  KeptRow<A> row(rows.x, from, rows.n);
   const int64_t n = rows.n;
-  A* kept = n <= kKept ? on_stack : rows.y.native() ? rows.y.block(to, out) : nullptr;
-  const Vec<A> maximum = splat<A>(row_maximum(rows, from));
+  A* kept = n <= kKept<A> ? on_stack.value : rows.y.native() ? rows.y.block(to, out) : nullptr;
+  const Vec<A> maximum = splat<A>(row_maximum(row, n));
   A sum = fold_blocks<A>(n, Add(), [&](int64_t begin, int64_t count) {
-    const A* x = rows.x.block(from + begin, count, in);
+    const A* x = row.block(begin, count);
     A* e = kept ? kept + begin : out;
     return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
       rows.x.prefetch(next + begin + i);
-      Vec<A> power = exp(load(x + i, lanes) - maximum);
+      Vec<A> power = E()(load(x + i, lanes) - maximum);
       store(e + i, power, lanes);
       return power;
     });
   });
   const Vec<A> scale = splat<A>(1 / sum);
   for_blocks(n, [&](int64_t begin, int64_t count) {
-    A* y = rows.y.block(to + begin, out);
-    if (kept) {
-      const A* e = kept + begin;
-      for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-        if (rows.past_caches) store_past_caches(y + i, load(e + i, lanes) * scale);
-        else store(y + i, load(e + i, lanes) * scale, lanes);
-      });
-    } else {
-      const A* x = rows.x.block(from + begin, count, in);
-      for_vectors<A>(count, [&](int64_t i, int64_t lanes)
-                                FOVEA_FLAT { store(y + i, exp(load(x + i, lanes) - maximum) * scale, lanes); });
-    }
-    rows.y.commit(y, to + begin, count);
+    const A* from = kept ? kept + begin : row.block(begin, count);
+    if (kept)
+      rows.y.write(to + begin, count,
+                   [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(from + i, lanes) * scale; });
+    else
+      rows.y.write(to + begin, count,
+                   [&](int64_t i, int64_t lanes) FOVEA_FLAT { return E()(load(from + i, lanes) - maximum) * scale; });
   });
 }
 
-template <class A>
+template <class E, class A>
 void log_softmax_row(const Rows<A>& rows, int64_t from, int64_t next, int64_t to) {
-  A in[kBlock], out[kBlock];
-  const A row_max = row_maximum(rows, from);
-  const Vec<A> maximum = splat<A>(row_max);
+  KeptRow<A> row(rows.x, from, rows.n);
+  const Vec<A> maximum = splat<A>(row_maximum(row, rows.n));
   A sum = fold_blocks<A>(rows.n, Add(), [&](int64_t begin, int64_t count) {
-    const A* x = rows.x.block(from + begin, count, in);
+    const A* x = row.block(begin, count);
     return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
       rows.x.prefetch(next + begin + i);
-      return exp(load(x + i, lanes) - maximum);
+      return E()(load(x + i, lanes) - maximum);
     });
   });
   const Vec<A> log_sum = splat<A>(A(__builtin_log(double(sum))));
   for_blocks(rows.n, [&](int64_t begin, int64_t count) {
-    const A* x = rows.x.block(from + begin, count, in);
-    A* y = rows.y.block(to + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-      Vec<A> value = load(x + i, lanes) - maximum - log_sum;
-      if (rows.past_caches) store_past_caches(y + i, value);
-      else store(y + i, value, lanes);
-    });
-    rows.y.commit(y, to + begin, count);
+    const A* x = row.block(begin, count);
+    rows.y.write(to + begin, count,
+                 [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(x + i, lanes) - maximum - log_sum; });
   });
 }
 
 // `count` rows of up to kShortRow elements that follow each other, one to a lane.
-template <bool kLog, class A>
+template <bool kLog, class E, class A>
 void short_rows(const Rows<A>& rows, int64_t first, int64_t count) {
-  A in[kShortRow * kLanes<A>], out[kShortRow * kLanes<A>];
+  Buffer<A, kShortRow * kLanes<A>> in, out;
   const int64_t n = rows.n;
   const A* x = rows.x.block(first * n, count * n, in);
   A* y = rows.y.block(first * n, out);
@@ -116,7 +122,7 @@ void short_rows(const Rows<A>& rows, int64_t first, int64_t count) {
     maximum = AnyMaximum()(maximum, column[i]);
   }
   for (int64_t i = 0; i < n; i++) {
-    Vec<A> power = exp(column[i] - maximum);
+    Vec<A> power = E()(column[i] - maximum);
     sum += power;
     column[i] = kLog ? column[i] - maximum : power;
   }
@@ -129,22 +135,21 @@ void short_rows(const Rows<A>& rows, int64_t first, int64_t count) {
 template <bool kLog>
 void forward(Call& call, const NoAttrs&) {
   const View& x = call.in[0];
-  dispatch_compute(x.dtype, [&]<class A>() {
+  dispatch_exp(x.dtype, [&]<class A, class E>() {
     const int64_t n = row_length(x);
-    const Target<A> y(call.out[0]);
-    const Rows<A> rows{Source<A>(x), y, n, y.past_caches(x.size(), n)};
+    const Rows<A> rows{Source<A>(x), Target<A>(call.out[0], n), n};
     const Axes axes = leading_axes(x, 1);
     const bool side_by_side = n <= kShortRow && rows_follow(axes, n, row_stride(x));
     call.parallel.for_range(leading_size(x), row_grain(2 * n), [&](int64_t begin, int64_t end) {
       if (side_by_side)
-        return for_vectors<A>(end - begin,
-                              [&](int64_t i, int64_t lanes) FOVEA_FLAT { short_rows<kLog>(rows, begin + i, lanes); });
-      for (int64_t row = begin; row < end; row++) {
+        for_vectors<A>(end - begin,
+                       [&](int64_t i, int64_t lanes) FOVEA_FLAT { short_rows<kLog, E>(rows, begin + i, lanes); });
+      for (int64_t row = begin; row < end && !side_by_side; row++) {
         const int64_t from = offset_of(axes, row), next = row + 1 < end ? offset_of(axes, row + 1) : from;
-        if constexpr (kLog) log_softmax_row(rows, from, next, row * n);
-        else softmax_row(rows, from, next, row * n);
+        if constexpr (kLog) log_softmax_row<E>(rows, from, next, row * n);
+        else softmax_row<E>(rows, from, next, row * n);
       }
-      if (rows.past_caches) fence_stores();
+      rows.y.fence();
     });
   });
 }
@@ -159,51 +164,57 @@ struct BackwardRows {
 // `at` are the offsets of y, dy and dx. forward: y = exp(x - m) / s
 template <class A>
 void softmax_backward_row(const BackwardRows<A>& rows, int64_t at_y, int64_t at_dy, int64_t at_dx) {
-  A a[kBlock], b[kBlock], out[kBlock];
+  KeptRow<A> y_row(rows.y, at_y, rows.n), dy_row(rows.dy, at_dy, rows.n);
   const Vec<A> dot = splat<A>(fold_blocks<A>(rows.n, Add(), [&](int64_t begin, int64_t count) {
-    const A *y = rows.y.block(at_y + begin, count, a), *dy = rows.dy.block(at_dy + begin, count, b);
-    return fold_vectors<A>(
-        count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(y + i, lanes) * load(dy + i, lanes); });
+    const A *y = y_row.block(begin, count), *dy = dy_row.block(begin, count);
+    return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+      rows.y.prefetch(at_y + rows.n + begin + i);  // of the next row
+      rows.dy.prefetch(at_dy + rows.n + begin + i);
+      return load(y + i, lanes) * load(dy + i, lanes);
+    });
   }));
   for_blocks(rows.n, [&](int64_t begin, int64_t count) {
-    const A *y = rows.y.block(at_y + begin, count, a), *dy = rows.dy.block(at_dy + begin, count, b);
-    A* dx = rows.dx.block(at_dx + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes)
-                              FOVEA_FLAT { store(dx + i, load(y + i, lanes) * (load(dy + i, lanes) - dot), lanes); });
-    rows.dx.commit(dx, at_dx + begin, count);
+    const A *y = y_row.block(begin, count), *dy = dy_row.block(begin, count);
+    rows.dx.write(at_dx + begin, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+      return load(y + i, lanes) * (load(dy + i, lanes) - dot);
+    });
   });
 }
 
 // forward: y = x - m - log s
-template <class A>
+template <class E, class A>
 void log_softmax_backward_row(const BackwardRows<A>& rows, int64_t at_y, int64_t at_dy, int64_t at_dx) {
-  A a[kBlock], b[kBlock], out[kBlock];
+  Buffer<A> y_buffer;
+  KeptRow<A> dy_row(rows.dy, at_dy, rows.n);
   const Vec<A> sum = splat<A>(fold_blocks<A>(rows.n, Add(), [&](int64_t begin, int64_t count) {
-    const A* dy = rows.dy.block(at_dy + begin, count, b);
-    return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT { return load(dy + i, lanes); });
+    const A* dy = dy_row.block(begin, count);
+    return fold_vectors<A>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+      rows.y.prefetch(at_y + begin + i);
+      rows.dy.prefetch(at_dy + rows.n + begin + i);  // of the next row
+      return load(dy + i, lanes);
+    });
   }));
   for_blocks(rows.n, [&](int64_t begin, int64_t count) {
-    const A *y = rows.y.block(at_y + begin, count, a), *dy = rows.dy.block(at_dy + begin, count, b);
-    A* dx = rows.dx.block(at_dx + begin, out);
-    for_vectors<A>(count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-      store(dx + i, load(dy + i, lanes) - exp(load(y + i, lanes)) * sum, lanes);
+    const A *y = rows.y.block(at_y + begin, count, y_buffer), *dy = dy_row.block(begin, count);
+    rows.dx.write(at_dx + begin, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+      return load(dy + i, lanes) - E()(load(y + i, lanes)) * sum;
     });
-    rows.dx.commit(dx, at_dx + begin, count);
   });
 }
 
 template <bool kLog>
 void backward(Call& call, const NoAttrs&) {
   const View &y = call.in[0], &dy = call.in[1];
-  dispatch_compute(y.dtype, [&]<class A>() {
-    const BackwardRows<A> rows{Source<A>(y), Source<A>(dy), Target<A>(call.out[0]), row_length(y)};
+  dispatch_exp(y.dtype, [&]<class A, class E>() {
+    const BackwardRows<A> rows{Source<A>(y), Source<A>(dy), Target<A>(call.out[0], row_length(y)), row_length(y)};
     const Axes y_axes = leading_axes(y, 1), dy_axes = leading_axes(dy, 1);
     call.parallel.for_range(leading_size(y), row_grain(2 * rows.n), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         int64_t at_y = offset_of(y_axes, row), at_dy = offset_of(dy_axes, row), at_dx = row * rows.n;
-        if constexpr (kLog) log_softmax_backward_row(rows, at_y, at_dy, at_dx);
+        if constexpr (kLog) log_softmax_backward_row<E>(rows, at_y, at_dy, at_dx);
         else softmax_backward_row(rows, at_y, at_dy, at_dx);
       }
+      rows.dx.fence();
     });
   });
 }

@@ -68,7 +68,11 @@ void topk(Call& call, const TopkAttrs& attrs) {
       Candidates<Key, Item> candidates(call.scratch<Item>() + 2 * topk_candidates(k) * thread, k);
       Raw keys[kBlock];
       for_blocks(n, [&](int64_t begin, int64_t count) {
-        for (int64_t i = 0; i < count; i++) keys[i] = Raw(Key::of(from[(begin + i) * stride]) ^ flip);
+        const Raw* x_block = from + begin * stride;
+        if (stride == 1)  // a loop of vectors
+          for (int64_t i = 0; i < count; i++) keys[i] = Raw(Key::of(x_block[i]) ^ flip);
+        else
+          for (int64_t i = 0; i < count; i++) keys[i] = Raw(Key::of(x_block[i * stride]) ^ flip);
         candidates.add(keys, count, begin);
       });
       put_items(candidates.sorted(), k, from, stride, values + row * k, indices + row * k);

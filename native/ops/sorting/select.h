@@ -102,9 +102,9 @@ class Candidates {
     for (int64_t begin = 0; begin < count; begin += kLook) {
       const int64_t end = min_of(count, begin + kLook);
       if (full_) {
-        bool any = false;
-        for (int64_t i = begin; i < end; i++) any |= keys[i] < worst_;
-        if (!any) continue;
+        Raw least = Raw(~Raw(0));  // by vectors
+        for (int64_t i = begin; i < end; i++) least = keys[i] < least ? keys[i] : least;
+        if (least >= worst_) continue;
       }
       for (int64_t i = begin; i < end; i++)
         if (!full_ || keys[i] < worst_) push(keys[i], first + i);
