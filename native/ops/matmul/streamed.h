@@ -17,7 +17,8 @@ namespace {
 template <int kRows>
 constexpr int kStreamTogether = kRows * 4 + 5 <= kRegisters ? 4 : 2;
 
-// sums[i][0 .. columns) += sum over k of x[i][k] b[k][...], for kTogether k.
+// sums[i][0 .. columns) += sum over k of x[i][k] b[k][...], for kTogether k. The next ones are fetched ahead: short rows
+// end before the hardware has seen that they go on.
 template <class S, int kRows, int kTogether>
 FOVEA_INLINE void add_b_rows(const Compute<S>* x, int64_t x_row, const S* b, int64_t b_k, int64_t columns,
                              Compute<S>* sums, int64_t pitch) {
@@ -33,7 +34,10 @@ FOVEA_INLINE void add_b_rows(const Compute<S>* x, int64_t x_row, const S* b, int
   for (; j + L <= columns; j += L) {
     Vec<T> y[kTogether];
 #pragma GCC unroll 4
-    for (int p = 0; p < kTogether; p++) y[p] = load_compute(b + p * b_k + j);
+    for (int p = 0; p < kTogether; p++) {
+      y[p] = load_compute(b + p * b_k + j);
+      __builtin_prefetch(b + (p + kTogether) * b_k + j);
+    }
 #pragma GCC unroll 4
     for (int i = 0; i < kRows; i++) {
       Vec<T> sum = load(sums + i * pitch + j);
