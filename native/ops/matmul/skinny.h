@@ -6,6 +6,8 @@
 //
 // Sums over k are kept per block of kSumDepth, so that the rounding error of long sums stays that of a short one.
 #pragma once
+#include <utility>
+
 #include "ops/matmul/output.h"
 
 namespace fovea::FOVEA_ISA {
@@ -17,20 +19,72 @@ constexpr int kSweepVectors = 8;          // of columns at once, fewer where reg
 constexpr int64_t kPrefetchBytes = 2048;  // ahead, where B is read along k
 constexpr int64_t kPrefetchRows = 16;     // ahead, where B is read across
 
+// What dot products of B's storage type are made of: x, a row of A, in the type that is multiplied.
+template <class S>
+struct Dot {
+  using X = Compute<S>;
+  using T = Compute<S>;
+  static constexpr int kStep = kLanes<T>;  // elements that are multiplied at once
+  FOVEA_INLINE static Vec<T> load_x(const X* x) { return load(x); }
+  FOVEA_INLINE static Vec<T> load_y(const S* y) { return load_compute(y); }
+  FOVEA_INLINE static Vec<T> multiply_add(Vec<T> sum, Vec<T> x, Vec<T> y) { return sum + x * y; }
+};
+#if defined(__AVX512BF16__)
+// Pairs of neighbours, as in gemm_bf16.h: nothing is converted.
+template <>
+struct Dot<Bfloat16> {
+  using X = Bfloat16;
+  static constexpr int kStep = 2 * kLanes<float>;
+  FOVEA_INLINE static Vec<uint32_t> load_x(const X* x) { return load_y(x); }
+  FOVEA_INLINE static Vec<uint32_t> load_y(const Bfloat16* y) {
+    Vec<uint32_t> pairs;
+    __builtin_memcpy(&pairs, y, sizeof pairs);
+    return pairs;
+  }
+  FOVEA_INLINE static Vec<float> multiply_add(Vec<float> sum, Vec<uint32_t> x, Vec<uint32_t> y) {
+    return PackedType<Pair>::multiply_add(sum, x, y);
+  }
+};
+#endif
+
 // The part of a dot product that does not fill a vector.
 template <class S>
-__attribute__((noinline)) Compute<S> dot_rest(const Compute<S>* x, const S* y, int64_t begin, int64_t end) {
+__attribute__((noinline)) Compute<S> dot_rest(const typename Dot<S>::X* x, const S* y, int64_t begin, int64_t end) {
   Compute<S> sum(0);
-  for (int64_t p = begin; p < end; p++) sum += x[p] * to_compute(y[p]);
+  for (int64_t p = begin; p < end; p++) sum += to_compute(x[p]) * to_compute(y[p]);
   return sum;
+}
+
+// Sums of neighbours: those of a, then those of b.
+template <class T, size_t... I>
+FOVEA_INLINE Vec<T> add_neighbours(Vec<T> a, Vec<T> b, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, int(2 * I)...) + __builtin_shufflevector(a, b, int(2 * I + 1)...);
+}
+// sums[j] = the sum of v[j]'s lanes; Count is a power of two. v is overwritten.
+template <class T, int Count>
+FOVEA_INLINE void sum_each(Vec<T> (&v)[Count], T* sums) {
+  constexpr int L = kLanes<T>, kTogether = Count < L ? Count : L;
+  constexpr auto kEach = std::make_index_sequence<size_t(L)>();
+#pragma GCC unroll 8
+  for (int first = 0; first < Count; first += kTogether) {
+#pragma GCC unroll 4
+    for (int left = kTogether / 2; left > 0; left /= 2)
+#pragma GCC unroll 8
+      for (int j = 0; j < left; j++) v[first + j] = add_neighbours<T>(v[first + 2 * j], v[first + 2 * j + 1], kEach);
+#pragma GCC unroll 4
+    for (int lanes = L / kTogether; lanes > 1; lanes /= 2) v[first] = add_neighbours<T>(v[first], v[first], kEach);
+    T all[L];
+    store(all, v[first]);
+    for (int j = 0; j < kTogether; j++) sums[first + j] = all[j];
+  }
 }
 
 // sums[i][j] = x[i] . b[j] for Columns columns, b_column elements apart; x is [Rows][k] at x_row.
 template <class S, int Rows, int Columns>
-FOVEA_INLINE void dot_tile(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_column,
+FOVEA_INLINE void dot_tile(const typename Dot<S>::X* x, int64_t x_row, int64_t k, const S* b, int64_t b_column,
                            Compute<S>* sums, int64_t pitch) {
   using T = Compute<S>;
-  constexpr int L = kLanes<T>;
+  using D = Dot<S>;
   T total[Rows][Columns] = {};
   for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
     int64_t end = min_of(k, k0 + kSumDepth), p = k0;
@@ -40,38 +94,38 @@ FOVEA_INLINE void dot_tile(const Compute<S>* x, int64_t x_row, int64_t k, const 
 #pragma GCC unroll 8
       for (int j = 0; j < Columns; j++) sum[i][j] = Vec<T>{};
 #pragma GCC unroll 1
-    for (; p + L <= end; p += L) {
-      Vec<T> y[Columns];
+    for (; p + D::kStep <= end; p += D::kStep) {
+      decltype(D::load_y(b)) y[Columns];
 #pragma GCC unroll 8
       for (int j = 0; j < Columns; j++) {
-        y[j] = load_compute(b + j * b_column + p);
+        y[j] = D::load_y(b + j * b_column + p);
         __builtin_prefetch(reinterpret_cast<const char*>(b + j * b_column + p) + kPrefetchBytes);
       }
 #pragma GCC unroll 4
       for (int i = 0; i < Rows; i++) {
-        Vec<T> v = load(x + i * x_row + p);
+        auto v = D::load_x(x + i * x_row + p);
 #pragma GCC unroll 8
-        for (int j = 0; j < Columns; j++) sum[i][j] += v * y[j];
+        for (int j = 0; j < Columns; j++) sum[i][j] = D::multiply_add(sum[i][j], v, y[j]);
       }
     }
-    // Through memory: the sums across lanes are rolled up, since unrolled they would be most of this file's code.
-    T lanes[Rows][Columns][L];
 #pragma GCC unroll 4
-    for (int i = 0; i < Rows; i++)
-#pragma GCC unroll 8
-      for (int j = 0; j < Columns; j++) store(lanes[i][j], sum[i][j]);
+    for (int i = 0; i < Rows; i++) {
+      T whole[Columns];
+      sum_each<T>(sum[i], whole);
+      for (int j = 0; j < Columns; j++) total[i][j] += whole[j];
+    }
+    if (p == end) continue;
 #pragma GCC unroll 1
     for (int i = 0; i < Rows; i++)
 #pragma GCC unroll 1
-      for (int j = 0; j < Columns; j++)
-        total[i][j] += sum_lanes<T>(load(lanes[i][j])) + dot_rest(x + i * x_row, b + j * b_column, p, end);
+      for (int j = 0; j < Columns; j++) total[i][j] += dot_rest(x + i * x_row, b + j * b_column, p, end);
   }
   for (int i = 0; i < Rows; i++)
     for (int j = 0; j < Columns; j++) sums[i * pitch + j] = total[i][j];
 }
 
 template <class S, int Rows>
-void dot_columns(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_column, int64_t columns,
+void dot_columns(const typename Dot<S>::X* x, int64_t x_row, int64_t k, const S* b, int64_t b_column, int64_t columns,
                  Compute<S>* sums, int64_t pitch) {
   constexpr int kAtOnce = kRegisters == 32 ? (Rows == 1 ? 8 : 4) : (Rows > 2 ? 2 : 4);
   int64_t j = 0;
@@ -145,14 +199,16 @@ void sweep_columns(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, in
     for (int i = 0; i < Rows; i++) sums[i * pitch + j] = sweep_one(x + i * x_row, k, b + j, b_k);
 }
 
-template <class S, int Rows>
-void skinny_rows(const Product<S>& product, const Compute<S>* x, int64_t x_row, int64_t row, int64_t column,
-                 int64_t columns) {
+// X: Dot<S>::X where k has stride 1 in B, else Compute<S>.
+template <class S, int Rows, class X>
+void skinny_rows(const Product<S>& product, const X* x, int64_t x_row, int64_t row, int64_t column, int64_t columns) {
   const MatmulProblem& p = product.shape;
   alignas(64) Compute<S> sums[Rows * kMaxFinished];
   const S* b = product.b + column * p.b_column;
-  if (p.b_k == 1) dot_columns<S, Rows>(x, x_row, p.k, b, p.b_column, columns, sums, kMaxFinished);
-  else sweep_columns<S, Rows>(x, x_row, p.k, b, p.b_k, columns, sums, kMaxFinished);
+  if constexpr (std::is_same_v<X, typename Dot<S>::X>)
+    if (p.b_k == 1) dot_columns<S, Rows>(x, x_row, p.k, b, p.b_column, columns, sums, kMaxFinished);
+  if constexpr (std::is_same_v<X, Compute<S>>)
+    if (p.b_k != 1) sweep_columns<S, Rows>(x, x_row, p.k, b, p.b_k, columns, sums, kMaxFinished);
   finish(product, p, sums, kMaxFinished, row, column, Rows, columns);
 }
 
@@ -160,6 +216,9 @@ template <class S>
 void gather_row(const S* from, int64_t stride, Compute<S>* to, int64_t n) {
   if (stride == 1) return to_compute_row(from, to, n);
   for (int64_t i = 0; i < n; i++) to[i] = to_compute(from[i * stride]);
+}
+FOVEA_INLINE void gather_row(const Bfloat16* from, int64_t stride, Bfloat16* to, int64_t n) {
+  for (int64_t i = 0; i < n; i++) to[i] = from[i * stride];
 }
 
 // Columns for one unit of work: about 128 KB of B, in multiples of what the kernels take at once.
@@ -170,15 +229,12 @@ FOVEA_INLINE int64_t skinny_columns(const MatmulProblem& p) {
   return max_of(step, min_of(columns, kMaxFinished) / step * step);
 }
 
-// Columns [column, column + columns), at most kMaxFinished; x_copy has room for A if it must be converted or gathered.
-// More than four rows take turns: the second group finds these columns of B in the cache.
-template <class S>
-void multiply_skinny(const Product<S>& product, int64_t column, int64_t columns, Compute<S>* x_copy, bool copied) {
-  using T = Compute<S>;
+template <class S, class X>
+void multiply_skinny_rows(const Product<S>& product, int64_t column, int64_t columns, X* x_copy, bool copied) {
   const MatmulProblem& p = product.shape;
-  const T* x = x_copy;
+  const X* x = x_copy;
   int64_t x_row = p.k;
-  if constexpr (std::is_same_v<S, T>)
+  if constexpr (std::is_same_v<S, X>)
     if (p.a_k == 1) x = product.a, x_row = p.a_row, copied = true;
   for (int64_t i = 0; !copied && i < p.m; i++) gather_row(product.a + i * p.a_row, p.a_k, x_copy + i * p.k, p.k);
   for (int64_t row = 0; row < p.m; row += 4, x += 4 * x_row) {
@@ -189,6 +245,16 @@ void multiply_skinny(const Product<S>& product, int64_t column, int64_t columns,
       default: skinny_rows<S, 4>(product, x, x_row, row, column, columns);
     }
   }
+}
+// Columns [column, column + columns), at most kMaxFinished; x_copy has room for A if it must be converted or gathered.
+// More than four rows take turns: the second group finds these columns of B in the cache.
+template <class S>
+void multiply_skinny(const Product<S>& product, int64_t column, int64_t columns, Compute<S>* x_copy, bool copied) {
+  using X = typename Dot<S>::X;
+  if constexpr (!std::is_same_v<X, Compute<S>>)
+    if (product.shape.b_k == 1)
+      return multiply_skinny_rows(product, column, columns, reinterpret_cast<X*>(x_copy), copied);
+  multiply_skinny_rows(product, column, columns, x_copy, copied);
 }
 
 }  // namespace
