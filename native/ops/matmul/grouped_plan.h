@@ -36,8 +36,7 @@ FOVEA_INLINE GroupedProblem grouped_problem(Views in, const View& out, bool sums
   p.a_row = a.stride(sums_rows ? 1 : 0), p.a_k = a.stride(sums_rows ? 0 : 1);
   p.b_k = b.stride(-2), p.b_column = p.n == 1 ? 1 : b.stride(-1);
   p.c_row = p.n, p.c_column = 1;
-  p.integers = false;
-  p.bytes = out.dtype == Dtype::f64 ? 8 : 4;
+  p.set_dtype(out.dtype);
   p.cuts = cuts;
   all.a.row = a.stride(0);
   (sums_rows ? all.b.row : all.b.group) = b.stride(0);

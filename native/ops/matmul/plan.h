@@ -51,6 +51,11 @@ struct MatmulProblem {
   bool integers;
   MatmulCuts cuts;
 
+  FOVEA_INLINE void set_dtype(Dtype dtype) {
+    integers = dtype == Dtype::i32 || dtype == Dtype::i64;
+    bytes = dtype == Dtype::f64 || dtype == Dtype::i64 ? 8 : 4;
+    stored_bytes = dtype == Dtype::f16 || dtype == Dtype::bf16 ? 2 : bytes;
+  }
   FOVEA_INLINE int64_t depth_blocks() const {
     return max_of(1, ceil_div(k * (cuts.packed_bytes ? cuts.packed_bytes : bytes), cuts.depth_bytes));
   }
@@ -99,9 +104,7 @@ FOVEA_INLINE MatmulProblem matmul_problem(Views in, const View& c, const MatmulA
   p.biased = biased;
   if (biased) p.bias_row = bias.stride(-2), p.bias_column = bias.stride(-1);
   if (p.added) p.residual_row = in[4].stride(-2), p.residual_column = in[4].stride(-1);
-  p.integers = c.dtype == Dtype::i32 || c.dtype == Dtype::i64;
-  p.bytes = c.dtype == Dtype::f64 || c.dtype == Dtype::i64 ? 8 : 4;
-  p.stored_bytes = c.dtype == Dtype::f16 || c.dtype == Dtype::bf16 ? 2 : p.bytes;
+  p.set_dtype(c.dtype);
   bool folding = true;
   for (int i = c.rank - 3; i >= 0; i--) {
     int64_t size = c.shape[i], bias_stride = biased ? bias.strides[i] : 0;

@@ -4,7 +4,8 @@
 //   dot_columns    k has stride 1 in B (the weight of a linear layer, seen transposed): dot products, several at once
 //   sweep_columns  columns have stride 1: several vectors of columns are summed in registers while k runs
 //
-// Sums over k are kept per block of kSumDepth, so that the rounding error of long sums stays that of a short one.
+// Sums over k are kept per block of kSumDepth, so that the rounding error of long sums stays that of a short one; of
+// those that streamed.h may sum as well, per block of its tasks, so that both give the same bits.
 #pragma once
 #include <utility>
 
@@ -136,12 +137,12 @@ void dot_columns(const typename Dot<S>::X* x, int64_t x_row, int64_t k, const S*
 
 // sums[i][0 .. Vectors x lanes) = sum over k of x[i][k] b[k][...].
 template <class S, int Rows, int Vectors>
-FOVEA_INLINE void sweep_tile(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_k, Compute<S>* sums,
-                             int64_t pitch) {
+FOVEA_INLINE void sweep_tile(const Compute<S>* x, int64_t x_row, int64_t k, int64_t depth, const S* b, int64_t b_k,
+                             Compute<S>* sums, int64_t pitch) {
   using T = Compute<S>;
   constexpr int L = kLanes<T>;
-  for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
-    int64_t end = min_of(k, k0 + kSumDepth);
+  for (int64_t k0 = 0; k0 < k; k0 += depth) {
+    int64_t end = min_of(k, k0 + depth);
     Vec<T> sum[Rows][Vectors];
 #pragma GCC unroll 4
     for (int i = 0; i < Rows; i++)
@@ -174,29 +175,29 @@ FOVEA_INLINE void sweep_tile(const Compute<S>* x, int64_t x_row, int64_t k, cons
 
 // A column that does not fill a vector.
 template <class S>
-__attribute__((noinline)) Compute<S> sweep_one(const Compute<S>* x, int64_t k, const S* b, int64_t b_k) {
+__attribute__((noinline)) Compute<S> sweep_one(const Compute<S>* x, int64_t k, int64_t depth, const S* b, int64_t b_k) {
   Compute<S> total(0);
-  for (int64_t k0 = 0; k0 < k; k0 += kSumDepth) {
+  for (int64_t k0 = 0; k0 < k; k0 += depth) {
     Compute<S> sum(0);
-    for (int64_t p = k0; p < min_of(k, k0 + kSumDepth); p++) sum += x[p] * to_compute(b[p * b_k]);
+    for (int64_t p = k0; p < min_of(k, k0 + depth); p++) sum += x[p] * to_compute(b[p * b_k]);
     total += sum;
   }
   return total;
 }
 
 template <class S, int Rows>
-void sweep_columns(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_k, int64_t columns,
-                   Compute<S>* sums, int64_t pitch) {
+void sweep_columns(const Compute<S>* x, int64_t x_row, int64_t k, int64_t depth, const S* b, int64_t b_k,
+                   int64_t columns, Compute<S>* sums, int64_t pitch) {
   using T = Compute<S>;
   constexpr int L = kLanes<T>, kAtOnce = kSweepVectors / (Rows * 8 > kRegisters ? (Rows * 4 > kRegisters ? 4 : 2) : 1);
   int64_t j = 0;
   for (; j + kAtOnce * L <= columns; j += kAtOnce * L)
-    sweep_tile<S, Rows, kAtOnce>(x, x_row, k, b + j, b_k, sums + j, pitch);
+    sweep_tile<S, Rows, kAtOnce>(x, x_row, k, depth, b + j, b_k, sums + j, pitch);
   if constexpr (kAtOnce > 4)
-    for (; j + 4 * L <= columns; j += 4 * L) sweep_tile<S, Rows, 4>(x, x_row, k, b + j, b_k, sums + j, pitch);
-  for (; j + L <= columns; j += L) sweep_tile<S, Rows, 1>(x, x_row, k, b + j, b_k, sums + j, pitch);
+    for (; j + 4 * L <= columns; j += 4 * L) sweep_tile<S, Rows, 4>(x, x_row, k, depth, b + j, b_k, sums + j, pitch);
+  for (; j + L <= columns; j += L) sweep_tile<S, Rows, 1>(x, x_row, k, depth, b + j, b_k, sums + j, pitch);
   for (; j < columns; j++)
-    for (int i = 0; i < Rows; i++) sums[i * pitch + j] = sweep_one(x + i * x_row, k, b + j, b_k);
+    for (int i = 0; i < Rows; i++) sums[i * pitch + j] = sweep_one(x + i * x_row, k, depth, b + j, b_k);
 }
 
 // X: Dot<S>::X where k has stride 1 in B, else Compute<S>.
@@ -208,7 +209,9 @@ void skinny_rows(const Product<S>& product, const X* x, int64_t x_row, int64_t r
   if constexpr (std::is_same_v<X, typename Dot<S>::X>)
     if (p.b_k == 1) dot_columns<S, Rows>(x, x_row, p.k, b, p.b_column, columns, sums, kMaxFinished);
   if constexpr (std::is_same_v<X, Compute<S>>)
-    if (p.b_k != 1) sweep_columns<S, Rows>(x, x_row, p.k, b, p.b_k, columns, sums, kMaxFinished);
+    if (p.b_k != 1)
+      sweep_columns<S, Rows>(x, x_row, p.k, streams_b_rows(p) ? p.streamed_depth() : kSumDepth, b, p.b_k, columns, sums,
+                             kMaxFinished);
   finish(product, p, sums, kMaxFinished, row, column, Rows, columns);
 }
 

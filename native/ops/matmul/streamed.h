@@ -17,7 +17,7 @@ namespace {
 template <int kRows>
 constexpr int kStreamTogether = kRows * 4 + 5 <= kRegisters ? 4 : 2;
 
-// sums[i][0 .. columns) += sum over k of x[i][k] b[k][...], for kTogether k. The next ones are fetched ahead: short rows
+// sums[i][0 .. columns), whole vectors, += sum over k of x[i][k] b[k][...], for kTogether k. The next ones are fetched ahead: short rows
 // end before the hardware has seen that they go on.
 template <class S, int kRows, int kTogether>
 FOVEA_INLINE void add_b_rows(const Compute<S>* x, int64_t x_row, const S* b, int64_t b_k, int64_t columns,
@@ -29,9 +29,8 @@ FOVEA_INLINE void add_b_rows(const Compute<S>* x, int64_t x_row, const S* b, int
   for (int i = 0; i < kRows; i++)
 #pragma GCC unroll 4
     for (int p = 0; p < kTogether; p++) factor[i][p] = splat(x[i * x_row + p]);
-  int64_t j = 0;
 #pragma GCC unroll 1
-  for (; j + L <= columns; j += L) {
+  for (int64_t j = 0; j < columns; j += L) {
     Vec<T> y[kTogether];
 #pragma GCC unroll 4
     for (int p = 0; p < kTogether; p++) {
@@ -46,20 +45,20 @@ FOVEA_INLINE void add_b_rows(const Compute<S>* x, int64_t x_row, const S* b, int
       store(sums + i * pitch + j, sum);
     }
   }
-  for (; j < columns; j++)
-    for (int i = 0; i < kRows; i++)
-      for (int p = 0; p < kTogether; p++) sums[i * pitch + j] += x[i * x_row + p] * to_compute(b[p * b_k + j]);
 }
 template <class S, int kRows>
 void stream_rows(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int64_t b_k, int64_t columns,
                  Compute<S>* sums, int64_t pitch) {
   constexpr int kTogether = kStreamTogether<kRows>;
+  const int64_t whole = columns / kLanes<Compute<S>> * kLanes<Compute<S>>;
   for (int i = 0; i < kRows; i++)
-    for (int64_t j = 0; j < columns; j++) sums[i * pitch + j] = 0;
+    for (int64_t j = 0; j < whole; j++) sums[i * pitch + j] = 0;
   int64_t p = 0;
   for (; p + kTogether <= k; p += kTogether)
-    add_b_rows<S, kRows, kTogether>(x + p, x_row, b + p * b_k, b_k, columns, sums, pitch);
-  for (; p < k; p++) add_b_rows<S, kRows, 1>(x + p, x_row, b + p * b_k, b_k, columns, sums, pitch);
+    add_b_rows<S, kRows, kTogether>(x + p, x_row, b + p * b_k, b_k, whole, sums, pitch);
+  for (; p < k; p++) add_b_rows<S, kRows, 1>(x + p, x_row, b + p * b_k, b_k, whole, sums, pitch);
+  for (int64_t j = whole; j < columns; j++)
+    for (int i = 0; i < kRows; i++) sums[i * pitch + j] = sweep_one(x + i * x_row, k, k, b + j, b_k);
 }
 
 // One task's part, [m][n], of k from `begin` on; x_copy has room for its part of A. Columns are taken in pieces whose
