@@ -17,8 +17,8 @@ namespace {
 template <int kRows>
 constexpr int kStreamTogether = kRows * 4 + 5 <= kRegisters ? 4 : 2;
 
-// sums[i][0 .. columns), whole vectors, += sum over k of x[i][k] b[k][...], for kTogether k. The next ones are fetched ahead: short rows
-// end before the hardware has seen that they go on.
+// sums[i][0 .. columns), whole vectors, += sum over k of x[i][k] b[k][...], for kTogether k. The next ones are fetched
+// ahead: short rows end before the hardware has seen that they go on.
 template <class S, int kRows, int kTogether>
 FOVEA_INLINE void add_b_rows(const Compute<S>* x, int64_t x_row, const S* b, int64_t b_k, int64_t columns,
                              Compute<S>* sums, int64_t pitch) {
