@@ -15,8 +15,18 @@ export interface LinearOptions {
   dtype?: Dtype;
 }
 
+/** An affine map of the last dimension, however its weight lies: what `quantize_` can replace. */
+export abstract class AffineLayer extends Module {
+  /** A parameter. */
+  abstract weight: Tensor;
+  /** [out], or none. */
+  abstract bias: Tensor | undefined;
+  /** The weight as [out, in]: itself, or a view. */
+  abstract get matrix(): Tensor;
+}
+
 /** Affine map of the last dimension. Keys: `weight` [outFeatures, inFeatures], `bias` [outFeatures]. */
-export class Linear extends Module {
+export class Linear extends AffineLayer {
   /** Width of the input. */
   readonly inFeatures: number;
   /** Width of the output. */
@@ -37,6 +47,11 @@ export class Linear extends Module {
     if (!bias) return;
     const bound = inFeatures > 0 ? 1 / Math.sqrt(inFeatures) : 0;
     this.bias = parameter(uniform_(empty([outFeatures], { dtype }), -bound, bound));
+  }
+
+  /** {@link weight} */
+  override get matrix(): Tensor {
+    return this.weight;
   }
 
   /** @param x [..., inFeatures] @returns [..., outFeatures] */

@@ -4,7 +4,7 @@ import { quantize, quantizedLinear, QuantizedTensor, type QuantType } from '../o
 import { argumentError, functionArg, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { keep } from '../tensor/tidy.js';
-import { Linear } from './linear.js';
+import { AffineLayer, Linear } from './linear.js';
 import { Module } from './module.js';
 
 /**
@@ -39,7 +39,7 @@ export class QuantizedLinear extends Module {
   /** A layer with the quantised weight of `linear`, which stays as it is; they share the bias. */
   static fromLinear(linear: Linear, type: QuantType): QuantizedLinear {
     if (!(linear instanceof Linear)) throw argumentError('QuantizedLinear.fromLinear', 'linear', 'a Linear', linear);
-    return new QuantizedLinear(quantize(linear.weight, type), linear.bias);
+    return quantizedLayer(linear, type);
   }
 
   /** [outFeatures, inFeatures]: the layer's own weight, not a copy. */
@@ -58,14 +58,14 @@ export interface QuantizeOptions {
   /** How weights are stored. */
   type: QuantType;
   /** Which of the linear layers to replace, by their names; all where left out. */
-  filter?: (name: string, layer: Linear) => boolean;
+  filter?: (name: string, layer: Module) => boolean;
 }
 
 /**
  * Replaces the linear layers of a model by {@link QuantizedLinear}, in place, and frees the weights that nothing else in
- * the model uses. Where a head shares its weight with an embedding, the head gets a quantised copy and the embedding
- * keeps the original. Layers of other classes (GPT-2's are `Conv1D`, but for its head) stay as they are; so do optimizers
- * that were made before, which then hold weights that are gone.
+ * the model uses: `Linear`, and GPT-2's layers, whose weights lie the other way round. Where a head shares its weight with
+ * an embedding, the head gets a quantised copy and the embedding keeps the original. Layers of other classes stay as they
+ * are; so do optimizers that were made before, which then hold weights that are gone.
  *
  * @returns the names of the layers that were replaced
  * @throws FOVEA_ARGUMENT if the model is itself a Linear or has none that the filter takes; FOVEA_SHAPE naming a layer
@@ -75,7 +75,7 @@ export function quantize_(model: Module, options: QuantizeOptions): string[] {
   if (!(model instanceof Module)) throw argumentError('quantize_', 'model', 'a Module', model);
   const { type, filter } = optionsArg('quantize_', options, ['type', 'filter']);
   if (filter !== undefined) functionArg('quantize_', 'filter', filter);
-  if (model instanceof Linear)
+  if (model instanceof AffineLayer)
     throw argumentError(
       'quantize_',
       'model',
@@ -86,7 +86,7 @@ export function quantize_(model: Module, options: QuantizeOptions): string[] {
   const chosen = model
     .namedModules()
     .flatMap(([name, layer]) =>
-      layer instanceof Linear && (filter?.(name, layer) ?? true) ? [[name, layer] as const] : [],
+      layer instanceof AffineLayer && (filter?.(name, layer) ?? true) ? [[name, layer] as const] : [],
     );
   if (chosen.length === 0)
     throw argumentError('quantize_', 'model', 'a model with linear layers that the filter takes', model);
@@ -95,7 +95,7 @@ export function quantize_(model: Module, options: QuantizeOptions): string[] {
     for (const [name, layer] of chosen)
       made.set(
         layer,
-        named(name, () => QuantizedLinear.fromLinear(layer, type)),
+        named(name, () => quantizedLayer(layer, type)),
       );
   } catch (error) {
     for (const layer of made.values()) layer.packed.dispose();
@@ -105,6 +105,16 @@ export function quantize_(model: Module, options: QuantizeOptions): string[] {
   const used = new Set(Object.values(model.stateDict()));
   for (const [, { weight }] of chosen) if (!used.has(weight)) freeWithGradient(weight);
   return chosen.map(([name]) => name);
+}
+
+function quantizedLayer(layer: AffineLayer, type: QuantType): QuantizedLinear {
+  const { matrix, weight, bias } = layer;
+  const dense = matrix.isContiguous() ? matrix : matrix.contiguous();
+  try {
+    return new QuantizedLinear(quantize(dense, type), bias).train(layer.training);
+  } finally {
+    for (const made of new Set([matrix, dense])) if (made !== weight) made.dispose();
+  }
 }
 
 function replaceChildren(module: Module, made: ReadonlyMap<Module, QuantizedLinear>): void {

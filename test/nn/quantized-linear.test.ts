@@ -1,5 +1,17 @@
 // Linear layers with quantised weights, and models whose layers are replaced by them.
-import { functional as F, type Dtype, nn, noGrad, quantize, type QuantType, randn, type Tensor, zeros } from 'fovea';
+import {
+  functional as F,
+  type Dtype,
+  nn,
+  noGrad,
+  quantize,
+  type QuantType,
+  randint,
+  randn,
+  type Tensor,
+  zeros,
+} from 'fovea';
+import { GPT2LMHeadModel } from 'fovea/models';
 import { describe, expect, it } from 'vitest';
 import { codeOf, list } from '../helpers.js';
 
@@ -66,6 +78,29 @@ describe('quantize_', () => {
     ).toBeLessThan(2e-3);
     expect(weights.every((weight) => weight.isDisposed)).toBe(true);
     expect(list(model.embed.weight)).toHaveLength(640);
+  });
+
+  it('replaces the layers of GPT-2, whose weights lie the other way round', async () => {
+    const model = new GPT2LMHeadModel({ vocabSize: 40, nPositions: 32, nEmbd: 64, nLayer: 2, nHead: 2 }).eval();
+    const inputIds = randint(0, 40, [1, 9], { dtype: 'int64' });
+    const logits = (): number[] => noGrad(() => list(model.forward({ inputIds }).logits));
+    const before = logits();
+    const names = nn.quantize_(model, { type: 'q8_0', filter: (name) => name.startsWith('transformer.') });
+    expect(names).toHaveLength(8);
+    expect(names[0]).toBe('transformer.h.0.attn.c_attn');
+    expect(nmse(logits(), before)).toBeLessThan(2e-3);
+    // Decoding is recorded, and gives what the whole sequence gives.
+    expect(model.recordable).toBe(true);
+    const all = await model.generate({ inputIds, maxNewTokens: 6 });
+    const last = noGrad(() =>
+      list(
+        model
+          .forward({ inputIds: all.narrow(1, 0, 14) })
+          .logits.argmax(-1)
+          .narrow(1, 8, 6),
+      ),
+    );
+    expect(list(all.narrow(1, 9, 6))).toEqual(last);
   });
 
   it('takes what the filter takes', () => {

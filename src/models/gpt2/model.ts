@@ -25,10 +25,11 @@ import { attentionWithWeights } from '../../nn/attention-weights.js';
 import { Dropout } from '../../nn/dropout.js';
 import { Embedding } from '../../nn/embedding.js';
 import { normal_, zeros_ } from '../../nn/init.js';
-import { Linear } from '../../nn/linear.js';
+import { AffineLayer, Linear } from '../../nn/linear.js';
 import { Module, runsOnly } from '../../nn/module.js';
 import { addThenNorm, LayerNorm } from '../../nn/norm.js';
 import { parameter } from '../../nn/parameter.js';
+import { QuantizedLinear } from '../../nn/quantized-linear.js';
 import type { Dtype } from '../../tensor/dtype.js';
 import { optionsArg } from '../../tensor/check.js';
 import { getAutocastDtype } from '../../tensor/modes.js';
@@ -47,14 +48,18 @@ interface AttentionContext {
 }
 
 /** Like Linear, but with the weight as [in, out], as GPT-2's checkpoints have it. */
-class Conv1D extends Module {
-  weight: Tensor;
-  bias: Tensor;
+class Conv1D extends AffineLayer {
+  override weight: Tensor;
+  override bias: Tensor;
 
   constructor(inputs: number, outputs: number, std: number) {
     super();
     this.weight = parameter(normal_(empty([inputs, outputs]), 0, std));
     this.bias = parameter(zeros_(empty([outputs])));
+  }
+
+  override get matrix(): Tensor {
+    return this.weight.transpose(0, 1);
   }
 
   /** @param activation applied to the result by the same kernel, where no gradient is wanted */
@@ -73,8 +78,8 @@ class GPT2Attention extends Module {
   readonly nHead: number;
   readonly attnPdrop: number;
   readonly scale: number;
-  cAttn: Conv1D;
-  cProj: Conv1D;
+  cAttn: Conv1D | QuantizedLinear;
+  cProj: Conv1D | QuantizedLinear;
   residDropout: Dropout;
 
   constructor(config: GPT2Config, layer: number) {
@@ -123,8 +128,8 @@ class GPT2Attention extends Module {
 class GPT2MLP extends Module {
   static override readonly stateDictKeys = { cFc: 'c_fc', cProj: 'c_proj' };
   readonly act: Activation;
-  cFc: Conv1D;
-  cProj: Conv1D;
+  cFc: Conv1D | QuantizedLinear;
+  cProj: Conv1D | QuantizedLinear;
   dropout: Dropout;
 
   constructor({ nEmbd, nInner, nLayer, initializerRange: std, activationFunction, residPdrop }: GPT2Config) {
@@ -141,8 +146,9 @@ class GPT2MLP extends Module {
 
   #expand(x: Tensor): Tensor {
     const fused = fusedActivation(this.act);
-    const plain = fused !== undefined && runsOnly(this.cFc, Conv1D);
-    return plain ? this.cFc.forward(x, fused) : this.act(this.cFc.forward(x));
+    const { cFc } = this;
+    if (fused !== undefined && cFc instanceof Conv1D && runsOnly(cFc, Conv1D)) return cFc.forward(x, fused);
+    return this.act(cFc.forward(x));
   }
 }
 
@@ -297,6 +303,7 @@ const parts = [
   GPT2Attention,
   GPT2MLP,
   Conv1D,
+  QuantizedLinear,
   Linear,
   Embedding,
   LayerNorm,
