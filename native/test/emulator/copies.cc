@@ -100,7 +100,14 @@ void barrier_expect(const void* barrier, uint32_t bytes) {
   arrive(expecting);
 }
 void barrier_arrive(const void* barrier, uint32_t rank) {
-  arrive(barrier_at(block_of_rank(rank), shared_address_of(barrier)));
+  MemoryBarrier& reached = barrier_at(block_of_rank(rank), shared_address_of(barrier));
+  const bool awaited = !reached.waiting.empty();
+  const uint32_t phase = reached.phase;
+  arrive(reached);
+  if (!awaited || reached.phase == phase) return;
+  // Those who waited go first, so that an arrival too early shows.
+  wake(*current);
+  suspend("its turn after an arrival", 0, 0);
 }
 void barrier_wait(const void* barrier, uint32_t parity) {
   const uint32_t address = shared_address_of(barrier);
