@@ -99,6 +99,7 @@ export class Module {
   }
 
   constructor() {
+    // Forced: subclasses name their own parameters, so the base takes never[], which nothing can be called with.
     const { forward } = this as unknown as { forward: AnyForward };
     this.#method = forward;
     this.#entry = (...args) => this.#call(forward, args);

@@ -1,7 +1,7 @@
 // Ops that put two together, beside the two: gradients of one result alone, second derivatives, and layers that use them.
 import { functional as F, grad, nn, ones, randn, type Tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
-import { values } from './samples.js';
+import { FUSED_ACTIVATIONS, values } from './samples.js';
 
 const list = (t: Tensor): number[] => Array.from(values(t).data);
 const input = (...shape: number[]): Tensor => randn(shape, { dtype: 'float64', requiresGrad: true });
@@ -84,52 +84,49 @@ describe('TransformerEncoderLayer', () => {
   });
 });
 
-const activations = {
-  gelu: (x: Tensor): Tensor => F.gelu(x),
-  geluTanh: (x: Tensor): Tensor => F.gelu(x, { approximate: 'tanh' }),
-  relu: F.relu,
-  silu: F.silu,
-};
-describe.each(Object.keys(activations) as (keyof typeof activations)[])('products with %s', (activation) => {
-  const act = activations[activation];
-  const inputs = [input(4, 5), input(3, 5), input(3), input(4, 3)] as [Tensor, Tensor, Tensor, Tensor];
-  type Product = (x: Tensor, w: Tensor, b: Tensor, r: Tensor) => Tensor;
-  const products: [string, Product, Product][] = [
-    ['linear', (x, w, b) => F.linear(x, w, b, { activation }), (x, w, b) => act(F.linear(x, w, b))],
-    [
-      'linear with a residual',
-      (x, w, b, residual) => F.linear(x, w, b, { activation, residual }),
-      (x, w, b, r) => act(F.linear(x, w, b)).add(r),
-    ],
-    [
-      'addmm',
-      (x, w, b) => F.addmm(b, x, w.transpose(0, 1), { activation, alpha: 0.5, beta: 2 }),
-      (x, w, b) => act(F.addmm(b, x, w.transpose(0, 1), { alpha: 0.5, beta: 2 })),
-    ],
-  ];
-  it.each(products)('%s has the gradients of the ops apart, once and twice', (_, together, apart) => {
-    const derivatives = (op: Product): (Tensor | null)[] => {
-      const first = grad(
-        op(...inputs)
-          .square()
-          .sum(),
-        inputs,
-        { createGraph: true, allowUnused: true },
-      );
-      const score = first
-        .filter((g) => g !== null)
-        .reduce((total, g) => total.add(g.square().sum()), ones([]).double());
-      return [...first, ...grad(score, inputs, { allowUnused: true })];
-    };
-    const [actual, expected] = [derivatives(together), derivatives(apart)];
-    expect(actual.map((g) => g !== null)).toEqual(expected.map((g) => g !== null));
-    expected.forEach((g, i) => g && closeTo(actual[i]!, g));
-  });
-  it('adds a residual that alone wants a gradient in the same kernel', () => {
-    const [x, w, b] = inputs.map((t) => t.detach());
-    const residual = inputs[3];
-    const y = F.linear(x!, w!, b, { activation, residual });
-    closeTo(y, act(F.linear(x!, w!, b)).add(residual));
-    closeTo(grad(y.square().sum(), [residual])[0]!, y.mul(2));
-  });
-});
+describe.each(Object.keys(FUSED_ACTIVATIONS) as (keyof typeof FUSED_ACTIVATIONS)[])(
+  'products with %s',
+  (activation) => {
+    const act = FUSED_ACTIVATIONS[activation];
+    const inputs = [input(4, 5), input(3, 5), input(3), input(4, 3)] as [Tensor, Tensor, Tensor, Tensor];
+    type Product = (x: Tensor, w: Tensor, b: Tensor, r: Tensor) => Tensor;
+    const products: [string, Product, Product][] = [
+      ['linear', (x, w, b) => F.linear(x, w, b, { activation }), (x, w, b) => act(F.linear(x, w, b))],
+      [
+        'linear with a residual',
+        (x, w, b, residual) => F.linear(x, w, b, { activation, residual }),
+        (x, w, b, r) => act(F.linear(x, w, b)).add(r),
+      ],
+      [
+        'addmm',
+        (x, w, b) => F.addmm(b, x, w.transpose(0, 1), { activation, alpha: 0.5, beta: 2 }),
+        (x, w, b) => act(F.addmm(b, x, w.transpose(0, 1), { alpha: 0.5, beta: 2 })),
+      ],
+    ];
+    it.each(products)('%s has the gradients of the ops apart, once and twice', (_, together, apart) => {
+      const derivatives = (op: Product): (Tensor | null)[] => {
+        const first = grad(
+          op(...inputs)
+            .square()
+            .sum(),
+          inputs,
+          { createGraph: true, allowUnused: true },
+        );
+        const score = first
+          .filter((g) => g !== null)
+          .reduce((total, g) => total.add(g.square().sum()), ones([]).double());
+        return [...first, ...grad(score, inputs, { allowUnused: true })];
+      };
+      const [actual, expected] = [derivatives(together), derivatives(apart)];
+      expect(actual.map((g) => g !== null)).toEqual(expected.map((g) => g !== null));
+      expected.forEach((g, i) => g && closeTo(actual[i]!, g));
+    });
+    it('adds a residual that alone wants a gradient in the same kernel', () => {
+      const [x, w, b] = inputs.map((t) => t.detach());
+      const residual = inputs[3];
+      const y = F.linear(x!, w!, b, { activation, residual });
+      closeTo(y, act(F.linear(x!, w!, b)).add(residual));
+      closeTo(grad(y.square().sum(), [residual])[0]!, y.mul(2));
+    });
+  },
+);

@@ -2,15 +2,9 @@
 import { autocast, functional as F, grad, memory, noGrad, ones, quantize, randn, type Tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { device, list } from '../helpers.js';
-import { FLOATS } from './samples.js';
+import { FLOATS, FUSED_ACTIVATIONS } from './samples.js';
 
-const activations = {
-  silu: (x: Tensor): Tensor => F.silu(x),
-  gelu: (x: Tensor): Tensor => F.gelu(x),
-  geluTanh: (x: Tensor): Tensor => F.gelu(x, { approximate: 'tanh' }),
-  relu: F.relu,
-  sigmoid: F.sigmoid,
-};
+const activations = { ...FUSED_ACTIVATIONS, sigmoid: F.sigmoid };
 describe.each(Object.keys(activations) as (keyof typeof activations)[])('%s', (activation) => {
   const act = activations[activation];
   it('has the gradients of the ops apart, once and twice, with the weights apart or in one', () => {
@@ -67,6 +61,7 @@ it('promotes its operands, and runs in the dtype of autocast', () => {
   expect(autocast('bfloat16', () => F.gatedLinear(x, w)).dtype).toBe('bfloat16');
 });
 
+// Quantised weights are for the CPU alone; that a GPU refuses them is tested in quantized.test.ts.
 it.runIf(device === 'cpu')('takes quantised weights', () => {
   const x = randn([3, 64]);
   const [w, v] = [randn([8, 64]), randn([8, 64])].map((weight) => quantize(weight, 'q8_0'));

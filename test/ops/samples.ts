@@ -1,5 +1,5 @@
 // Builds the inputs of a sample twice: as a tensor in the wanted layout and dtype, and as a float64 array.
-import { type Dtype, type HostArray, type Tensor, tensor } from 'fovea';
+import { type Dtype, functional as F, type HostArray, type Tensor, tensor } from 'fovea';
 import { device } from '../helpers.js';
 import { count, indices, Nd } from './nd.js';
 
@@ -36,6 +36,13 @@ export interface Sample {
 
 export const FLOATS: readonly Dtype[] = ['float32', 'float64', 'float16', 'bfloat16'];
 export const INTS: readonly Dtype[] = ['int32', 'int64', 'uint8', 'int8'];
+/** The activations that `linear` takes, as ops. */
+export const FUSED_ACTIVATIONS = {
+  gelu: (x: Tensor): Tensor => F.gelu(x),
+  geluTanh: (x: Tensor): Tensor => F.gelu(x, { approximate: 'tanh' }),
+  relu: F.relu,
+  silu: F.silu,
+};
 export const isFloat = (dtype: Dtype): boolean => FLOATS.includes(dtype);
 
 /** Numbers that do not repeat from run to run by accident: mulberry32, seeded per sample. */
