@@ -232,6 +232,17 @@ FOVEA_INLINE int64_t skinny_columns(const MatmulProblem& p) {
   return max_of(step, min_of(columns, kMaxFinished) / step * step);
 }
 
+// body<kRows>() for the first up to four of `rows` rows: as many as are held in registers.
+template <class Body>
+FOVEA_INLINE void with_rows(int64_t rows, Body&& body) {
+  switch (min_of(4, rows)) {
+    case 1: return body.template operator()<1>();
+    case 2: return body.template operator()<2>();
+    case 3: return body.template operator()<3>();
+    default: return body.template operator()<4>();
+  }
+}
+
 template <class S, class X>
 void multiply_skinny_rows(const Product<S>& product, int64_t column, int64_t columns, X* x_copy, bool copied) {
   const MatmulProblem& p = product.shape;
@@ -240,14 +251,8 @@ void multiply_skinny_rows(const Product<S>& product, int64_t column, int64_t col
   if constexpr (std::is_same_v<S, X>)
     if (p.a_k == 1) x = product.a, x_row = p.a_row, copied = true;
   for (int64_t i = 0; !copied && i < p.m; i++) gather_row(product.a + i * p.a_row, p.a_k, x_copy + i * p.k, p.k);
-  for (int64_t row = 0; row < p.m; row += 4, x += 4 * x_row) {
-    switch (min_of(4, p.m - row)) {
-      case 1: skinny_rows<S, 1>(product, x, x_row, row, column, columns); break;
-      case 2: skinny_rows<S, 2>(product, x, x_row, row, column, columns); break;
-      case 3: skinny_rows<S, 3>(product, x, x_row, row, column, columns); break;
-      default: skinny_rows<S, 4>(product, x, x_row, row, column, columns);
-    }
-  }
+  for (int64_t row = 0; row < p.m; row += 4, x += 4 * x_row)
+    with_rows(p.m - row, [&]<int kRows>() { skinny_rows<S, kRows>(product, x, x_row, row, column, columns); });
 }
 // Columns [column, column + columns), at most kMaxFinished; x_copy has room for A if it must be converted or gathered.
 // More than four rows take turns: the second group finds these columns of B in the cache.

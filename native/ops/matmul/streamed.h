@@ -72,16 +72,10 @@ void stream_part(const Product<S>& product, int64_t begin, int64_t depth, Comput
   for (int64_t column = 0; column < p.n; column += kPiece)
     for (int64_t row = 0; row < p.m; row += 4) {
       const int64_t columns = min_of(kPiece, p.n - column);
-      auto stream = [&]<int kRows>() {
+      with_rows(p.m - row, [&]<int kRows>() {
         stream_rows<S, kRows>(x_copy + row * depth, depth, depth, product.b + begin * p.b_k + column, p.b_k, columns,
                               part + row * p.n + column, p.n);
-      };
-      switch (min_of(4, p.m - row)) {
-        case 1: stream.template operator()<1>(); break;
-        case 2: stream.template operator()<2>(); break;
-        case 3: stream.template operator()<3>(); break;
-        default: stream.template operator()<4>();
-      }
+      });
     }
 }
 
