@@ -52,7 +52,13 @@ const faults = [
   fault(
     'keys not waited for, decoding',
     decode80,
-    '    cp_async_wait<2 * S::kStages - 1>();\n    multiply_keys',
+    '    cp_async_wait<2 * S::kStages - 1>();\n    __syncwarp();\n    multiply_keys',
+    '    __syncwarp();\n    multiply_keys',
+  ),
+  fault(
+    'keys of other lanes not waited for, decoding',
+    decode80,
+    '    __syncwarp();\n    multiply_keys',
     '    multiply_keys',
   ),
   fault('mask one key off', backward80, 'row - int(p.last_key) - column :', 'row - int(p.last_key) - column + 1 :'),

@@ -5,6 +5,7 @@
 // The groups: `once` and `binding` are compiled once, `perIsa` once per instruction set (of a set that `onlyIn` names,
 // what it lists); those of them that are also in `exact` must not fuse a multiplication with an addition, so that every
 // instruction set gives the same bits.
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -30,9 +31,22 @@ function files(group, isa) {
   return all.filter((path) => !exact.includes(path));
 }
 
+/** The major version of the GCC that will compile, or 0 where that is another compiler. */
+function gccVersion() {
+  const [compiler, ...args] = (process.env.CXX ?? 'g++').split(' ');
+  const { stdout } = spawnSync(compiler, [...args, '-dM', '-E', '-x', 'c++', '-'], { input: '', encoding: 'utf8' });
+  return /define __clang__/.test(stdout ?? '') ? 0 : Number(/define __GNUC__ (\d+)/.exec(stdout)?.[1] ?? 0);
+}
+
 function flags(arch, isa, group) {
   if (!arch) return sources.flags;
-  return [...sources.kernelFlags, ...(group === 'exact' ? sources.exactFlags : []), ...sources.isas[arch][isa]];
+  const ofCompiler = gccVersion() >= 13 ? sources.gcc13Flags : []; // why: CMakeLists.txt
+  return [
+    ...sources.kernelFlags,
+    ...ofCompiler,
+    ...(group === 'exact' ? sources.exactFlags : []),
+    ...sources.isas[arch][isa],
+  ];
 }
 
 const [question, ...args] = process.argv.slice(2);

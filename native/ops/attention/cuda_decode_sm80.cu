@@ -6,8 +6,8 @@
 //   S[16 rows, 8 keys] += Q[16, 16] K^T[16, 8]     O^T[16 columns, 8 rows] += V^T[16, 16 keys] P^T[16 keys, 8 rows]
 // so that scores, rounded, already lie as the right operand of the second product wants them. Neither product minds the
 // order of the columns of K and V: a lane takes 16 bytes of a row as they come, for two steps of the first product or
-// four of the second. Nobody else needs those bytes, so a lane's copies (cp.async) go to places in shared memory that
-// are its own, without barriers: shared memory holds what is under way, which is more than registers could.
+// four of the second. The 512 bytes that a warp asks for at a time (cp.async) lie in a row, and go to a ring of its own
+// in shared memory, which holds what is under way, more than registers could; no other warp waits for them.
 #include "cuda/ptx.h"
 #include "ops/attention/cuda_decode.h"
 #include "ops/attention/cuda_fragments.h"
@@ -23,38 +23,53 @@ struct Shape {
   static constexpr int kStages = int(kDecodeRing) / (kDecodeWarps * 2 * kBytes), kRing = kStages * 2 * kBytes;
   static_assert(kKeys <= kDecodeStep && kStages > 0);
 };
-constexpr int kLaneBytes = 32 * 16;  // from a lane's chunk to its next one
 struct alignas(16) ChunkPairs {
   uint32_t pair[4];
 };
-__device__ __forceinline__ ChunkPairs lane_chunk(uint32_t at, int number) {
-  return *reinterpret_cast<const ChunkPairs*>(shared_memory() + at + number * kLaneBytes);
+// A step's rows in shared memory, one after the other, their 16-byte chunks permuted so that the eight that are read at
+// once lie in different banks: of two keys of K, four chunks each; of four keys of V, two chunks each. origin(): where
+// a lane's first chunk lies; further(): the same chunk `keys` rows on, which is known at compile time.
+template <int kD>
+struct KeyTile {
+  static __device__ __forceinline__ uint32_t origin(int key, int chunk) {
+    return uint32_t(key * kD * 2 + ((chunk ^ key % 2 * 4) << 4));
+  }
+  static __device__ __forceinline__ uint32_t further(uint32_t origin, int keys) {
+    return (origin ^ uint32_t(keys % 2 * 64)) + uint32_t(keys * kD * 2);
+  }
+  // And `chunks` chunks on, a multiple of 4.
+  static __device__ __forceinline__ uint32_t further(uint32_t origin, int keys, int chunks) {
+    return further(origin ^ uint32_t(chunks % 8 * 16), keys) + uint32_t(chunks / 8 * 128);
+  }
+};
+template <int kD>
+struct ValueTile {
+  static __device__ __forceinline__ uint32_t origin(int key, int chunk) {
+    return uint32_t(key * kD * 2 + ((chunk ^ key / 2 % 4 * 2) << 4));
+  }
+  static __device__ __forceinline__ uint32_t further(uint32_t origin, int keys) {
+    return (origin ^ uint32_t(keys / 2 % 4 * 32)) + uint32_t(keys * kD * 2);
+  }
+};
+__device__ __forceinline__ ChunkPairs chunk_at(uint32_t at) {
+  return *reinterpret_cast<const ChunkPairs*>(shared_memory() + at);
 }
 
-// Asks for the lane's part of the keys of a step: chunks lane % 4, + 4, ... of keys lane / 4, + 8, ... `from`: the
-// first of them; left: how many keys there are from its key on; width: elements of the row from it on.
-template <int kD, class T>
-__device__ __forceinline__ void ask_keys(uint32_t to, const T* from, int64_t row, int left, int width) {
-  constexpr int kAcross = kD / 32;
+// The warp asks for the rows of a step: each lane for a chunk of every few keys, neighbours for neighbours. `from`: the
+// lane's first; left: how many keys there are from its key on; inside: its chunk is one of the row.
+template <int kD>
+struct Share {
+  static constexpr int kAcross = kD / kChunk, kTogether = 32 / kAcross;  // keys at a time
+  int key = int(threadIdx.x) % 32 / kAcross, chunk = int(threadIdx.x) % 32 % kAcross;
+};
+template <template <int> class Tile, int kD, class T>
+__device__ __forceinline__ void ask_rows(uint32_t to, const T* from, int64_t row, int left, bool inside) {
+  using S = Share<kD>;
+  const S share;
+  const uint32_t origin = Tile<kD>::origin(share.key, share.chunk);
 #pragma unroll
-  for (int u = 0; u < Shape<kD>::kKeys / 8; u++)
-#pragma unroll
-    for (int i = 0; i < kAcross; i++)
-      cp_async_16(to + uint32_t((u * kAcross + i) * kLaneBytes), from + u * 8 * row + i * 32,
-                  u * 8 < left && i * 32 < width);
-}
-// The same of values: chunks lane / 4, + 8, ... of keys t, t + 1, t + 8, t + 9, t + 16, ... with t = 2 (lane % 4).
-template <int kD, class T>
-__device__ __forceinline__ void ask_values(uint32_t to, const T* from, int64_t row, int left, int width) {
-  constexpr int kAcross = kD / 64;
-#pragma unroll
-  for (int u = 0; u < Shape<kD>::kKeys / 4; u++)
-#pragma unroll
-    for (int i = 0; i < kAcross; i++) {
-      const int key = u / 2 * 8 + u % 2;
-      cp_async_16(to + uint32_t((u * kAcross + i) * kLaneBytes), from + key * row + i * 64,
-                  key < left && i * 64 < width);
-    }
+  for (int key = 0; key < Shape<kD>::kKeys; key += S::kTogether)
+    cp_async_16(to + Tile<kD>::further(origin, key), from + key * row, key < left && inside);
 }
 
 // Rows of Q as left operands; their columns in the order in which lanes have those of K.
@@ -76,18 +91,20 @@ __device__ __forceinline__ void load_queries(const AttentionProblem& p, const De
   }
 }
 
-// s[u]: rows times keys 8 u to 8 u + 7 of the step that lies at `at`.
+// s[u]: rows times keys 8 u to 8 u + 7 of the step that lies at `at`. The lane has chunks lane % 4, + 4, ... of keys
+// lane / 4, + 8, ...
 template <class T, int kD>
 __device__ __forceinline__ void multiply_keys(const uint32_t (&q)[kD / 16][4], uint32_t at,
                                               Fragment<Shape<kD>::kKeys>& s) {
-  constexpr int kAcross = kD / 32;
+  const int lane = int(threadIdx.x) % 32;
+  const uint32_t origin = KeyTile<kD>::origin(lane / 4, lane % 4);
 #pragma unroll
   for (int u = 0; u < Shape<kD>::kKeys / 8; u++) s[u][0] = s[u][1] = s[u][2] = s[u][3] = 0;
 #pragma unroll
-  for (int i = 0; i < kAcross; i++)
+  for (int i = 0; i < kD / 32; i++)
 #pragma unroll
     for (int u = 0; u < Shape<kD>::kKeys / 8; u++) {
-      const ChunkPairs k = lane_chunk(at, u * kAcross + i);
+      const ChunkPairs k = chunk_at(at + KeyTile<kD>::further(origin, u * 8, i * 4));
       mma_m16n8k16<T>(s[u], q[i * 2], k.pair[0], k.pair[1]);
       mma_m16n8k16<T>(s[u], q[i * 2 + 1], k.pair[2], k.pair[3]);
     }
@@ -180,19 +197,22 @@ __device__ __forceinline__ void add_guarded(const uint32_t (&values)[4], const W
     }
   }
 }
-// o += weights times the values of the step that lies at `at`.
+// o += weights times the values of the step that lies at `at`. The lane has chunks lane / 4, + 8, ... of keys t, t + 1,
+// t + 8, t + 9, t + 16, ... with t = 2 (lane % 4).
 template <class T, bool kGuarded, int kD, int kHalves>
 __device__ __forceinline__ void add_values(const Fragment<Shape<kD>::kKeys>& s, uint32_t at,
                                            RowSums<kD, kHalves>& sums) {
-  constexpr int kAcross = kD / 64;
+  const int lane = int(threadIdx.x) % 32;
+  const uint32_t origin = ValueTile<kD>::origin(lane % 4 * 2, lane / 4);
 #pragma unroll
   for (int tile = 0; tile < Shape<kD>::kKeys / 16; tile++) {
     const WeightPairs<T, kHalves> weights(s, tile);
 #pragma unroll
-    for (int i = 0; i < kAcross; i++) {
+    for (int i = 0; i < kD / 64; i++) {
       ChunkPairs v[4];
 #pragma unroll
-      for (int u = 0; u < 4; u++) v[u] = lane_chunk(at, (tile * 4 + u) * kAcross + i);
+      for (int u = 0; u < 4; u++)
+        v[u] = chunk_at(at + ValueTile<kD>::further(origin, tile * 16 + u / 2 * 8 + u % 2) + uint32_t(i * 128));
 #pragma unroll
       for (int w = 0; w < 4; w++) {
         // Two neighbouring keys in a register: of column 2 w, then of the next.
@@ -223,19 +243,21 @@ __device__ __forceinline__ void walk_keys(const AttentionProblem& p, const Decod
                                           RowSums<kD, kHalves>& sums) {
   using S = Shape<kD>;
   constexpr int kStride = kDecodeWarps * S::kKeys;
-  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, d = int(p.d);
-  const int key = lane / 4, key_column = lane % 4 * kChunk, value = lane % 4 * 2, value_column = lane / 4 * kChunk;
-  const uint32_t ring = uint32_t(warp * S::kRing + lane * 16), shared = shared_address(shared_memory());
+  const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32;
+  const int key = lane / 4, value = lane % 4 * 2;  // that the lane has scores of: rows and columns
+  const Share<kD> share;
+  const bool inside = share.chunk * kChunk < int(p.d);
+  const uint32_t ring = uint32_t(warp * S::kRing), shared = shared_address(shared_memory());
   int j = warp * S::kKeys;  // the step's first key
-  const T *keys = p.k.at<T>(part.bi, part.gi, part.begin + j + key) + key_column,
-          *values = p.v.at<T>(part.bi, part.gi, part.begin + j + value) + value_column;
+  const T *keys = p.k.at<T>(part.bi, part.gi, part.begin + j + share.key) + share.chunk * kChunk,
+          *values = p.v.at<T>(part.bi, part.gi, part.begin + j + share.key) + share.chunk * kChunk;
   auto ask_next_keys = [&](int first, uint32_t to) {
-    if (first < end) ask_keys<kD>(shared + to, keys, p.k.row, end - first - key, d - key_column);
+    if (first < end) ask_rows<KeyTile, kD>(shared + to, keys, p.k.row, end - first - share.key, inside);
     keys += kStride * p.k.row;
     cp_async_commit();
   };
   auto ask_next_values = [&](int first, uint32_t to) {
-    if (first < end) ask_values<kD>(shared + to, values, p.v.row, end - first - value, d - value_column);
+    if (first < end) ask_rows<ValueTile, kD>(shared + to, values, p.v.row, end - first - share.key, inside);
     values += kStride * p.v.row;
     cp_async_commit();
   };
@@ -255,7 +277,9 @@ __device__ __forceinline__ void walk_keys(const AttentionProblem& p, const Decod
     Fragment<S::kKeys> s;
     const bool edge = j + S::kKeys > open;
     cp_async_wait<2 * S::kStages - 1>();
+    __syncwarp();
     multiply_keys<T, kD>(q, ring + at, s);
+    __syncwarp();
     ask_next_keys(j + S::kStages * kStride, ring + at);
 #pragma unroll
     for (int u = 0; u < S::kKeys / 8; u++)
@@ -266,8 +290,10 @@ __device__ __forceinline__ void walk_keys(const AttentionProblem& p, const Decod
       }
     soften(s, sums);
     cp_async_wait<2 * S::kStages - 1>();
+    __syncwarp();
     if (edge && p.causal) add_values<T, true>(s, ring + at + S::kBytes, sums);
     else add_values<T, false>(s, ring + at + S::kBytes, sums);
+    __syncwarp();
     ask_next_values(j + S::kStages * kStride, ring + at + S::kBytes);
     at = at + 2 * S::kBytes == S::kRing ? 0 : at + 2 * S::kBytes;
   }

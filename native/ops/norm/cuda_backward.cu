@@ -56,12 +56,10 @@ class Rows {
     if constexpr (kStages) {
       const P *x = packs_of(p_.x, row), *dy = packs_of(p_.dy, row);
       P *x_to = slots(stage, 0), *dy_to = slots(stage, 1);
-#pragma unroll
-      for (int j = 0; j < kKept; j++) {
-        if (place(j) >= kept_) continue;
-        cp_async_16(shared_address(x_to + j * threads_), x + place(j), true);
-        cp_async_16(shared_address(dy_to + j * threads_), dy + place(j), true);
-      }
+      each_place([&](int j, int64_t at) {
+        cp_async_16(shared_address(x_to + j * threads_), x + at, true);
+        cp_async_16(shared_address(dy_to + j * threads_), dy + at, true);
+      });
       cp_async_commit();
     }
   }
@@ -70,19 +68,23 @@ class Rows {
   __device__ void arrive() const {
     if constexpr (kStages) cp_async_wait<kUnderWay>();
   }
+  // body(j, at) for the packs number `at` that this thread keeps sums of.
+  template <class Body>
+  __device__ void each_place(Body&& body) const {
+#pragma unroll
+    for (int j = 0; j < kKept; j++)
+      if (place(j) < kept_) body(j, place(j));
+  }
   // body(j, at, x, dy) for the packs number `at` that this thread keeps sums of, and body(at, x, dy) for its others.
   template <class Body>
   __device__ void each_kept(int stage, int64_t row, Body&& body) const {
     const P *x_staged = slots(stage, 0), *dy_staged = slots(stage, 1);
-#pragma unroll
-    for (int j = 0; j < kKept; j++) {
-      const int at = place(j);
-      if (at >= kept_) continue;
+    each_place([&](int j, int64_t at) {
       P x, dy;
       if (kStages) x = x_staged[j * threads_], dy = dy_staged[j * threads_];
       else x = packs_of(p_.x, row)[at], dy = packs_of(p_.dy, row)[at];
       body(j, at, x, dy);
-    }
+    });
   }
   template <class Body>
   __device__ void each_other(int64_t row, Body&& body) const {
@@ -151,7 +153,16 @@ __global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) n
   P ones;
 #pragma unroll
   for (int k = 0; k < K; k++) ones.value[k] = narrow<T>(1);
+  auto weight_at = [&](int64_t at) { return p.weight ? reinterpret_cast<const P*>(p.weight)[at] : ones; };
   const Rows<T, K, kKept, kStages> rows(p);
+  // Where registers are left (no sums for dbias, packs of 16-bit elements), weights are read once for all rows.
+  constexpr bool kHoldsWeights = !kCentred && kStages && K == 8;
+  P held[kHoldsWeights ? kKept : 1];
+  if constexpr (kHoldsWeights) rows.each_place([&](int j, int64_t at) { held[j] = weight_at(at); });
+  auto weight_of = [&](int j, int64_t at) {
+    if constexpr (kHoldsWeights) return held[j];
+    else return weight_at(at);
+  };
   int64_t next = p.clamped(begin + threadIdx.y);
   A next_mean = kCentred ? p.mean[next] : A(0), next_rstd = p.rstd[next];
   rows.ask(0, next);
@@ -165,11 +176,10 @@ __global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) n
     next_rstd = p.rstd[next];
     rows.ask(stage ^ 1, next);
     rows.template arrive<1>();
-    auto weight_at = [&](int64_t at) { return p.weight ? reinterpret_cast<const P*>(p.weight)[at] : ones; };
     A g_sum = 0, gx_sum = 0;  // of g and of g (x - mean)
-    auto add = [&](int64_t at, const P& x, const P& dy) {
+    auto add = [&](const P& x, const P& dy, const P& w) {
       A value[K], gradient[K], weight[K];
-      widen_pack(x, value), widen_pack(dy, gradient), widen_pack(weight_at(at), weight);
+      widen_pack(x, value), widen_pack(dy, gradient), widen_pack(w, weight);
 #pragma unroll
       for (int k = 0; k < K; k++) {
         const A g = gradient[k] * weight[k];
@@ -177,17 +187,17 @@ __global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) n
         gx_sum += g * (value[k] - mean);
       }
     };
-    rows.each_kept(stage, row, [&](int, int64_t at, const P& x, const P& dy) { add(at, x, dy); });
-    rows.each_other(row, add);
+    rows.each_kept(stage, row, [&](int j, int64_t at, const P& x, const P& dy) { add(x, dy, weight_of(j, at)); });
+    rows.each_other(row, [&](int64_t at, const P& x, const P& dy) { add(x, dy, weight_at(at)); });
     sum_over_group(g_sum, gx_sum, stage);
     // dx = rstd g + slope (x - mean) + offset
     const A offset = -rstd * (g_sum * inverse), slope = -rstd * rstd * (rstd * (gx_sum * inverse));
     if (!live) continue;
     P* to = reinterpret_cast<P*>(p.dx + row * p.d);
     // sum(k, a, b) adds a and b to what element k of the pack has for dweight and dbias.
-    auto write = [&](int64_t at, const P& x, const P& dy, auto&& sum) {
+    auto write = [&](int64_t at, const P& x, const P& dy, const P& w, auto&& sum) {
       A value[K], gradient[K], weight[K], dx[K];
-      widen_pack(x, value), widen_pack(dy, gradient), widen_pack(weight_at(at), weight);
+      widen_pack(x, value), widen_pack(dy, gradient), widen_pack(w, weight);
 #pragma unroll
       for (int k = 0; k < K; k++) {
         const A centred = value[k] - mean, scaled = gradient[k] * rstd;
@@ -202,13 +212,13 @@ __global__ void __launch_bounds__(most_threads(kSums), blocks_together(kSums)) n
       to[at] = narrow_pack<T>(dx);
     };
     rows.each_kept(stage, row, [&](int j, int64_t at, const P& x, const P& dy) {
-      write(at, x, dy, [&](int k, A a, A b) {
+      write(at, x, dy, weight_of(j, at), [&](int k, A a, A b) {
         dweight[j][k] += a;
         if (kCentred) dbias[j][k] += b;
       });
     });
     rows.each_other(row, [&](int64_t at, const P& x, const P& dy) {
-      write(at, x, dy, [&](int k, A a, A b) {
+      write(at, x, dy, weight_at(at), [&](int k, A a, A b) {
         A* sums = partial + at * K + k;
         sums[0] = first == begin ? a : sums[0] + a;
         if (kCentred) sums[p.d] = first == begin ? b : sums[p.d] + b;
