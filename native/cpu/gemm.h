@@ -31,14 +31,12 @@ constexpr int kTileRows = 4, kTileVectors = 2;  // 8 + 2 + 1 + a product of 16: 
 template <class T>
 constexpr int kTileColumns = kLanes<T> * kTileVectors;
 
-// Rolled up and apart, or gcc keeps all of its addresses on the stack for the stores at the end.
+// The i-th line of a tile of C, which will be written. One at a time, as above.
 template <class T, int Rows, int Vectors>
-FOVEA_INLINE void prefetch_rows(const T* c, int64_t c_stride) {
-#pragma GCC unroll 1
-  for (int i = 0; i < Rows; i++, c += c_stride) {
-    __builtin_prefetch(c, 1);
-    if constexpr (Vectors * sizeof(Vec<T>) > 64) __builtin_prefetch(reinterpret_cast<const char*>(c) + 64, 1);
-  }
+FOVEA_INLINE void prefetch_line(const T* c, int64_t c_stride, int64_t i) {
+  constexpr int kLines = Vectors * sizeof(Vec<T>) > 64 ? 2 : 1;
+  if (i < kLines * Rows)
+    __builtin_prefetch(reinterpret_cast<const char*>(c + i / kLines * c_stride) + i % kLines * 64, 1);
 }
 
 // Packed operands in registers: what their product is summed in, and one step of it.
@@ -52,19 +50,44 @@ struct PackedType {
 template <class P>
 using Sum = typename PackedType<P>::Sum;
 
-// What is fetched into L2 while a tile is multiplied: B comes from L3 while A stays in L2. A burst of prefetches would
-// wait for memory as loads do, so that each packed row of the tile fetches a little.
+// What is fetched into L2 while a tile is multiplied, for what is packed or multiplied next: runs of 2^fold cache
+// lines, `jump` bytes apart, from line `first` on. Few at a time, since each line under way takes a buffer that loads
+// need, too: `rate` lines along with every kRows packed rows of the tile, which are more where a row takes few
+// instructions.
 struct Ahead {
+  static constexpr int64_t kRows = kTileRows * kTileVectors > 20 ? 4 : 8;
   const char* from = nullptr;
-  int64_t step = 0;  // bytes per packed row
-  FOVEA_INLINE void fetch(int64_t row) const { __builtin_prefetch(from + row * step, 0, 2); }
+  int64_t jump = 0, first = 0, rate = 0;
+  int fold = 0;
+  // Along with packed rows [row, row + rows), both multiples of kRows.
+  FOVEA_INLINE void fetch(int64_t row, int64_t rows = kRows) const {
+    for (int64_t line = first + row / kRows * rate, end = line + rows / kRows * rate; line < end; line++)
+      __builtin_prefetch(from + (line & ((int64_t(1) << fold) - 1)) * 64 + (line >> fold) * jump, 0, 2);
+  }
+};
+struct AheadOfBoth {
+  Ahead a, b;
+  FOVEA_INLINE void fetch(int64_t row, int64_t rows = Ahead::kRows) const { a.fetch(row, rows), b.fetch(row, rows); }
+};
+
+// B as it was packed, or as it lies in memory: then it is packed for the tiles to come while it is multiplied.
+template <class P>
+struct PackedColumns {
+  const P* b;
+  template <int Vectors, class Column>
+  FOVEA_INLINE void next(Column (&column)[Vectors]) {
+    constexpr int L = kLanes<Sum<P>>;
+#pragma GCC unroll 4
+    for (int j = 0; j < Vectors; j++) column[j] = PackedType<P>::load_vector(b + j * L);
+    b += kTileColumns<Sum<P>>;
+  }
 };
 
 // c[Rows][Vectors x lanes] = before + a[depth][Rows]^T b[depth][kTileColumns]. `before` is a contiguous tile with rows
 // of kTileColumns, or nullptr for zeros. With fewer Vectors than kTileVectors only the first columns are computed.
-template <class P, int Rows, int Vectors>
-void micro_kernel(int64_t depth, const P* __restrict a, const P* __restrict b, const Sum<P>* before, Sum<P>* c,
-                  int64_t c_stride, Ahead ahead) {
+template <class P, int Rows, int Vectors, class Columns>
+FOVEA_INLINE void multiply_columns(int64_t depth, const P* __restrict a, Columns b, const Sum<P>* before, Sum<P>* c,
+                                   int64_t c_stride, const AheadOfBoth& ahead) {
   using T = Sum<P>;
   using Type = PackedType<P>;
   constexpr int L = kLanes<T>;
@@ -74,20 +97,27 @@ void micro_kernel(int64_t depth, const P* __restrict a, const P* __restrict b, c
   for (int i = 0; i < Rows; i++)
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; j++) tile[i][j] = Vec<T>{};
-  prefetch_rows<T, Rows, Vectors>(c, c_stride);
-#pragma GCC unroll 1
-  for (int64_t p = 0; p < depth; p++, a += Rows, b += kTileColumns<T>) {
-    ahead.fetch(p);
-    decltype(Type::load_vector(b)) column[Vectors];
-#pragma GCC unroll 4
-    for (int j = 0; j < Vectors; j++) column[j] = Type::load_vector(b + j * L);
+  auto step = [&]() __attribute__((always_inline)) {
+    decltype(Type::load_vector(a)) column[Vectors];
+    b.next(column);
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; i++) {
       auto x = Type::splat_value(a + i);
 #pragma GCC unroll 4
       for (int j = 0; j < Vectors; j++) tile[i][j] = Type::multiply_add(tile[i][j], x, column[j]);
     }
+    a += Rows;
+  };
+  int64_t p = 0;
+#pragma GCC unroll 1
+  for (; p + Ahead::kRows <= depth; p += Ahead::kRows) {
+    ahead.fetch(p);
+    prefetch_line<T, Rows, Vectors>(c, c_stride, p / Ahead::kRows);
+#pragma GCC unroll 8
+    for (int i = 0; i < Ahead::kRows; i++) step();
   }
+#pragma GCC unroll 1
+  for (; p < depth; p++) step();
   if (before) {
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; i++)
@@ -99,10 +129,15 @@ void micro_kernel(int64_t depth, const P* __restrict a, const P* __restrict b, c
 #pragma GCC unroll 4
     for (int j = 0; j < Vectors; j++) store(c + j * L, tile[i][j]);
 }
+template <class P, int Rows, int Vectors>
+void micro_kernel(int64_t depth, const P* a, const P* b, const Sum<P>* before, Sum<P>* c, int64_t c_stride,
+                  const AheadOfBoth& ahead) {
+  multiply_columns<P, Rows, Vectors>(depth, a, PackedColumns<P>{b}, before, c, c_stride, ahead);
+}
 
 template <class P>
 using MicroKernel = void (*)(int64_t depth, const P* a, const P* b, const Sum<P>* before, Sum<P>* c, int64_t c_stride,
-                             Ahead ahead);
+                             const AheadOfBoth& ahead);
 
 // kMicroKernels<P>.of[vectors - 1][rows - 1]: one instance per height, so that rows are cut into nearly equal strips
 // (15 rows are 8 + 7, not 14 + 1), and no row is ever padded.
@@ -264,6 +299,45 @@ void pack_panel(const S* from, int64_t lane_stride, int64_t k_stride, int64_t la
   }
 }
 
+// ---- multiplying while B is packed
+
+// Rows of B in storage type S, `k` elements apart, of columns that are neighbours.
+template <class S, class P>
+struct RawColumns {
+  const S* b;
+  int64_t k;
+  P* packed;
+  template <int Vectors, class Column>
+  FOVEA_INLINE void next(Column (&column)[Vectors]) {
+    constexpr int L = kLanes<Sum<P>>;
+#pragma GCC unroll 4
+    for (int j = 0; j < Vectors; j++) {
+      column[j] = load_compute(b + j * L);
+      store(packed + j * L, column[j]);
+    }
+    b += k, packed += kTileColumns<Sum<P>>;
+  }
+};
+template <class S, class P, int Rows>
+void packing_kernel(int64_t depth, const P* a, const S* b, int64_t b_k, P* packed, const Sum<P>* before, Sum<P>* c,
+                    int64_t c_stride, const AheadOfBoth& ahead) {
+  multiply_columns<P, Rows, kTileVectors>(depth, a, RawColumns<S, P>{b, b_k, packed}, before, c, c_stride, ahead);
+}
+template <class S, class P>
+using PackingKernel = void (*)(int64_t depth, const P* a, const S* b, int64_t b_k, P* packed, const Sum<P>* before,
+                               Sum<P>* c, int64_t c_stride, const AheadOfBoth& ahead);
+template <class S, class P>
+struct PackingKernelTable {
+  PackingKernel<S, P> of[kTileRows];
+};
+template <class S, class P, int... I>
+constexpr PackingKernelTable<S, P> all_packing_kernels(std::integer_sequence<int, I...>) {
+  return {{packing_kernel<S, P, I + 1>...}};
+}
+template <class S, class P>
+constexpr PackingKernelTable<S, P> kPackingKernels =
+    all_packing_kernels<S, P>(std::make_integer_sequence<int, kTileRows>{});
+
 // ---- engines
 
 #if defined(__AMX_BF16__)
@@ -279,10 +353,11 @@ struct Engine {
   using Packed = Compute<S>;
   using T = Compute<S>;
   static constexpr int64_t kRows = kTileRows, kColumns = kTileColumns<T>, kSteps = 1, kDepthQuantum = 1;
-  static constexpr int64_t kRowQuantum = 1;   // where strips of rows may start
-  static constexpr int64_t kRun = INT64_MAX;  // of k in one call of multiply(): what lets a panel of B stay in L1
-  static constexpr bool kTurns = false;       // whether c may be multiplied transposed
-  struct Use {};                              // what a thread holds while it multiplies
+  static constexpr int64_t kRowQuantum = 1;     // where strips of rows may start
+  static constexpr int64_t kRun = INT64_MAX;    // of k in one call of multiply(): what lets a panel of B stay in L1
+  static constexpr bool kTurns = false;         // whether c may be multiplied transposed
+  static constexpr bool kPacksAsItGoes = true;  // whether there is a multiply_raw()
+  struct Use {};                                // what a thread holds while it multiplies
 
   // Packed elements of each lane over `depth` of k.
   FOVEA_INLINE static int64_t packed_depth(int64_t depth) { return depth; }
@@ -303,8 +378,14 @@ struct Engine {
   // c[rows][columns] = before + the product of a strip and a panel. `before` is nullptr or has rows of kColumns. Whole
   // vectors of columns are written, and rows up to the next kRowQuantum.
   FOVEA_INLINE static void multiply(int64_t rows, int64_t columns, int64_t depth, const Packed* a, const Packed* b,
-                                    const T* before, T* c, int64_t c_stride, Ahead ahead) {
+                                    const T* before, T* c, int64_t c_stride, const AheadOfBoth& ahead) {
     kMicroKernels<Packed>.of[(columns - 1) / kLanes<T>][rows - 1](depth, a, b, before, c, c_stride, ahead);
+  }
+  // The same of kColumns columns of a B whose rows lie whole, `b_k` elements apart, which is packed on the way.
+  FOVEA_INLINE static void multiply_raw(int64_t rows, int64_t depth, const Packed* a, const S* b, int64_t b_k,
+                                        Packed* packed, const T* before, T* c, int64_t c_stride,
+                                        const AheadOfBoth& ahead) {
+    kPackingKernels<S, Packed>.of[rows - 1](depth, a, b, b_k, packed, before, c, c_stride, ahead);
   }
 };
 

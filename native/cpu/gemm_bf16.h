@@ -136,7 +136,7 @@ struct Engine<Bfloat16> {
   using T = float;
   static constexpr int64_t kRows = kTileRows, kColumns = kTileColumns<float>, kSteps = 2, kDepthQuantum = 2;
   static constexpr int64_t kRowQuantum = 1, kRun = INT64_MAX;
-  static constexpr bool kTurns = false;
+  static constexpr bool kTurns = false, kPacksAsItGoes = false;
   struct Use {};
 
   FOVEA_INLINE static int64_t packed_depth(int64_t depth) { return ceil_div(depth, kSteps); }
@@ -152,7 +152,7 @@ struct Engine<Bfloat16> {
     pack_pair_row(b, k_stride, packed);
   }
   FOVEA_INLINE static void multiply(int64_t rows, int64_t columns, int64_t depth, const Pair* a, const Pair* b,
-                                    const float* before, float* c, int64_t c_stride, Ahead ahead) {
+                                    const float* before, float* c, int64_t c_stride, const AheadOfBoth& ahead) {
     kMicroKernels<Pair>.of[(columns - 1) / kLanes<float>][rows - 1](depth, a, b, before, c, c_stride, ahead);
   }
 };
@@ -164,9 +164,10 @@ constexpr int64_t kTilePairs = kBlock * kBlock;
 // c[16 RowTiles][16 ColumnTiles] = before + a b, over `depth` pairs.
 template <int RowTiles, int ColumnTiles>
 __attribute__((noinline)) void multiply_tiles(int64_t depth, const Pair* a, const Pair* b, const float* before,
-                                              float* c, int64_t c_stride, Ahead ahead) {
+                                              float* c, int64_t c_stride, const AheadOfBoth& ahead) {
   constexpr int64_t N = 2 * kBlock, kBytes = int64_t(sizeof(float));
   constexpr bool kLower = RowTiles == 2, kRight = ColumnTiles == 2;
+  const Ahead next = ahead.b;  // A is packed whole before
   order_memory();
   if (before) {
     _tile_loadd(0, before, N * kBytes);
@@ -180,7 +181,7 @@ __attribute__((noinline)) void multiply_tiles(int64_t depth, const Pair* a, cons
     if constexpr (kLower && kRight) _tile_zero(3);
   }
   for (int64_t p = 0; p < depth; p += kBlock, a += RowTiles * kTilePairs, b += kBlock * N) {
-    for (int64_t row = p; row * ahead.step < (p + kBlock) * ahead.step; row += 4) ahead.fetch(row);
+    next.fetch(p, kBlock);
     _tile_loadd(6, b, N * kBytes);
     _tile_loadd(4, a, kBlock * kBytes);
     _tile_dpbf16ps(0, 4, 6);
@@ -203,7 +204,7 @@ struct Engine<Bfloat16> {
   using T = float;
   static constexpr int64_t kRows = 2 * kBlock, kColumns = 2 * kBlock, kSteps = 2, kDepthQuantum = 2 * kBlock;
   static constexpr int64_t kRowQuantum = kBlock, kRun = 256;
-  static constexpr bool kTurns = true;
+  static constexpr bool kTurns = true, kPacksAsItGoes = false;
   using Use = TileRegisters;
 
   FOVEA_INLINE static int64_t packed_depth(int64_t depth) { return round_up(depth, kDepthQuantum) / kSteps; }
@@ -243,7 +244,7 @@ struct Engine<Bfloat16> {
     pack_pair_row(b, k_stride, packed);
   }
   FOVEA_INLINE static void multiply(int64_t rows, int64_t columns, int64_t depth, const Pair* a, const Pair* b,
-                                    const float* before, float* c, int64_t c_stride, Ahead ahead) {
+                                    const float* before, float* c, int64_t c_stride, const AheadOfBoth& ahead) {
     bool lower = rows > kBlock, right = columns > kBlock;
     auto kernel = lower ? (right ? multiply_tiles<2, 2> : multiply_tiles<2, 1>)
                         : (right ? multiply_tiles<1, 2> : multiply_tiles<1, 1>);

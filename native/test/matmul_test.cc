@@ -120,9 +120,9 @@ FOVEA_TEST(matmul_every_width) {
 }
 
 FOVEA_TEST(matmul_tall_wide_and_deep) {
-  const int64_t sizes[][3] = {{1, 1, 1},       {1, 1, 9001},   {3, 2, 5000},    {301, 2, 67},
-                              {400, 1, 513},   {1, 700, 130},  {170, 33, 1100}, {500, 70, 30},
-                              {20, 1100, 600}, {172, 1200, 5}, {30, 30, 2049}};
+  const int64_t sizes[][3] = {{1, 1, 1},      {1, 1, 9001},     {3, 2, 5000},    {301, 2, 67},    {400, 1, 513},
+                              {1, 700, 130},  {170, 33, 1100},  {500, 70, 30},   {20, 1100, 600}, {172, 1200, 5},
+                              {30, 30, 2049}, {300, 200, 1100}, {270, 1060, 520}};
   for (const Table& table : tables_of_matmul())
     for (Dtype dtype : {Dtype::f32, Dtype::f64, Dtype::bf16})
       for (const auto& [m, n, k] : sizes)

@@ -14,6 +14,8 @@ namespace fovea {
 
 constexpr int64_t kMaxSkinnyRows = 8;
 constexpr int64_t kColumnChunk = 1024;                // columns of C per task, so that its unfinished sums stay in L2
+constexpr int64_t kApartRows = 256;                   // of A that a task has packed at a time, at most
+constexpr int64_t kApartSums = int64_t(1) << 18;      // of a task, where they are unfinished
 constexpr int64_t kPackedBBytes = int64_t(16) << 20;  // packed at a time where B is shared by all rows: about L3
 constexpr int64_t kPrivateBBytes = int64_t(1) << 20;  // packed by one thread for itself: about L2
 constexpr int64_t kStreamedBytes = int64_t(1) << 18;  // of B, per task where B only passes through
@@ -134,6 +136,7 @@ FOVEA_INLINE bool streams_b_rows(const MatmulProblem& p) {
 enum class MatmulPath : uint8_t {
   skinny,      // up to 8 rows: B is streamed where it lies
   streamed,    // the same, row after row: tasks are rows of B, whose sums are added up at the end
+  apart,       // tasks are rows and columns, and each packs its own parts of A and B as it goes
   per_matrix,  // many small products: each is one thread's, which packs both operands
   shared_a,    // few rows: A is packed first, for all; tasks are columns, and each packs its own part of B
   prepacked,   // the same with a B that was packed in another call; tasks are columns where there are few rows
@@ -202,6 +205,32 @@ FOVEA_INLINE void plan_prepacked(const MatmulProblem& p, int64_t useful_tasks, i
       plan.sums_offset + sums_bytes(p, ceil_div(p.m, plan.row_chunks), ceil_div(p.n, plan.column_chunks));
 }
 
+// Rows and columns of tasks that keep all threads busy with the least to pack: a column of B costs kColumnCost for all
+// rows of its task, a row of A kRowCost for all its columns, in millionths of a step of k over them.
+FOVEA_INLINE void plan_apart(const MatmulProblem& p, int64_t useful_tasks, int threads, MatmulPlan& plan) {
+  constexpr int64_t kRowCost = 10000000, kColumnCost = 20000000, kUnit = 1000000;
+  const int64_t least_rows = ceil_div(p.m, kApartRows), wanted = min_of(useful_tasks, threads);
+  int64_t best = INT64_MAX;
+  const int64_t rows_tried[] = {least_rows, round_up(least_rows, threads)};
+  for (int64_t rows : rows_tried) {
+    const int64_t height = ceil_div(p.m, rows), most = ceil_div(p.n, kMaxTileColumns);
+    const int64_t least =
+        max_of(p.depth_blocks() == 1 ? 1 : ceil_div(height * p.n, kApartSums), ceil_div(wanted, rows));
+    const int64_t columns_tried[] = {least, round_up(least, threads)};
+    for (int64_t columns : columns_tried) {
+      columns = min_of(columns, most);
+      const int64_t tasks = rows * columns;
+      const int64_t cost =
+          (kUnit + kRowCost / ceil_div(p.n, columns) + kColumnCost / height) * ceil_div(tasks, threads) / tasks;
+      if (cost < best) best = cost, plan.row_chunks = rows, plan.column_chunks = columns;
+    }
+  }
+  const int64_t rows = ceil_div(p.m, plan.row_chunks) + 1;
+  plan.b_offset = packed_a_bytes(p, rows, 1);
+  plan.sums_offset = plan.b_offset + packed_b_bytes(p, kPanelGroup * kMaxTileColumns, p.depth());
+  plan.thread_bytes = plan.sums_offset + sums_bytes(p, rows, ceil_div(p.n, plan.column_chunks));
+}
+
 FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
   MatmulPlan plan{};
   plan.column_blocks = plan.row_chunks = plan.column_chunks = 1;
@@ -223,6 +252,9 @@ FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
     plan.b_offset = packed_a_bytes(p, rows, 1);
     plan.sums_offset = plan.b_offset + packed_b_bytes(p, p.n, p.k);
     plan.thread_bytes = plan.sums_offset + sums_bytes(p, rows, p.n);
+  } else if (!p.cuts.tiles && p.m <= kApartRows * threads) {
+    plan.path = MatmulPath::apart;
+    plan_apart(p, useful_tasks, threads, plan);
   } else if (p.m <= p.cuts.rows) {
     plan.path = MatmulPath::shared_a;
     plan_shared_a(p, useful_tasks, threads, plan);

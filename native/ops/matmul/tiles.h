@@ -3,12 +3,14 @@
 // that are not finished wait in scratch memory tile after tile, since rows of C whose stride is a power of two would
 // share a cache set, and since 16-bit results may be rounded only once. Only finished tiles are written to C.
 #pragma once
+#include "ops/matmul/fetching.h"
 #include "ops/matmul/output.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
 
 constexpr int64_t kPackGrain = 1 << 15;  // elements that are worth waking a thread for
+constexpr int64_t kNearRows = 4096;      // bytes: further apart, each is in a page of its own
 constexpr int64_t kPackRows = 256;       // of B in one piece of packing: few pages at a time, pieces for all threads
 
 // The i-th of `count` nearly equal parts of n starts here, at a multiple of `quantum`.
@@ -107,24 +109,36 @@ FOVEA_INLINE void turn_tile(const T* tile, T* to) {
     }
 }
 
+// A panel of B for one tile: packed, or `raw`, as it lies, and packed to `own` on the way.
+template <class S>
+struct Panel {
+  const typename Engine<S>::Packed* packed;
+  const S* raw = nullptr;
+  typename Engine<S>::Packed* own = nullptr;
+};
+
 // One strip times one panel over one run of k.
 template <class S>
 FOVEA_INLINE void multiply_tile(const Product<S>& product, int64_t row, int64_t height, int64_t panel, int64_t depth,
-                                bool first, bool last, const typename Engine<S>::Packed* a,
-                                const typename Engine<S>::Packed* b, Ahead ahead, Compute<S>* sums) {
+                                bool first, bool last, const typename Engine<S>::Packed* a, const Panel<S>& b,
+                                const AheadOfBoth& ahead, Compute<S>* sums) {
   using E = Engine<S>;
   using T = Compute<S>;
   constexpr int64_t N = E::kColumns;
   const MatmulProblem& p = product.shape;
   int64_t column = panel * N, columns = min_of(N, p.n - column), packed = E::packed_depth(depth);
-  const T* before = first ? nullptr : sums;
-  if (!last) return E::multiply(height, columns, packed, a, b, before, sums, N, ahead);
+  auto multiply = [&](T* c, int64_t c_stride) {
+    const T* before = first ? nullptr : sums;
+    if constexpr (E::kPacksAsItGoes)
+      if (b.raw) return E::multiply_raw(height, packed, a, b.raw, p.b_k, b.own, before, c, c_stride, ahead);
+    E::multiply(height, columns, packed, a, b.packed, before, c, c_stride, ahead);
+  };
+  if (!last) return multiply(sums, N);
   if constexpr (std::is_same_v<S, T>)
-    if (columns == N && product.plain())
-      return E::multiply(height, columns, packed, a, b, before, product.c + row * p.n + column, p.n, ahead);
+    if (columns == N && product.plain()) return multiply(product.c + row * p.n + column, p.n);
   if (product.residual) fetch_residual(product, p, row, column, height, columns);
   alignas(64) T tile[E::kRows * N];
-  E::multiply(height, columns, packed, a, b, before, tile, N, ahead);
+  multiply(tile, N);
   if constexpr (E::kTurns)
     if (p.transposed) {
       alignas(64) T turned[E::kRows * N];
@@ -134,10 +148,21 @@ FOVEA_INLINE void multiply_tile(const Product<S>& product, int64_t row, int64_t 
   finish(product, p, tile, N, row, column, height, columns);
 }
 
-// Part `i` of `count` of what is read next, over the rows of a tile.
-template <class P>
-FOVEA_INLINE Ahead part_ahead(const P* next, int64_t size, int64_t i, int64_t count, int64_t rows) {
-  return {reinterpret_cast<const char*>(next + size * i / count), ceil_div(size * int64_t(sizeof(P)), count * rows)};
+template <class S>
+FOVEA_INLINE Fetching fetch_strip(const Product<S>& product, const Strips<Engine<S>>& strips, int64_t strip,
+                                  int64_t row, int64_t k0, int64_t depth) {
+  const MatmulProblem& p = product.shape;
+  if (strip >= strips.count) return {};
+  return Fetching::lanes(product.a + (row + strips.begin(strip)) * p.a_row + k0 * p.a_k, p.a_row, p.a_k,
+                         strips.height(strip), depth, 1);
+}
+template <class S>
+FOVEA_INLINE Fetching fetch_panels(const Product<S>& product, int64_t panel, int64_t panel_end, int64_t k0,
+                                   int64_t depth, int64_t tiles) {
+  const MatmulProblem& p = product.shape;
+  constexpr int64_t N = Engine<S>::kColumns;
+  return Fetching::lanes(product.b + panel * N * p.b_column + k0 * p.b_k, p.b_column, p.b_k,
+                         min_of(panel_end * N, p.n) - panel * N, depth, tiles);
 }
 
 template <class S>
@@ -151,33 +176,57 @@ void multiply_block(const Product<S>& product, const Block<Engine<S>>& block) {
   [[maybe_unused]] typename E::Use use;
   int64_t b_bytes = (block.panel_end - block.panel) * panel_size<E>(p) * int64_t(sizeof(Packed));
   bool fetches = block.packed_b && b_bytes > kPrivateBBytes && strips.count > 1;
-  int64_t group = block.packed_b ? block.panel_end - block.panel : kPanelGroup;
+  // Where rows of B lie whole and near each other, the first tile of a panel packs it on the way.
+  const bool on_the_way =
+      E::kPacksAsItGoes && !block.packed_b && p.b_column == 1 && p.b_k * int64_t(sizeof(S)) <= kNearRows;
+  const int64_t group = block.packed_b ? block.panel_end - block.panel : on_the_way ? 1 : kPanelGroup;
   for (int64_t d = 0; d < depths.count; d++) {
     int64_t k0 = depths.begin(d), depth = depths.depth(d);
     const Packed* a = block.packed_a ? block.packed_a + d * strips.count * strips.slot : block.own_a;
-    if (!block.packed_a)
+    if (!E::kPacksAsItGoes && !block.packed_a)
       for (int64_t s = 0; s < strips.count; s++)
         pack_strip(product, strips, s, block.row, k0, depth, block.own_a + s * strips.slot);
     for (int64_t g = block.panel; g < block.panel_end; g += group) {
       int64_t end = min_of(g + group, block.panel_end);
-      if (!block.packed_b) pack_panels(product, g, end, k0, depth, block.own_b, E::packed_depth(depth) * N);
+      const bool raw = on_the_way && end * N <= p.n;
+      Fetching next;
+      if (!block.packed_b) {
+        if (!raw) pack_panels(product, g, end, k0, depth, block.own_b, E::packed_depth(depth) * N);
+        const int64_t tiles = (end - g) * strips.count;
+        if (end < block.panel_end)
+          next = fetch_panels(product, end, min_of(end + group, block.panel_end), k0, depth, tiles);
+        else if (d + 1 < depths.count)
+          next = fetch_panels(product, block.panel, min_of(block.panel + group, block.panel_end), depths.begin(d + 1),
+                              depths.depth(d + 1), tiles);
+      }
       for (int64_t panel = g; panel < end; panel++) {
-        const Packed* b = block.packed_b
-                              ? block.packed_b + (panel - block.first_panel) * panel_size<E>(p) + k0 / E::kSteps * N
-                              : block.own_b + (panel - g) * E::packed_depth(depth) * N;
+        Packed* own = block.own_b + (panel - g) * E::packed_depth(depth) * N;
+        const Packed* b =
+            block.packed_b ? block.packed_b + (panel - block.first_panel) * panel_size<E>(p) + k0 / E::kSteps * N : own;
         int64_t slot = depths.count > 1 ? panel - block.panel : 0;  // sums outlive a panel only if k is cut
+        const int64_t most = min_of(E::kRun, depth);
+        if (fetches && panel + 1 < end)
+          next = {b + panel_size<E>(p),
+                  E::packed_depth(depth) * N * int64_t(sizeof(Packed)),
+                  1,
+                  0,
+                  strips.count * ceil_div(depth, most),
+                  E::packed_depth(most)};
         for (int64_t run = 0; run < depth; run += E::kRun) {
           int64_t length = min_of(E::kRun, depth - run), at = run / E::kSteps;
           bool first = d == 0 && run == 0, last = d == depths.count - 1 && run + length == depth;
           for (int64_t s = 0; s < strips.count; s++) {
             int64_t height = strips.height(s);
-            Ahead ahead{reinterpret_cast<const char*>(b)};
-            if (fetches && panel + 1 < end)
-              ahead = part_ahead(b + panel_size<E>(p) + at * N, E::packed_depth(length) * N, s, strips.count,
-                                 E::packed_depth(length));
+            AheadOfBoth ahead;
+            if (E::kPacksAsItGoes && !block.packed_a && panel == block.panel) {
+              pack_strip(product, strips, s, block.row, k0, depth, block.own_a + s * strips.slot);
+              ahead.a = fetch_strip(product, strips, s + 1, block.row, k0, depth).part(E::packed_depth(length));
+            }
+            ahead.b = next.part(E::packed_depth(length));
             multiply_tile(product, block.row + strips.begin(s), height, panel, length, first, last,
-                          a + s * strips.slot + at * round_up(height, E::kRowQuantum), b + at * N, ahead,
-                          block.sums + (slot * strips.count + s) * E::kRows * N);
+                          a + s * strips.slot + at * round_up(height, E::kRowQuantum),
+                          s == 0 && raw ? Panel<S>{b, product.b + panel * N + k0 * p.b_k, own} : Panel<S>{b + at * N},
+                          ahead, block.sums + (slot * strips.count + s) * E::kRows * N);
           }
         }
       }
@@ -274,6 +323,26 @@ void multiply_shared_b(Parallel& parallel, const Product<S>& product, const Matm
     pack_all(parallel, product, first, panels, packed);
     multiply_packed(parallel, product, plan, memory, first, panels, packed);
   }
+}
+
+// Tasks that pack what they need for themselves, and wait for nobody.
+template <class S>
+void multiply_apart(Parallel& parallel, const Product<S>& product, const MatmulPlan& plan, const Memory& memory) {
+  using E = Engine<S>;
+  using Packed = typename E::Packed;
+  const MatmulProblem& p = product.shape;
+  const int64_t rows = plan.row_chunks, columns = plan.column_chunks, panels = panels_of<E>(p.n);
+  parallel.for_each(rows * columns, [&](int64_t task, int thread) {
+    const int64_t r = task % rows, c = task / rows, row = task_row<E>(p, r, rows);
+    Block<E> block{.row = row,
+                   .rows = task_row<E>(p, r + 1, rows) - row,
+                   .panel = panels * c / columns,
+                   .panel_end = panels * (c + 1) / columns};
+    block.own_a = memory.own<Packed>(thread, 0);
+    block.own_b = memory.own<Packed>(thread, plan.b_offset);
+    block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
+    multiply_block(product, block);
+  });
 }
 
 template <class S>
