@@ -96,6 +96,8 @@ struct Numbers {
 class Tensor {
  public:
   Tensor() = default;
+  Tensor(Tensor&&) = default;  // a copy's view would still be of the other's memory
+  Tensor& operator=(Tensor&&) = default;
   // Dense and row-major; elements start as 0xff bytes, too.
   Tensor(Dtype dtype, std::vector<int64_t> shape);
   // Axis order[rank - 1] varies fastest in memory, and elements are `step` apart: {1, 0} is a transposed matrix,

@@ -60,7 +60,7 @@ FOVEA_TEST(large_rows_of_norms) {
         check_first_rows("addRmsNorm", dtype, [&](int64_t rows, Tensor* in) {
           Tensor y = aligned_rows(dtype, rows), sum = aligned_rows(dtype, rows), rstd(Dtype::f32, {rows});
           run(table, "addRmsNorm", LayerNormAttrs{}, {&in[0], &in[1], &weight}, {&sum, &y, &rstd});
-          return output ? y : sum;
+          return std::move(output ? y : sum);
         });
     }
 }

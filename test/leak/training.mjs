@@ -49,11 +49,14 @@ async function times(count, step) {
 manualSeed(0);
 const step = trainer();
 await times(400, step); // so long does V8 grow its heap
-const faults = () => process.resourceUsage().minorPageFault;
-const before = faults();
-await times(50, step);
-const each = (faults() - before) / 50;
-check('a warm training step touches no fresh memory', each < 16, `${each.toFixed(1)} page faults`);
+// V8 still compiles some functions anew, for which it takes memory; what steps take themselves, all of them take.
+let each = Number.POSITIVE_INFINITY;
+for (let window = 0; window < 8; window++) {
+  const before = process.resourceUsage().minorPageFault;
+  await times(25, step);
+  each = Math.min(each, (process.resourceUsage().minorPageFault - before) / 25);
+}
+check('a warm training step touches no fresh memory', each < 4, `${each.toFixed(1)} page faults`);
 
 // What the machine itself adds while nothing of ours runs counts for nobody.
 const idle = await delayDuring(() => new Promise((resolve) => setTimeout(resolve, 1000)));
