@@ -31,7 +31,7 @@ constexpr int kTileRows = 4, kTileVectors = 2;  // 8 + 2 + 1 + a product of 16: 
 template <class T>
 constexpr int kTileColumns = kLanes<T> * kTileVectors;
 
-// The i-th line of a tile of C, which will be written. One at a time, as above.
+// The i-th line of a tile of C, which will be written: one at a time, for the reason that Ahead gives.
 template <class T, int Rows, int Vectors>
 FOVEA_INLINE void prefetch_line(const T* c, int64_t c_stride, int64_t i) {
   constexpr int kLines = Vectors * sizeof(Vec<T>) > 64 ? 2 : 1;
@@ -70,7 +70,8 @@ struct AheadOfBoth {
   FOVEA_INLINE void fetch(int64_t row, int64_t rows = Ahead::kRows) const { a.fetch(row, rows), b.fetch(row, rows); }
 };
 
-// B as it was packed, or as it lies in memory: then it is packed for the tiles to come while it is multiplied.
+// Columns of B as they were packed. RawColumns, below, are as they lie in memory, and are packed for the tiles to come
+// while they are multiplied.
 template <class P>
 struct PackedColumns {
   const P* b;

@@ -105,7 +105,10 @@ void multiply(Call& call, const MatmulProblem& p, Compute<S> alpha, Compute<S> b
   }
   for (int64_t i = 0; i < p.batches; i++) {
     Product<S> product = product_at(first, i);
-    if (plan.path == MatmulPath::apart) multiply_apart(call.parallel, product, plan, memory);
+    if (plan.path == MatmulPath::apart)
+      call.parallel.for_each(plan.row_chunks * plan.column_chunks, [&](int64_t task, int thread) {
+        multiply_apart(product, task, plan.row_chunks, plan.column_chunks, plan, memory, thread);
+      });
     else if (plan.path == MatmulPath::shared_a) multiply_shared_a(call.parallel, product, plan, memory);
     else multiply_shared_b(call.parallel, product, plan, memory);
   }

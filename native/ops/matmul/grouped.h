@@ -113,23 +113,13 @@ struct Groups {
     run_part(product, cut(p, g), task - first_task[g], thread);
   }
   void run_part(const Product<S>& product, const GroupCut& cut, int64_t part, int thread) const {
-    using E = Engine<S>;
     const MatmulProblem& p = product.shape;
     if (cut.skinny) {
       const int64_t column = part * cut.columns;
       return multiply_skinny(product, column, min_of(cut.columns, p.n - column), memory.own<Compute<S>>(thread, 0),
                              false);
     }
-    const int64_t r = part % cut.row_chunks, k = part / cut.row_chunks, row = task_row<E>(p, r, cut.row_chunks);
-    const int64_t panels = panels_of<E>(p.n);
-    Block<E> block{.row = row,
-                   .rows = task_row<E>(p, r + 1, cut.row_chunks) - row,
-                   .panel = panels * k / cut.column_chunks,
-                   .panel_end = panels * (k + 1) / cut.column_chunks};
-    block.own_a = memory.own<typename E::Packed>(thread, 0);
-    block.own_b = memory.own<typename E::Packed>(thread, plan.b_offset);
-    block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
-    multiply_block(product, block);
+    multiply_apart(product, part, cut.row_chunks, cut.column_chunks, plan, memory, thread);
   }
 };
 

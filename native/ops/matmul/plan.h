@@ -136,9 +136,9 @@ FOVEA_INLINE bool streams_b_rows(const MatmulProblem& p) {
 enum class MatmulPath : uint8_t {
   skinny,      // up to 8 rows: B is streamed where it lies
   streamed,    // the same, row after row: tasks are rows of B, whose sums are added up at the end
-  apart,       // tasks are rows and columns, and each packs its own parts of A and B as it goes
+  apart,       // up to kApartRows for each thread: each task packs its own parts of A and B as it goes
   per_matrix,  // many small products: each is one thread's, which packs both operands
-  shared_a,    // few rows: A is packed first, for all; tasks are columns, and each packs its own part of B
+  shared_a,    // few rows, in tile registers: A is packed first, for all; tasks are columns, which pack their part of B
   prepacked,   // the same with a B that was packed in another call; tasks are columns where there are few rows
   shared_b,    // else: B is packed first, for all; tasks are rows (and columns), and each packs its own part of A
 };
@@ -210,10 +210,11 @@ FOVEA_INLINE void plan_prepacked(const MatmulProblem& p, int64_t useful_tasks, i
 FOVEA_INLINE void plan_apart(const MatmulProblem& p, int64_t useful_tasks, int threads, MatmulPlan& plan) {
   constexpr int64_t kRowCost = 10000000, kColumnCost = 20000000, kUnit = 1000000;
   const int64_t least_rows = ceil_div(p.m, kApartRows), wanted = min_of(useful_tasks, threads);
+  const int64_t most = ceil_div(p.n, kMaxTileColumns);
   int64_t best = INT64_MAX;
   const int64_t rows_tried[] = {least_rows, round_up(least_rows, threads)};
   for (int64_t rows : rows_tried) {
-    const int64_t height = ceil_div(p.m, rows), most = ceil_div(p.n, kMaxTileColumns);
+    const int64_t height = ceil_div(p.m, rows);
     const int64_t least =
         max_of(p.depth_blocks() == 1 ? 1 : ceil_div(height * p.n, kApartSums), ceil_div(wanted, rows));
     const int64_t columns_tried[] = {least, round_up(least, threads)};

@@ -325,24 +325,21 @@ void multiply_shared_b(Parallel& parallel, const Product<S>& product, const Matm
   }
 }
 
-// Tasks that pack what they need for themselves, and wait for nobody.
+// Part `part` of rows x columns, which packs what it needs for itself and waits for nobody.
 template <class S>
-void multiply_apart(Parallel& parallel, const Product<S>& product, const MatmulPlan& plan, const Memory& memory) {
+void multiply_apart(const Product<S>& product, int64_t part, int64_t rows, int64_t columns, const MatmulPlan& plan,
+                    const Memory& memory, int thread) {
   using E = Engine<S>;
-  using Packed = typename E::Packed;
   const MatmulProblem& p = product.shape;
-  const int64_t rows = plan.row_chunks, columns = plan.column_chunks, panels = panels_of<E>(p.n);
-  parallel.for_each(rows * columns, [&](int64_t task, int thread) {
-    const int64_t r = task % rows, c = task / rows, row = task_row<E>(p, r, rows);
-    Block<E> block{.row = row,
-                   .rows = task_row<E>(p, r + 1, rows) - row,
-                   .panel = panels * c / columns,
-                   .panel_end = panels * (c + 1) / columns};
-    block.own_a = memory.own<Packed>(thread, 0);
-    block.own_b = memory.own<Packed>(thread, plan.b_offset);
-    block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
-    multiply_block(product, block);
-  });
+  const int64_t r = part % rows, c = part / rows, row = task_row<E>(p, r, rows), panels = panels_of<E>(p.n);
+  Block<E> block{.row = row,
+                 .rows = task_row<E>(p, r + 1, rows) - row,
+                 .panel = panels * c / columns,
+                 .panel_end = panels * (c + 1) / columns};
+  block.own_a = memory.own<typename E::Packed>(thread, 0);
+  block.own_b = memory.own<typename E::Packed>(thread, plan.b_offset);
+  block.sums = memory.own<typename E::T>(thread, plan.sums_offset);
+  multiply_block(product, block);
 }
 
 template <class S>
