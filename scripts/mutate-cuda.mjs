@@ -17,6 +17,7 @@ const { values, positionals } = parseArgs({
 });
 const build = resolve(root, values.build);
 
+const norm = { file: 'native/ops/norm/cuda.cu', tests: ['norm_forward'] };
 const gemm80 = { file: 'native/ops/matmul/cuda_sm80.cu', tests: ['matmul'] };
 const gemm90 = { file: 'native/ops/matmul/cuda_sm90.cu', tests: ['sm90'] };
 const attention80 = { file: 'native/ops/attention/cuda_sm80.cu', tests: ['attention'] };
@@ -28,6 +29,8 @@ const backward90 = { file: 'native/ops/attention/cuda_backward_sm90.cu', tests: 
 /** What is planted, where, a text that is there once or more (the first is replaced), and its replacement. */
 const fault = (name, { file, tests }, text, replacement) => ({ name, file, tests, text, replacement });
 const faults = [
+  fault('the same row again', norm, 'ask(next, row_of(row + step))', 'ask(next, row_of(row))'),
+  fault('a row behind the last', norm, 'if (row >= p.rows) continue;', ''),
   fault('slot released before its products are done', gemm90, '    wgmma_wait<1>();', ''),
   fault('wrong arrival count', gemm90, 'kMultiplyingWarps * C::kCluster)', 'kMultiplyingWarps * C::kCluster - 1)'),
   fault('wrong swizzle on the way out', gemm90, '^ (lane % 8)) << 4', '^ (lane % 4)) << 4'),

@@ -84,6 +84,73 @@ __global__ void __launch_bounds__(kMostRowThreads, 2) norm_rows(Forward<T> p) {
   });
 }
 
+// layerNorm of many rows that their threads can keep whole. A group takes row after row and keeps weights and biases in
+// registers, which would otherwise cost twice as many reads as the row itself; meanwhile the next row is on its way.
+constexpr int kKeepingThreads = 256, kKeepingBlocks = 2;  // of a multiprocessor at a time, or as many smaller ones
+
+template <class T, int K>
+__global__ void __launch_bounds__(kKeepingThreads, kKeepingBlocks) layer_norm_keeping_weights(Forward<T> p) {
+  using A = Accumulator<T>;
+  using P = Pack<T, K>;
+  const int packs = int(p.d / K);
+  auto each_pack = [&](auto&& body) {
+#pragma unroll
+    for (int j = 0; j < kHeld; j++)
+      if (const int at = int(threadIdx.x + unsigned(j) * blockDim.x); at < packs) body(j, at);
+  };
+  auto ask = [&](P(&held)[kHeld], const T* from) {
+    each_pack([&](int j, int at) { held[j] = reinterpret_cast<const P*>(from)[at]; });
+  };
+  auto row_of = [&](int64_t row) { return p.x + row_offset(p.axes, min_of(row, p.rows - 1)); };
+  const int64_t step = int64_t(gridDim.x) * blockDim.y;
+  int64_t first = int64_t(blockIdx.x) * blockDim.y;  // that the block takes now
+  P x[kHeld], next[kHeld], weight[kHeld], bias[kHeld];
+  ask(next, row_of(first + threadIdx.y));
+#pragma unroll
+  for (int k = 0; k < kHeld * K; k++)
+    weight[k / K].value[k % K] = narrow<T>(1), bias[k / K].value[k % K] = narrow<T>(0);
+  if (p.weight) ask(weight, p.weight);
+  if (p.bias) ask(bias, p.bias);
+  for (; first < p.rows; first += step) {
+    const int64_t row = first + threadIdx.y;
+#pragma unroll
+    for (int j = 0; j < kHeld; j++) x[j] = next[j];
+    ask(next, row_of(row + step));
+    A mean = 0, squares = 0;
+    each_pack([&](int j, int) {
+      A value[K];
+      widen_pack(x[j], value);
+      for (int k = 0; k < K; k++) mean += value[k];
+    });
+    mean = reduce_group(mean, Add()) / A(p.d);
+    each_pack([&](int j, int) {
+      A value[K];
+      widen_pack(x[j], value);
+      for (int k = 0; k < K; k++) squares += (value[k] - mean) * (value[k] - mean);
+    });
+    const A rstd = 1 / sqrt(reduce_group(squares, Add()) / A(p.d) + p.eps);
+    if (row >= p.rows) continue;
+    if (threadIdx.x == 0) p.mean[row] = mean, p.rstd[row] = rstd;
+    P* to = reinterpret_cast<P*>(p.y + row * p.d);
+    each_pack([&](int j, int at) {
+      A y[K], w[K], b[K];
+      widen_pack(x[j], y), widen_pack(weight[j], w), widen_pack(bias[j], b);
+      for (int k = 0; k < K; k++) y[k] = (y[k] - mean) * rstd * w[k] + b[k];
+      to[at] = narrow_pack<T>(y);
+    });
+  }
+}
+
+// Whether they serve; `config` becomes theirs then.
+bool keeps_weights(const CudaCall& call, int64_t packs, Config& config) {
+  const unsigned threads = config.block.x * config.block.y;
+  if (threads > kKeepingThreads || packs > kHeld * int64_t(config.block.x)) return false;
+  const unsigned at_once = unsigned(call.device.multiprocessors) * (kKeepingBlocks * kKeepingThreads / threads);
+  if (config.grid.x <= at_once) return false;
+  config.grid.x = at_once;
+  return true;
+}
+
 template <bool kCentred, bool kAdds>
 void forward(const CudaCall& call, const LayerNormAttrs& attrs) {
   const View &x = call.in[0], &residual = kAdds ? call.in[1] : x, &weight = call.in[kAdds ? 2 : 1],
@@ -108,7 +175,10 @@ void forward(const CudaCall& call, const LayerNormAttrs& attrs) {
                        packs_fit(call.out[0]);
     dispatch_packs<T>(packs, [&](auto size) {
       constexpr int K = decltype(size)::value;
-      call.launch(norm_rows<T, K, kCentred, kAdds>, config_for_rows(p.rows, p.d / K), p);
+      Config config = config_for_rows(p.rows, p.d / K);
+      if constexpr (kCentred && !kAdds && K > 1)
+        if (keeps_weights(call, p.d / K, config)) return call.launch(layer_norm_keeping_weights<T, K>, config, p);
+      call.launch(norm_rows<T, K, kCentred, kAdds>, config, p);
     });
   });
 }
