@@ -23,6 +23,7 @@
 
 // Those that have kernels of their own for the tile registers of AMX.
 #define FOVEA_AMX_FAMILIES(F) \
+  F(attention)                \
   F(matmul)                   \
   F(quantized)                \
   F(probe)

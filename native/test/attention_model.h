@@ -174,13 +174,14 @@ inline void compare_attention(const char* what, const AttentionCase& c, const st
 }
 
 // 16-bit: o is rounded once, or twice where probabilities are rounded before they meet v; delta is summed over an o
-// that was rounded.
+// that was rounded; weights come from a shorter polynomial, with errors of 3e-6 (cpu/math_coarse.h).
 template <class Run>
 void compare_attention_forward(const Run& run, const AttentionCase& c, const AttentionOutputs& out,
                                const AttentionModel& model, int roundings) {
   double inner = epsilon(accumulator_of(c.dtype));
   compare_attention("o", c, run.where(), out.o, model.o, roundings * epsilon(c.dtype) + 20 * inner);
-  compare_attention("lse", c, run.where(), out.lse, model.lse, 20 * inner);
+  const bool half = c.dtype == Dtype::f16 || c.dtype == Dtype::bf16;
+  compare_attention("lse", c, run.where(), out.lse, model.lse, 20 * inner + (half ? 3e-6 : 0));
 }
 template <class Run>
 void check_attention_forward(const Run& run, const AttentionCase& c) {

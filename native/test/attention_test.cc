@@ -2,7 +2,7 @@
 #include "ops/attention/workspace.h"
 #include "test/attention_model.h"
 
-FOVEA_TEST_FAMILY(attention)
+FOVEA_TEST_FAMILY_WITH_AMX(attention)
 
 namespace fovea::test {
 namespace {
@@ -25,7 +25,9 @@ struct RunAttention {
 void check(const Case& c) {
   AttentionInputs in(c);
   const AttentionModel model(c, in);
-  for (const Table& table : tables_of_attention()) check_attention(RunAttention{table}, c, in, model, 1);
+  // Tile registers take probabilities in bfloat16.
+  for (const Table& table : tables_of_attention())
+    check_attention(RunAttention{table}, c, in, model, std::strcmp(table.isa, "amx") == 0 ? 2 : 1);
 }
 
 }  // namespace
@@ -38,6 +40,16 @@ FOVEA_TEST(attention_sizes) {
   check({1, 1, 1, 3, 1100, 24, 257, {.scale = 0.2}});
   check({1, 1, 1, 20, 30, 257, 129, {.scale = 0.05}});
   check({1, 1, 1, 9, 11, 0, 3, {.scale = 1}});
+}
+// Of products by vectors and in tile registers of 16 x 32.
+FOVEA_TEST(attention_sizes_in_bfloat16) {
+  for (int64_t d : {1, 7, 16, 31, 32, 33, 64, 127}) check({1, 2, 2, 37, 41, d, d, {.scale = 0.2}, Dtype::bf16});
+  for (int64_t n : {5, 15, 16, 17, 32, 33, 97, 130})
+    for (int64_t m : {1, 17, 33, 128, 129, 300}) check({1, 1, 1, n, m, 16, 16, {.scale = 0.3}, Dtype::bf16});
+  check({2, 3, 3, 29, 131, 24, 40, {.scale = 0.2}, Dtype::bf16});
+  check({1, 1, 1, 20, 30, 257, 129, {.scale = 0.05}, Dtype::bf16});
+  check({1, 1, 1, 9, 11, 0, 3, {.scale = 1}, Dtype::bf16});
+  for (double scale : {-0.2, 0.0}) check({1, 2, 1, 40, 150, 32, 32, {.scale = scale, .causal = 1}, Dtype::bf16});
 }
 FOVEA_TEST(attention_empty) {
   for (Case c : {Case{0, 2, 2, 5, 6, 4, 4}, Case{1, 2, 2, 0, 6, 4, 4}, Case{1, 2, 2, 5, 0, 4, 4},
@@ -56,7 +68,7 @@ FOVEA_TEST(attention_causal) {
   for (int64_t causal : {1, 2})
     for (auto [n, m] :
          {std::pair<int64_t, int64_t>{150, 150}, {3, 3}, {2, 700}, {40, 200}, {200, 40}, {4, 2}, {260, 131}})
-      check({1, 2, 1, n, m, 16, 16, {.scale = 0.3, .causal = causal}});
+      for (Dtype t : {Dtype::f32, Dtype::bf16}) check({1, 2, 1, n, m, 16, 16, {.scale = 0.3, .causal = causal}, t});
 }
 FOVEA_TEST(attention_bias_and_mask) {
   for_each_axes([](int axes, const std::vector<bool>& some, const std::vector<bool>& rest) {
@@ -67,14 +79,15 @@ FOVEA_TEST(attention_bias_and_mask) {
   check({1, 2, 2, 140, 150, 16, 16, {.scale = 0.3}, Dtype::f32, full, {false, true, true, false}});
 }
 FOVEA_TEST(attention_grouped_heads) {
-  check({2, 6, 2, 20, 50, 16, 24, {.scale = 0.3, .causal = 2}});
+  for (Dtype t : {Dtype::f32, Dtype::bf16}) check({2, 6, 2, 20, 50, 16, 24, {.scale = 0.3, .causal = 2}, t});
   check({2, 6, 1, 1, 700, 16, 24, {.scale = 0.3, .causal = 2}});
   check({1, 8, 8, 30, 30, 16, 16, {.scale = 0.3}, Dtype::f32, {}, {}, Case::strided});
 }
 FOVEA_TEST(attention_dropout) {
   for (int64_t n : {2, 33})
     for (int64_t m : {31, 40, 139})
-      check({2, 2, 1, n, m, 8, 16, {.scale = 0.3, .causal = 1, .dropoutP = 0.4, .seed = -7, .offset = 1ll << 40}});
+      for (Dtype t : {Dtype::f32, Dtype::bf16})
+        check({2, 2, 1, n, m, 8, 16, {.scale = 0.3, .causal = 1, .dropoutP = 0.4, .seed = -7, .offset = 1ll << 40}, t});
   check({1, 1, 1, 20, 20, 8, 8, {.dropoutP = 0.999}});
   // What v = 1 brings through is the kept share of the probabilities: 1 on average.
   Case c{1, 1, 1, 512, 512, 4, 1, {.scale = 0, .dropoutP = 0.25, .seed = 3}};
@@ -96,7 +109,8 @@ FOVEA_TEST(attention_rows_that_see_nothing) {
   for (int64_t n : {3, 40}) {
     check({1, 1, 1, n, 40, 8, 8, {.scale = 0.3}, Dtype::f32, {}, {true, true, false, true}});  // whole rows are masked
     for (const Table& table : tables_of_attention())
-      check_row_that_sees_nothing(RunAttention{table}, Dtype::f32, n, 8, {true, true, false, true});
+      for (Dtype t : {Dtype::f32, Dtype::bf16})
+        check_row_that_sees_nothing(RunAttention{table}, t, n, 8, {true, true, false, true});
   }
 }
 FOVEA_TEST(attention_large_scores) {
@@ -109,11 +123,14 @@ FOVEA_TEST(attention_is_causal) {
     for (int64_t n : {3, 150})
       for (double poison : {0.5, double(NAN), double(INFINITY)})
         for (int which : {0, 1, 2})
-          check_hidden_keys(RunAttention{table}, {1, 2, 1, n, 150, 16, 16, {.scale = 0.3, .causal = 2}}, poison, which);
+          for (Dtype t : {Dtype::f32, Dtype::bf16})
+            check_hidden_keys(RunAttention{table}, {1, 2, 1, n, 150, 48, 48, {.scale = 0.3, .causal = 2}, t}, poison,
+                              which);
 }
 FOVEA_TEST(attention_does_not_depend_on_threads) {
   for (Case c :
-       {Case{2, 4, 2, 150, 300, 32, 32, {.scale = 0.2, .causal = 2}}, Case{2, 4, 2, 1, 3000, 32, 32, {.scale = 0.2}}}) {
+       {Case{2, 4, 2, 150, 300, 32, 32, {.scale = 0.2, .causal = 2}}, Case{2, 4, 2, 1, 3000, 32, 32, {.scale = 0.2}},
+        Case{2, 4, 2, 150, 300, 32, 32, {.scale = 0.2, .causal = 2}, Dtype::bf16}}) {
     AttentionInputs in(c);
     for (const Table& table : tables_of_attention()) {
       AttentionOutputs one(c);

@@ -31,21 +31,21 @@ void pack_panels(const View& x, int64_t bi, int64_t head, int64_t first, int64_t
   constexpr int P = kPanel<A>;
   int64_t width = x.shape[3];
   for (int64_t i = first; i < end; i += P)
-    pack_columns<P>(Problem<T>::row(x, bi, head, i), x.strides[2], min_of(P, end - i), width, A(1), packed + i * width);
+    Products<T>::pack_panel(Problem<T>::row(x, bi, head, i), x.strides[2], min_of(P, end - i), width,
+                            packed + i * Products<T>::depth(width));
 }
 template <class T, class A = Compute<T>>
 void pack_row_block(const View& x, int64_t bi, int64_t head, int64_t first, int64_t end, A* packed) {
   if (rows_in_place<A, T>(x)) return;
-  pack_rows(Problem<T>::row(x, bi, head, first), x.strides[2], end - first, x.shape[3], x.shape[2],
-            packed + first * kPanel<A>);
+  Products<T>::pack_rows(Problem<T>::row(x, bi, head, first), x.strides[2], first, end - first, x.shape[3], x.shape[2],
+                         packed);
 }
 template <class T, class A = Compute<T>>
 RowOperand<A> rows_of(const View& x, int64_t bi, int64_t head, const A* packed) {
-  constexpr int P = kPanel<A>;
   if constexpr (kSame<A, T>) {
-    if (rows_in_place<A, T>(x)) return {Problem<T>::row(x, bi, head, 0), x.shape[3], P};
+    if (rows_in_place<A, T>(x)) return {Problem<T>::row(x, bi, head, 0), x.shape[3], kPanel<A>};
   }
-  return {packed, P, x.shape[2] * P};
+  return Products<T>::packed_rows(packed, x.shape[2]);
 }
 // x . y over n elements
 template <class T, class A = Compute<T>>
@@ -103,12 +103,14 @@ void pack_heads(Call& call, const BackwardProblem<T>& p, const BackwardPlan& pla
 // A strip of rows: keys with values, or queries with dO; and the sums that it owns.
 template <class A>
 struct RowStrip {
-  A *x, *y;    // [d][kRows], scaled for scores in units of log2; [e][kRows]
+  A *x, *y;    // packed
   A *dx, *dy;  // in panels
   int64_t first, rows;
 };
-template <class A>
+template <class T>
 struct BackwardScratch {
+  using A = Compute<T>;
+  static constexpr int kRows = Products<T>::kRows;
   A *scores, *slopes, *factors;  // tiles
   A* query_factors;              // dropout factors of kColumns queries for all keys of the strips, kColumns apart
   A* strips;
@@ -119,9 +121,10 @@ struct BackwardScratch {
   }
   FOVEA_INLINE RowStrip<A> strip(int64_t index, int64_t first, int64_t n) const {
     int64_t wide_d = attention_pad(d), wide_e = attention_pad(e);
-    A* dx = strips + index * attention_pad(kRows * (d + e + wide_d + wide_e));
+    int64_t deep_d = Products<T>::depth(d), deep_e = Products<T>::depth(e);
+    A* dx = strips + index * attention_pad(kRows * (deep_d + deep_e + wide_d + wide_e));
     A *dy = dx + kRows * wide_d, *x = dy + kRows * wide_e;
-    return {x, x + kRows * d, dx, dy, first, min_of(kRows, n - first)};
+    return {x, x + kRows * deep_d, dx, dy, first, min_of(kRows, n - first)};
   }
 };
 // What the strips walk over.
@@ -134,25 +137,27 @@ struct ColumnHead {
 
 template <class T, class A = Compute<T>>
 void start_rows(const Problem<T>& p, const View& x, const View& y, int64_t bi, int64_t head, const RowStrip<A>& strip) {
-  pack_columns<kRows>(p.row(x, bi, head, strip.first), x.strides[2], strip.rows, p.d, p.scale2, strip.x);
-  pack_columns<kRows>(p.row(y, bi, head, strip.first), y.strides[2], strip.rows, p.e, A(1), strip.y);
+  constexpr int kRows = Products<T>::kRows;
+  Products<T>::pack_strip(p.row(x, bi, head, strip.first), x.strides[2], strip.rows, p.d, p.scale2, strip.x);
+  Products<T>::pack_strip(p.row(y, bi, head, strip.first), y.strides[2], strip.rows, p.e, A(1), strip.y);
   fill_zero(strip.dx, kRows * round_up(p.d, kPanel<A>)), fill_zero(strip.dy, kRows * round_up(p.e, kPanel<A>));
 }
 template <class T, class A = Compute<T>>
 void write_rows(const RowStrip<A>& strip, const A* sums, A factor, int64_t head, const View& out) {
   int64_t width = out.shape[3], first = head * out.shape[2] + strip.first;
-  for (int64_t r = 0; r < strip.rows; r++) unpack_row(sums, r, width, factor, out.as<T>() + (first + r) * width);
+  for (int64_t r = 0; r < strip.rows; r++)
+    unpack_row<Products<T>::kRows>(sums, r, width, factor, out.as<T>() + (first + r) * width);
 }
 
-// scores -> p f, slopes -> ds, for one row and columns [begin, end). lse and delta step over the queries: 1 if
+// factor scores -> p f, slopes -> ds, for one row and columns [begin, end). lse and delta step over the queries: 1 if
 // columns are queries, 0 if the row is one.
-template <class A, int kStep>
-FOVEA_INLINE void slope_row(A* scores, A* slopes, const A* factors, const A* lse, const A* delta, int64_t begin,
-                            int64_t end) {
+template <class T, int kStep, class A = Compute<T>>
+FOVEA_INLINE void slope_row(A factor, A* scores, A* slopes, const A* factors, const A* lse, const A* delta,
+                            int64_t begin, int64_t end) {
   constexpr int L = kLanes<A>;
   for (int64_t c = begin; c < end; c += L) {
     Vec<A> lse_of = kStep ? load(lse + c) : splat(*lse), delta_of = kStep ? load(delta + c) : splat(*delta);
-    Vec<A> x = exp2_of(load(scores + c) - lse_of), slope = load(slopes + c);
+    Vec<A> x = weight_of<T>(load(scores + c) * factor - lse_of), slope = load(slopes + c);
     if (factors) {
       Vec<A> f = load(factors + c);
       store(scores + c, x * f);
@@ -166,14 +171,14 @@ FOVEA_INLINE void slope_row(A* scores, A* slopes, const A* factors, const A* lse
 
 // Dropout of queries [i0, i0 + kColumns) against keys from `first` on, generated where keys are neighbours.
 template <class T, class A = Compute<T>>
-void drop_keys(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i0, int64_t first, const BackwardScratch<A>& mine) {
+void drop_keys(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i0, int64_t first, const BackwardScratch<T>& mine) {
   int64_t count = min_of(kAttentionRows, p.m - first);
   for (int64_t c = 0; c < kColumns && i0 + c < p.n; c++)
     dropout_factors(p.dropout, p.element(bi, hi, i0 + c, first), count, mine.query_factors + c * kColumns);
 }
 // The same for one strip of those keys, transposed.
-template <class A>
-void drop_strip(int64_t key, int64_t rows, int64_t queries, const BackwardScratch<A>& mine) {
+template <class T, class A = Compute<T>>
+void drop_strip(int64_t key, int64_t rows, int64_t queries, const BackwardScratch<T>& mine) {
   constexpr int P = kPanel<A>;
   for (int64_t c = 0; c < queries; c += P)
     pack_columns<P, int(kColumns)>(mine.query_factors + c * kColumns + key, kColumns, min_of(P, queries - c),
@@ -184,36 +189,40 @@ void drop_strip(int64_t key, int64_t rows, int64_t queries, const BackwardScratc
 // key of all strips.
 template <class T, class A = Compute<T>>
 void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<A>& queries, const RowStrip<A>& strip,
-                  int64_t block, int64_t i0, const BackwardScratch<A>& mine) {
+                  int64_t block, int64_t i0, const BackwardScratch<T>& mine) {
   constexpr int P = kPanel<A>;
   int64_t count = min_of(kColumns, p.n - i0), padded = round_up(count, P);
   int64_t first = max_of(0, p.first_query(strip.first) - i0), begin = first / P * P;
   if (first >= count) return;
-  score_tile(p.d, strip.x, queries.x + i0 * p.d, begin, padded, mine.scores);
-  score_tile(p.e, strip.y, queries.y + i0 * p.e, begin, padded, mine.slopes);
+  Products<T>::score_tile(strip.rows, p.d, strip.x, queries.x + i0 * Products<T>::depth(p.d), begin, padded,
+                          mine.scores);
+  Products<T>::score_tile(strip.rows, p.e, strip.y, queries.y + i0 * Products<T>::depth(p.e), begin, padded,
+                          mine.slopes);
+  const A factor = scale_tile(p, strip.rows, begin, padded, mine.scores);
   bool edit = p.edits_scores() || begin < p.first_query(strip.first + strip.rows - 1) - i0;
-  if (p.dropout.threshold) drop_strip(strip.first - block, strip.rows, count, mine);
+  if (p.dropout.threshold) drop_strip<T>(strip.first - block, strip.rows, count, mine);
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t at = r * kColumns, j = strip.first + r;
     if (edit)
       edit_scores(line_at(p, bi, hi, i0, j, 2, clamp_to(p.first_query(j) - i0, 0, count), count), mine.scores + at,
                   padded);
-    slope_row<A, 1>(mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors + at : nullptr,
+    slope_row<T, 1>(factor, mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors + at : nullptr,
                     queries.lse + i0, queries.delta + i0, begin, padded);
   }
-  add_product(count - begin, mine.scores + begin, queries.y_rows, i0 + begin, p.e, strip.dy);
-  add_product(count - begin, mine.slopes + begin, queries.x_rows, i0 + begin, p.d, strip.dx);
+  Products<T>::add_product(strip.rows, count - begin, mine.scores + begin, queries.y_rows, i0 + begin, p.e, strip.dy);
+  Products<T>::add_product(strip.rows, count - begin, mine.slopes + begin, queries.x_rows, i0 + begin, p.d, strip.dx);
 }
 
 // Rows are queries: ds of a strip against keys [j0, j0 + kColumns), into `slopes`. Returns how many keys are seen.
 template <class T, class A = Compute<T>>
 int64_t slopes_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<A>& keys,
-                          const RowStrip<A>& strip, int64_t j0, const BackwardScratch<A>& mine) {
+                          const RowStrip<A>& strip, int64_t j0, const BackwardScratch<T>& mine) {
   int64_t count = min_of(kColumns, p.visible_keys(strip.first + strip.rows - 1) - j0),
           padded = round_up(count, kPanel<A>);
   if (count <= 0) return 0;
-  score_tile(p.d, strip.x, keys.x + j0 * p.d, 0, padded, mine.scores);
-  score_tile(p.e, strip.y, keys.y + j0 * p.e, 0, padded, mine.slopes);
+  Products<T>::score_tile(strip.rows, p.d, strip.x, keys.x + j0 * Products<T>::depth(p.d), 0, padded, mine.scores);
+  Products<T>::score_tile(strip.rows, p.e, strip.y, keys.y + j0 * Products<T>::depth(p.e), 0, padded, mine.slopes);
+  const A factor = scale_tile(p, strip.rows, 0, padded, mine.scores);
   bool edit = p.edits_scores() || padded > p.visible_keys(strip.first) - j0;
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t at = r * kColumns, i = strip.first + r;
@@ -224,8 +233,8 @@ int64_t slopes_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, const Col
       dropout_factors(p.dropout, p.element(bi, hi, i, j0), count, mine.factors);
       fill_zero(mine.factors + count, padded - count);
     }
-    slope_row<A, 0>(mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors : nullptr, keys.lse + i,
-                    keys.delta + i, 0, padded);
+    slope_row<T, 0>(factor, mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors : nullptr,
+                    keys.lse + i, keys.delta + i, 0, padded);
   }
   return count;
 }
@@ -253,7 +262,8 @@ ColumnHead<A> keys_of(const BackwardProblem<T>& p, const BackwardPlan& plan, int
 
 template <class T, class A = Compute<T>>
 void gradients_of_keys(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t head,
-                       const RowBlocks& blocks, int64_t block, const A* packed, const BackwardScratch<A>& mine) {
+                       const StripBlocks<T>& blocks, int64_t block, const A* packed, const BackwardScratch<T>& mine) {
+  constexpr int kRows = Products<T>::kRows;
   int64_t bi = head / p.g, gi = head % p.g, first = block * blocks.rows_each(),
           strips = ceil_div(min_of(blocks.rows_each(), p.m - first), kRows);
   for (int64_t s = 0; s < strips; s++) start_rows(p, p.k, p.v, bi, gi, mine.strip(s, first + s * kRows, p.m));
@@ -272,7 +282,9 @@ void gradients_of_keys(Call& call, const BackwardProblem<T>& p, const BackwardPl
 }
 template <class T, class A = Compute<T>>
 void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
-                          const RowBlocks& blocks, int64_t block, const A* packed, const BackwardScratch<A>& mine) {
+                          const StripBlocks<T>& blocks, int64_t block, const A* packed,
+                          const BackwardScratch<T>& mine) {
+  constexpr int kRows = Products<T>::kRows;
   ColumnHead<A> keys = keys_of(p, plan, bi, hi, packed);
   int64_t first = block * blocks.rows_each(), end = min_of(first + blocks.rows_each(), p.n),
           strips = ceil_div(end - first, kRows);
@@ -281,7 +293,7 @@ void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const Backwar
     for (int64_t s = 0; s < strips; s++) {
       RowStrip<A> strip = mine.strip(s, first + s * kRows, p.n);
       int64_t count = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
-      add_product(count, mine.slopes, keys.x_rows, j0, p.d, strip.dx);
+      Products<T>::add_product(strip.rows, count, mine.slopes, keys.x_rows, j0, p.d, strip.dx);
     }
   for (int64_t s = 0; s < strips; s++) {
     RowStrip<A> strip = mine.strip(s, first + s * kRows, p.n);
@@ -291,7 +303,8 @@ void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const Backwar
 // The same walk, but ds itself is what is wanted.
 template <class T, class A = Compute<T>>
 void gradients_of_bias(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
-                       const RowBlocks& blocks, int64_t block, const A* packed, const BackwardScratch<A>& mine) {
+                       const StripBlocks<T>& blocks, int64_t block, const A* packed, const BackwardScratch<T>& mine) {
+  constexpr int kRows = Products<T>::kRows;
   ColumnHead<A> keys = keys_of(p, plan, bi, hi, packed);
   int64_t first = block * blocks.rows_each(), end = min_of(first + blocks.rows_each(), p.n);
   for (int64_t i = first; i < end; i += kRows) {
@@ -312,13 +325,14 @@ template <class T>
 void attention_gradients(Call& call, const BackwardProblem<T>& p) {
   using A = Compute<T>;
   const BackwardPlan plan(p);
-  const RowBlocks key_blocks(p.m), query_blocks(p.n);
+  const StripBlocks<T> key_blocks(p.m), query_blocks(p.n);
   A *packed = call.scratch<A>(), *scratch = packed + plan.heads * plan.head;
   for (int64_t start = 0; start < p.b * p.g; start += plan.heads) {
     int64_t heads = min_of(plan.heads, p.b * p.g - start), keys = heads * key_blocks.count;
     pack_heads(call, p, plan, start, heads);
     for_chunks(call, p.small(), keys + heads * p.group * query_blocks.count, [&](int64_t chunk, int thread) {
-      BackwardScratch<A> mine(p, scratch + thread * plan.thread);
+      BackwardScratch<T> mine(p, scratch + thread * plan.thread);
+      [[maybe_unused]] const typename Products<T>::Use use;
       if (chunk < keys) {
         int64_t head = chunk / key_blocks.count;
         return gradients_of_keys(call, p, plan, start + head, key_blocks, chunk % key_blocks.count,
@@ -336,13 +350,14 @@ template <class T>
 void bias_gradient(Call& call, const BackwardProblem<T>& p) {
   using A = Compute<T>;
   const BackwardPlan plan(p);
-  const RowBlocks blocks(p.n);
+  const StripBlocks<T> blocks(p.n);
   A *packed = call.scratch<A>(), *scratch = packed + plan.heads * plan.head;
   for (int64_t start = 0; start < p.b * p.g; start += plan.heads) {
     int64_t heads = min_of(plan.heads, p.b * p.g - start);
     pack_heads(call, p, plan, start, heads);
     for_chunks(call, p.small(), heads * p.group * blocks.count, [&](int64_t chunk, int thread) {
-      BackwardScratch<A> mine(p, scratch + thread * plan.thread);
+      BackwardScratch<T> mine(p, scratch + thread * plan.thread);
+      [[maybe_unused]] const typename Products<T>::Use use;
       int64_t row = chunk / blocks.count, head = row / p.group, at = start + head,
               hi = at % p.g * p.group + row % p.group;
       gradients_of_bias(call, p, plan, at / p.g, hi, blocks, chunk % blocks.count, packed + head * plan.head, mine);

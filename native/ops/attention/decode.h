@@ -144,7 +144,7 @@ struct DecodeHead {
     edit_scores(line_at(p, bi, head(r), i, j0, 3, 0, clamp_to(p.visible_keys(i) - j0, 0, keys)), row, padded);
     Vec<A> total{};
     bool any = false;
-    A shrink = soften_row(row, padded, top(r)[0], total, any);
+    A shrink = soften_row<T>(row, padded, A(1), top(r)[0], total, any);
     top(r)[1] = top(r)[1] * shrink + total_of<A>(total);
     if (shrink != 1)
       for (int64_t c = 0; c < p.e; c++) o(r)[c] *= shrink;

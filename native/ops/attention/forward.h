@@ -28,14 +28,14 @@ FOVEA_INLINE bool has_special(const Bfloat16* x, int64_t n) { return has_exponen
 // What the queries of a head look at.
 template <class A>
 struct KeyHead {
-  const A* keys;  // [panel][d][P]
+  const A* keys;  // transposed, in panels
   RowOperand<A> values;
   const uint8_t* special;  // for each block of keys: some value is infinite or NaN
 };
 template <class T>
 KeyHead<Compute<T>> key_head(const Problem<T>& p, const ForwardPlan& plan, Compute<T>* packed, int64_t bi, int64_t gi) {
   using A = Compute<T>;
-  RowOperand<A> values{packed + plan.values, kPanel<A>, p.m * kPanel<A>};
+  RowOperand<A> values = Products<T>::packed_rows(packed + plan.values, p.m);
   if constexpr (kSame<A, T>) {
     if (rows_in_place<A, T>(p.v)) values = {p.row(p.v, bi, gi, 0), p.e, kPanel<A>};
   }
@@ -46,9 +46,10 @@ void pack_key_block(const Problem<T>& p, const ForwardPlan& plan, int64_t bi, in
   constexpr int P = kPanel<A>;
   int64_t j0 = block * kColumns, end = min_of(j0 + kColumns, p.m);
   for (int64_t j = j0; j < end; j += P)
-    pack_columns<P>(p.row(p.k, bi, gi, j), p.k.strides[2], min_of(P, end - j), p.d, A(1), packed + j * p.d);
+    Products<T>::pack_panel(p.row(p.k, bi, gi, j), p.k.strides[2], min_of(P, end - j), p.d,
+                            packed + j * Products<T>::depth(p.d));
   if (!rows_in_place<A, T>(p.v))
-    pack_rows(p.row(p.v, bi, gi, j0), p.v.strides[2], end - j0, p.e, p.m, packed + plan.values + j0 * P);
+    Products<T>::pack_rows(p.row(p.v, bi, gi, j0), p.v.strides[2], j0, end - j0, p.e, p.m, packed + plan.values);
   bool special = false;
   if (p.hides())
     for (int64_t j = j0; j < end; j++) special |= has_special(p.row(p.v, bi, gi, j), p.e);
@@ -58,18 +59,20 @@ void pack_key_block(const Problem<T>& p, const ForwardPlan& plan, int64_t bi, in
 // A strip of kRows queries and what is known of them so far.
 template <class A>
 struct QueryStrip {
-  A* q;      // [d][kRows], scaled
+  A* q;      // packed
   A* o;      // [panel][kRows][P]
   A* top;    // [kRows]
   A* total;  // [kRows][lanes]
   int64_t first, rows;
 };
 // Where a thread keeps its strips, tile and dropout factors.
-template <class A>
+template <class T>
 struct ForwardScratch {
+  using A = Compute<T>;
+  static constexpr int kRows = Products<T>::kRows;
   A *strips, *tile, *factors;
-  int64_t d, e;  // e padded
-  FOVEA_INLINE ForwardScratch(const AttentionShape& s, A* memory) : d(s.d), e(attention_pad(s.e)) {
+  int64_t d, e;  // as packed, and padded
+  FOVEA_INLINE ForwardScratch(const AttentionShape& s, A* memory) : d(Products<T>::depth(s.d)), e(attention_pad(s.e)) {
     tile = memory, factors = tile + kAttentionMaxTile, strips = factors + kColumns;
   }
   FOVEA_INLINE QueryStrip<A> strip(int64_t index, int64_t first, int64_t n) const {
@@ -80,42 +83,23 @@ struct ForwardScratch {
   }
 };
 
-// o += p v where p = 0 keeps what is infinite or NaN in v out: a hidden key must not show. Rare. The sums are those
-// of add_product, so that a query does not change by a bit when a key that it cannot see becomes infinite.
-template <class A>
-void add_visible(const QueryStrip<A>& strip, const A* tile, const RowOperand<A>& v, int64_t j0, int64_t keys,
-                 int64_t e) {
-  constexpr int L = kLanes<A>, P = kPanel<A>;
-  for (int64_t r = 0; r < strip.rows; r++)
-    for (int64_t p = 0; p * P < e; p++) {
-      Vec<A> sum0{}, sum1{};
-      for (int64_t j = 0; j < keys; j++) {
-        A weight = tile[r * kColumns + j];
-        if (weight == 0) continue;
-        const A* row = v.data + (j0 + j) * v.row + p * v.panel;
-        sum0 += load(row) * weight, sum1 += load(row + L) * weight;
-      }
-      A* o = strip.o + (p * kRows + r) * P;
-      store(o, load(o) + sum0), store(o + L, load(o + L) + sum1);
-    }
-}
-
 // One tile: the strip meets keys [j0, j0 + kColumns).
 template <class T, class A = Compute<T>>
 void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head, const QueryStrip<A>& strip, int64_t j0,
             A* tile, A* factors) {
-  constexpr int P = kPanel<A>;
+  constexpr int P = kPanel<A>, kRows = Products<T>::kRows;
   int64_t keys = min_of(kColumns, p.visible_keys(strip.first + strip.rows - 1) - j0);
   if (keys <= 0) return;
   int64_t padded = round_up(keys, P);
-  score_tile(p.d, strip.q, head.keys + j0 * p.d, 0, padded, tile);
+  Products<T>::score_tile(strip.rows, p.d, strip.q, head.keys + j0 * Products<T>::depth(p.d), 0, padded, tile);
+  const A factor = scale_tile(p, strip.rows, 0, padded, tile);
   bool any = false, edit = p.edits_scores() || padded > p.visible_keys(strip.first) - j0;
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t i = strip.first + r;
     A* row = tile + r * kColumns;
     if (edit) edit_scores(line_at(p, bi, hi, i, j0, 3, 0, clamp_to(p.visible_keys(i) - j0, 0, keys)), row, padded);
     Vec<A> total = load(strip.total + r * kLanes<A>);
-    A shrink = soften_row(row, padded, strip.top[r], total, any);
+    A shrink = soften_row<T>(row, padded, factor, strip.top[r], total, any);
     store(strip.total + r * kLanes<A>, total);
     if (shrink != 1)
       for (int64_t c = 0; c < p.e; c += P) {
@@ -128,13 +112,15 @@ void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head,
     }
   }
   if (!any) return;
-  if (head.special[j0 / kColumns]) return add_visible(strip, tile, head.values, j0, keys, p.e);
-  add_product(keys, tile, head.values, j0, p.e, strip.o);
+  // A hidden key must not show, and must not change a bit, when its value becomes infinite. Rare.
+  const auto add = head.special[j0 / kColumns] ? Products<T>::add_visible : Products<T>::add_product;
+  add(strip.rows, keys, tile, head.values, j0, p.e, strip.o);
 }
 
 template <class T, class A = Compute<T>>
 void start_strip(const Problem<T>& p, int64_t bi, int64_t hi, const QueryStrip<A>& strip) {
-  pack_columns<kRows>(p.row(p.q, bi, hi, strip.first), p.q.strides[2], strip.rows, p.d, p.scale2, strip.q);
+  constexpr int kRows = Products<T>::kRows;
+  Products<T>::pack_strip(p.row(p.q, bi, hi, strip.first), p.q.strides[2], strip.rows, p.d, p.scale2, strip.q);
   fill_zero(strip.o, kRows * round_up(p.e, kPanel<A>));
   fill_zero(strip.total, kRows * kLanes<A>);
   for (int r = 0; r < kRows; r++) strip.top[r] = -kInfinity<A>;
@@ -145,7 +131,7 @@ void finish_strip(const Problem<T>& p, int64_t bi, int64_t hi, const QueryStrip<
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t at = (bi * p.h + hi) * p.n + strip.first + r;
     A total = total_of<A>(load(strip.total + r * kLanes<A>));
-    unpack_row(strip.o, r, p.e, total == 0 ? A(0) : 1 / total, o.as<T>() + at * p.e);
+    unpack_row<Products<T>::kRows>(strip.o, r, p.e, total == 0 ? A(0) : 1 / total, o.as<T>() + at * p.e);
     lse.as<A>()[at] = log_total(strip.top[r], total);
   }
 }
@@ -154,8 +140,9 @@ void finish_strip(const Problem<T>& p, int64_t bi, int64_t hi, const QueryStrip<
 template <class T>
 void tiled_attention(Call& call, const Problem<T>& p) {
   using A = Compute<T>;
+  constexpr int kRows = Products<T>::kRows;
   const ForwardPlan plan(p);
-  const RowBlocks blocks(p.n);
+  const StripBlocks<T> blocks(p.n);
   A *packed = call.scratch<A>(), *scratch = packed + plan.heads * plan.head;
   int64_t seen = p.visible_keys(p.n - 1), key_blocks = ceil_div(seen, kColumns);
   for (int64_t start = 0; start < p.b * p.g; start += plan.heads) {
@@ -170,7 +157,8 @@ void tiled_attention(Call& call, const Problem<T>& p) {
       // Backwards: with causality the last queries have the most work, which is best begun first.
       int64_t first = (blocks.count - 1 - chunk % blocks.count) * blocks.rows_each();
       int64_t strips = ceil_div(min_of(blocks.rows_each(), p.n - first), kRows);
-      ForwardScratch<A> mine(p, scratch + thread * plan.thread);
+      ForwardScratch<T> mine(p, scratch + thread * plan.thread);
+      [[maybe_unused]] const typename Products<T>::Use use;
       KeyHead<A> keys = key_head(p, plan, packed + head * plan.head, bi, gi);
       for (int64_t s = 0; s < strips; s++) start_strip(p, bi, hi, mine.strip(s, first + s * kRows, p.n));
       int64_t end = p.visible_keys(min_of(first + blocks.rows_each(), p.n) - 1);

@@ -5,6 +5,7 @@
 #include "core/random.h"
 #include "ops/attention/attrs.h"
 #include "ops/attention/tile.h"
+#include "ops/attention/tile_amx.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -143,18 +144,29 @@ void edit_scores(const Line<T>& line, A* row, int64_t padded) {
   for (int64_t c = line.last; c < padded; c++) row[c] = -kInfinity<A>;
 }
 
+// A tile of products becomes scores, but for the factor that is returned. A bias needs it before, and so does the
+// largest score of a row if the factor turns their order.
+template <class T, class A>
+FOVEA_INLINE A scale_tile(const Problem<T>& p, int64_t rows, int64_t begin, int64_t end, A* tile) {
+  if (Products<T>::kScalesStrips) return 1;
+  if (!p.bias.present() && p.scale2 > 0) return p.scale2;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = begin; c < end; c++) tile[r * kColumns + c] *= p.scale2;
+  return 1;
+}
+
 // ---- one row of softmax, key block by key block
 
-// With s2 the scores seen so far: top = max s2, total = sum of 2^(s2 - top), in lanes. Turns row[0, padded) into
-// 2^(s2 - top). Returns the factor for what was summed with an older top; 1 if it did not move. `any` is set unless all
-// keys so far are hidden from this row.
-template <class A>
-FOVEA_INLINE A soften_row(A* row, int64_t padded, A& top, Vec<A>& total, bool& any) {
+// With s2 = factor row the scores seen so far: top = max s2, total = sum of 2^(s2 - top), in lanes. Turns
+// row[0, padded) into 2^(s2 - top). Returns the factor for what was summed with an older top; 1 if it did not move.
+// `any` is set unless all keys so far are hidden from this row.
+template <class T, class A>
+FOVEA_INLINE A soften_row(A* row, int64_t padded, A factor, A& top, Vec<A>& total, bool& any) {
   constexpr int L = kLanes<A>;
   Vec<A> high0 = load(row), high1 = load(row + L);
   for (int64_t c = 2 * L; c < padded; c += 2 * L)
     high0 = max(high0, load(row + c)), high1 = max(high1, load(row + c + L));
-  A highest = highest_of<A>(max(high0, high1)), shrink = 1;
+  A highest = factor * highest_of<A>(max(high0, high1)), shrink = 1;
   if (highest > top) {
     if (top != -kInfinity<A>) shrink = exp2_of(top - highest), total *= shrink;
     top = highest;
@@ -162,7 +174,7 @@ FOVEA_INLINE A soften_row(A* row, int64_t padded, A& top, Vec<A>& total, bool& a
   A base = top == -kInfinity<A> ? A(0) : top;  // -inf - -inf would be NaN
   Vec<A> sum0{}, sum1{};
   for (int64_t c = 0; c < padded; c += 2 * L) {
-    Vec<A> p0 = exp2_of(load(row + c) - base), p1 = exp2_of(load(row + c + L) - base);
+    Vec<A> p0 = weight_of<T>(load(row + c) * factor - base), p1 = weight_of<T>(load(row + c + L) * factor - base);
     sum0 += p0, sum1 += p1;
     store(row + c, p0), store(row + c + L, p1);
   }

@@ -1,24 +1,24 @@
 // Register tiles for attention: packing of operands, one matrix product and 2^x. Included by per-instruction-set
 // files only.
 //
-// Every product of attention has the form C[rows, P] (+)= A[rows, k] B[k, P] with kRows rows and P = two vectors of
-// columns, which fill the vector registers with sums. A is either packed, element (r, i) at i kRows + r, or a tile of
-// scores, element (r, i) at r kAttentionColumns + i. A row of B is P adjacent elements.
+// Every product of attention has the form C[rows, P] (+)= A[rows, k] B[k, P] with up to kRows rows and P = two vectors
+// of columns. Products<T> has them for operands of type T: here by vectors, in tile_amx.h by tile registers. By
+// vectors, kRows rows fill the registers with sums; A is either packed, element (r, i) at i kRows + r, or a tile of
+// scores, element (r, i) at r kAttentionColumns + i; a row of B is P adjacent elements.
 #pragma once
-#include "cpu/simd.h"
+#include "cpu/math_coarse.h"
 #include "ops/attention/workspace.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kRows = 14;  // 28 sums, 2 vectors of B and 1 of A in 32 registers
+constexpr int kVectorRows = 14;  // 28 sums, 2 vectors of B and 1 of A in 32 registers
 #elif defined(__aarch64__)
-constexpr int kRows = 8;
+constexpr int kVectorRows = 8;
 #else
-constexpr int kRows = 6;  // 16 registers
+constexpr int kVectorRows = 6;  // 16 registers
 #endif
-constexpr int kStrips = int(kAttentionRows) / kRows;  // of kRows rows each: one pass over the columns
 constexpr int64_t kColumns = kAttentionColumns;
 template <class A>
 constexpr int kPanel = 2 * kLanes<A>;
@@ -120,6 +120,12 @@ FOVEA_INLINE Vec<double> exp2_of(Vec<double> x) {
   return select(x < -1022.0, Vec<double>{}, result);
 }
 #endif
+// For weights of values of type T: those of 16 bits do not need more.
+template <class T, class V>
+FOVEA_INLINE V weight_of(V x) {
+  if constexpr (kIs16Bit<T>) return coarse_exp2(x);
+  else return exp2_of(x);
+}
 template <class A>
 FOVEA_INLINE A exp2_of(A x) {
   return exp2_of(splat(x))[0];
@@ -215,7 +221,7 @@ FOVEA_INLINE bool rows_in_place(const View& x) {
 }
 // The packed form: panels of all `total` rows. Writes `rows` of them, padding their width with 0.
 template <class A, class T>
-void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t width, int64_t total, A* out) {
+void pack_row_panels(const T* in, int64_t stride, int64_t rows, int64_t width, int64_t total, A* out) {
   constexpr int L = kLanes<A>, P = kPanel<A>;
   for (int64_t c = 0; c < width; c += P, out += total * P) {
     int64_t count = min_of(P, width - c);
@@ -231,7 +237,7 @@ void pack_rows(const T* in, int64_t stride, int64_t rows, int64_t width, int64_t
   }
 }
 // Row r of sums in panels [panel][kRows][P] -> factor times it.
-template <class A, class T>
+template <int kRows, class A, class T>
 FOVEA_INLINE void unpack_row(const A* panels, int64_t r, int64_t width, A factor, T* out) {
   constexpr int L = kLanes<A>, P = kPanel<A>;
   for (int64_t c = 0; c < width; c += P, panels += kRows * P) {
@@ -250,7 +256,7 @@ FOVEA_INLINE void fill_zero(A* out, int64_t n) {
   for (int64_t i = 0; i < n; i++) out[i] = 0;
 }
 
-// ---- the product
+// ---- the products
 
 enum class Left { packed, tile };
 
@@ -258,7 +264,7 @@ enum class Left { packed, tile };
 // block after block keeps rounding errors small.
 template <class A, Left kLeft, int kCStep, bool kAdd>
 __attribute__((noinline)) void multiply(int64_t k, const A* a, const A* b, int64_t b_step, A* c) {
-  constexpr int L = kLanes<A>;
+  constexpr int L = kLanes<A>, kRows = kVectorRows;
   constexpr int64_t row = kLeft == Left::packed ? 1 : kColumns, next = kLeft == Left::packed ? kRows : 1;
   Vec<A> sum[kRows][2];
 #pragma GCC unroll 16
@@ -280,20 +286,62 @@ __attribute__((noinline)) void multiply(int64_t k, const A* a, const A* b, int64
     store(to + L, kAdd ? load(to + L) + sum[r][1] : sum[r][1]);
   }
 }
-// c, in panels [panel][kRows][P], += tile[kRows][count of kColumns] b[count][width]
-template <class A>
-FOVEA_INLINE void add_product(int64_t count, const A* tile, const RowOperand<A>& b, int64_t first_row, int64_t width,
-                              A* c) {
-  constexpr int P = kPanel<A>;
-  for (int64_t p = 0; p * P < width; p++)
-    multiply<A, Left::tile, P, true>(count, tile, b.data + first_row * b.row + p * b.panel, b.row, c + p * kRows * P);
-}
-// tile[kRows][columns from `begin` to `end`, multiples of P] = a b, with b in panels of P columns [panel][width][P]
-template <class A>
-FOVEA_INLINE void score_tile(int64_t width, const A* a, const A* panels, int64_t begin, int64_t end, A* tile) {
-  for (int64_t j = begin; j < end; j += kPanel<A>)
-    multiply<A, Left::packed, int(kColumns), false>(width, a, panels + j * width, kPanel<A>, tile + j);
-}
+
+// Operands of type T, packed and multiplied as A. Rows that stay (a strip) are packed once, with a factor; what they
+// meet is packed transposed, in panels of P, and as rows.
+template <class T>
+struct Products {
+  using A = Compute<T>;
+  static constexpr int kRows = kVectorRows;
+  static constexpr int64_t P = kPanel<A>;
+  static constexpr bool kScalesStrips = true;  // else the factor is left for the scores
+  struct Use {};                               // what a thread holds meanwhile
+
+  // Elements that are packed of a row of `width`.
+  FOVEA_INLINE static int64_t depth(int64_t width) { return width; }
+  static void pack_strip(const T* in, int64_t stride, int64_t rows, int64_t width, A factor, A* out) {
+    pack_columns<kRows>(in, stride, rows, width, factor, out);
+  }
+  static void pack_panel(const T* in, int64_t stride, int64_t rows, int64_t width, A* out) {
+    pack_columns<P>(in, stride, rows, width, A(1), out);
+  }
+  // Rows [first, first + rows) of `total`, where `out` is for all.
+  static void pack_rows(const T* in, int64_t stride, int64_t first, int64_t rows, int64_t width, int64_t total,
+                        A* out) {
+    pack_row_panels(in, stride, rows, width, total, out + first * P);
+  }
+  FOVEA_INLINE static RowOperand<A> packed_rows(const A* packed, int64_t total) { return {packed, P, total * P}; }
+
+  // tile[rows][columns from `begin` to `end`, multiples of P] = a b, b in panels of P columns [panel][width][P]
+  FOVEA_INLINE static void score_tile(int64_t, int64_t width, const A* a, const A* panels, int64_t begin, int64_t end,
+                                      A* tile) {
+    for (int64_t j = begin; j < end; j += P)
+      multiply<A, Left::packed, int(kColumns), false>(width, a, panels + j * width, P, tile + j);
+  }
+  // c, in panels [panel][kRows][P], += tile[rows][count of kColumns] b[count][width]
+  FOVEA_INLINE static void add_product(int64_t, int64_t count, const A* tile, const RowOperand<A>& b, int64_t first_row,
+                                       int64_t width, A* c) {
+    for (int64_t p = 0; p * P < width; p++)
+      multiply<A, Left::tile, P, true>(count, tile, b.data + first_row * b.row + p * b.panel, b.row, c + p * kRows * P);
+  }
+  // The same where what is infinite or NaN in b stays out wherever the tile is 0. The sums are those of add_product.
+  static void add_visible(int64_t rows, int64_t count, const A* tile, const RowOperand<A>& b, int64_t first_row,
+                          int64_t width, A* c) {
+    constexpr int L = kLanes<A>;
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t p = 0; p * P < width; p++) {
+        Vec<A> sum0{}, sum1{};
+        for (int64_t j = 0; j < count; j++) {
+          A weight = tile[r * kColumns + j];
+          if (weight == 0) continue;
+          const A* row = b.data + (first_row + j) * b.row + p * b.panel;
+          sum0 += load(row) * weight, sum1 += load(row + L) * weight;
+        }
+        A* to = c + (p * kRows + r) * P;
+        store(to, load(to) + sum0), store(to + L, load(to + L) + sum1);
+      }
+  }
+};
 
 // ---- chunks
 
@@ -306,10 +354,12 @@ FOVEA_INLINE void for_chunks(Call& call, bool small, int64_t count, Body&& body)
     call.parallel.for_each(count, body);
   }
 }
-// Rows cut into strips of kRows, and those into nearly equal blocks of at most kStrips.
-struct RowBlocks {
+// Rows cut into strips of kRows, and those into nearly equal blocks that share one pass over the columns.
+template <class T>
+struct StripBlocks {
+  static constexpr int64_t kRows = Products<T>::kRows, kStrips = kAttentionRows / kRows;
   int64_t strips_each, count;
-  FOVEA_INLINE explicit RowBlocks(int64_t rows) {
+  FOVEA_INLINE explicit StripBlocks(int64_t rows) {
     int64_t strips = ceil_div(rows, kRows), blocks = max_of(1, ceil_div(strips, kStrips));
     strips_each = max_of(1, ceil_div(strips, blocks)), count = ceil_div(strips, strips_each);
   }

@@ -9,7 +9,8 @@ namespace fovea {
 constexpr int64_t kAttentionColumns = 128;  // columns of a tile of scores
 constexpr int64_t kAttentionRows = 112;     // at most so many rows share a pass over the columns
 constexpr int64_t kAttentionMaxPanel = 32;  // packed operands are padded to the widest panel of any instruction set
-constexpr int64_t kAttentionMaxTile = 16 * kAttentionColumns;
+constexpr int64_t kAttentionMaxStrip = 32;  // rows of a strip
+constexpr int64_t kAttentionMaxTile = kAttentionMaxStrip * kAttentionColumns;
 constexpr int64_t kAttentionMaxStrips = 20;   // parts of those rows, each aligned to a panel
 constexpr int64_t kDecodeQueries = 4;         // up to so many queries, keys and values are streamed instead of packed
 constexpr int64_t kDecodeKeys = 512;          // keys of one piece of a decoding step
@@ -17,6 +18,8 @@ constexpr int64_t kDecodeGroup = 16;          // keys converted at a time
 constexpr int64_t kAttentionRound = 1 << 20;  // elements packed at a time, if that is more than one head
 
 FOVEA_INLINE int64_t attention_pad(int64_t n) { return round_up(n, kAttentionMaxPanel); }
+// Elements that are packed of a row of n at most: tile registers take 16-bit elements in pairs, 32 at a time.
+FOVEA_INLINE int64_t attention_depth(int64_t n) { return n > attention_pad(n) / 2 ? n : attention_pad(n) / 2; }
 
 struct AttentionShape {
   int64_t b, h, g, n, m, d, e;
@@ -48,12 +51,12 @@ struct ForwardPlan : AttentionPlan {
   int64_t values, flags;  // inside a head, behind the keys
   FOVEA_INLINE explicit ForwardPlan(const AttentionShape& s) {
     int64_t blocks = (s.m + kAttentionColumns - 1) / kAttentionColumns;
-    values = attention_pad(s.m) * s.d;
-    flags = values + s.m * attention_pad(s.e);
+    values = attention_pad(s.m) * attention_depth(s.d);
+    flags = values + attention_pad(s.m) * attention_pad(s.e);
     head = flags + attention_pad(blocks);
     choose_heads(s);
-    thread = kAttentionRows * (s.d + attention_pad(s.e) + 1 + kAttentionMaxPanel / 2) + kAttentionMaxTile +
-             kAttentionColumns;
+    thread = kAttentionRows * (attention_depth(s.d) + attention_pad(s.e) + 1 + kAttentionMaxPanel / 2) +
+             kAttentionMaxTile + kAttentionColumns;
     thread = attention_pad(thread) + kAttentionMaxStrips * kAttentionMaxPanel;
   }
 };
@@ -81,12 +84,13 @@ struct BackwardPlan : AttentionPlan {
   int64_t query_head;
   FOVEA_INLINE explicit BackwardPlan(const AttentionShape& s) {
     int64_t n = attention_pad(s.n), m = attention_pad(s.m), d = attention_pad(s.d), e = attention_pad(s.e);
-    d_o = n * s.d, query_rows = d_o + n * s.e, d_o_rows = query_rows + n * d, lse = d_o_rows + n * e, delta = lse + n,
-    query_head = delta + n;
-    values = m * s.d, key_rows = values + m * s.e, queries = key_rows + m * d;
+    int64_t deep_d = attention_depth(s.d), deep_e = attention_depth(s.e);
+    d_o = n * deep_d, query_rows = d_o + n * deep_e, d_o_rows = query_rows + n * d, lse = d_o_rows + n * e,
+    delta = lse + n, query_head = delta + n;
+    values = m * deep_d, key_rows = values + m * deep_e, queries = key_rows + m * d;
     head = queries + s.group * query_head;
     choose_heads(s);
-    thread = attention_pad(kAttentionRows * (s.d + s.e + d + e)) + 3 * kAttentionMaxTile +
+    thread = attention_pad(kAttentionRows * (deep_d + deep_e + d + e)) + 3 * kAttentionMaxTile +
              kAttentionMaxStrips * kAttentionMaxPanel;
     thread += kAttentionColumns * kAttentionColumns;
   }

@@ -1,13 +1,13 @@
 // Attention and rotary positions.
-import { functional as F, type Tensor, zeros } from 'fovea';
+import { functional as F, info, type Tensor, zeros } from 'fovea';
 import { device } from '../../helpers.js';
 import { tensorErrors } from '../errors.js';
 import { alongAxis, count, matmul, Nd, softmaxRow } from '../nd.js';
 import { type Args, close, type Row } from '../row.js';
 import { FLOATS, type InputSpec, type Layout, type Sample } from '../samples.js';
 
-/** Tensor cores take probabilities in 16 bits, as every fused kernel there rounds them before they meet the values. */
-const onTensorCores = device === 'cpu' ? {} : { roundings: 2 };
+/** Tensor cores and tile registers take probabilities in 16 bits: they are rounded before they meet the values. */
+const onTensorCores = device === 'cpu' && info().isa !== 'amx' ? {} : { roundings: 2 };
 
 interface AttentionArgs extends Args {
   causal?: 'topLeft' | 'bottomRight' | false;
