@@ -2,7 +2,7 @@
 // c = activation(alpha sum + beta bias) + residual, rounded once to the storage type.
 #pragma once
 #include "cpu/gemm_bf16.h"
-#include "cpu/math.h"
+#include "cpu/math_coarse.h"
 #include "ops/matmul/plan.h"
 
 namespace fovea::FOVEA_ISA {
@@ -33,24 +33,42 @@ FOVEA_INLINE void from_compute_row(const T* from, T* to, int64_t n) {
 
 constexpr int64_t kMaxFinished = 256;  // columns at once; whole vectors of any type
 
+// What vectors of sums become where results are of type S: those of 16 bits take the functions that are as good there.
+template <class S>
+struct Activations {
+  using V = Vec<Compute<S>>;
+  FOVEA_INLINE static V gelu_of(V x) { return gelu(x); }
+  FOVEA_INLINE static V gelu_tanh_of(V x) { return gelu_tanh(x); }
+  FOVEA_INLINE static V silu_of(V x) { return silu(x); }
+};
+template <class S>
+  requires kIs16Bit<S>
+struct Activations<S> {
+  using V = Vec<float>;
+  FOVEA_INLINE static V gelu_of(V x) { return coarse_gelu(x); }
+  FOVEA_INLINE static V gelu_tanh_of(V x) { return coarse_gelu_tanh(x); }
+  FOVEA_INLINE static V silu_of(V x) { return coarse_silu(x); }
+};
+
 // Whole vectors are computed: behind n, too, a line of kMaxFinished has room.
-template <class T>
-__attribute__((noinline)) void activate(MatmulActivation activation, T* line, int64_t n) {
-  constexpr int L = kLanes<T>;
+template <class S>
+__attribute__((noinline)) void activate(MatmulActivation activation, Compute<S>* line, int64_t n) {
+  using F = Activations<S>;
+  constexpr int L = kLanes<Compute<S>>;
   for (int64_t j = n; j < round_up(n, L); j++) line[j] = 0;
   switch (activation) {
     case MatmulActivation::none: break;
     case MatmulActivation::gelu:
-      for (int64_t j = 0; j < n; j += L) store(line + j, gelu(load(line + j)));
+      for (int64_t j = 0; j < n; j += L) store(line + j, F::gelu_of(load(line + j)));
       break;
     case MatmulActivation::gelu_tanh:
-      for (int64_t j = 0; j < n; j += L) store(line + j, gelu_tanh(load(line + j)));
+      for (int64_t j = 0; j < n; j += L) store(line + j, F::gelu_tanh_of(load(line + j)));
       break;
     case MatmulActivation::relu:
       for (int64_t j = 0; j < n; j++) line[j] = line[j] < 0 ? 0 : line[j];
       break;
     case MatmulActivation::silu:
-      for (int64_t j = 0; j < n; j += L) store(line + j, silu(load(line + j)));
+      for (int64_t j = 0; j < n; j += L) store(line + j, F::silu_of(load(line + j)));
       break;
   }
 }
@@ -127,10 +145,11 @@ void finish(const Product<S>& product, const MatmulProblem& p, const Compute<S>*
     return;
   }
   T line[kMaxFinished], bias_line[kMaxFinished], residual_line[kMaxFinished];
+  const T* bias = nullptr;
   for (int64_t i = 0; i < rows; i++) {
     int64_t r = row + i, at = r * p.c_row + column * p.c_column;
-    const T *from = sums + i * pitch, *bias = nullptr, *residual = nullptr;
-    if (product.bias)
+    const T *from = sums + i * pitch, *residual = nullptr;
+    if (product.bias && (i == 0 || p.bias_row != 0))  // else it is the one of the row before
       bias = row_of(product.bias + r * p.bias_row + column * p.bias_column, p.bias_column, bias_line, columns);
     if (product.residual)
       residual = row_of(product.residual + r * p.residual_row + column * p.residual_column, p.residual_column,
@@ -140,7 +159,7 @@ void finish(const Product<S>& product, const MatmulProblem& p, const Compute<S>*
       combine(product.alpha, from, product.beta, bias, residual, to, columns);
     } else if constexpr (std::is_floating_point_v<T>) {
       combine(product.alpha, from, product.beta, bias, static_cast<const T*>(nullptr), line, columns);
-      activate(product.activation, line, columns);
+      activate<S>(product.activation, line, columns);
       combine<T>(1, line, 0, nullptr, residual, to, columns);
     }
     commit(to, product.c + at, p.c_column, columns);
