@@ -175,14 +175,15 @@ void Runtime::drop_passed_holds() {
 // take the processors from the kernels, and memory that every op takes and gives back is no growth: reported each time,
 // exp of 64 MB took 5.5 ms instead of 2.6, at one mark-compact every other op; and every step of training takes its
 // activations and gives them back. So V8 learns of what is more than it knows of, but of less only where it has found
-// that itself (sweep), and in trim().
+// that itself (sweep), and in trim(). What it never knew of is not taken off either: a sum below zero ends the process.
 void Runtime::account(int64_t bytes) {
   unreported_ += bytes;
   if (unreported_ >= kReportStep) report(unreported_);
 }
 void Runtime::report(int64_t bytes) {
+  bytes = std::max(bytes, -reported_);
   int64_t total = 0;
-  if (napi_adjust_external_memory(env_, bytes, &total) == napi_ok) unreported_ -= bytes;
+  if (napi_adjust_external_memory(env_, bytes, &total) == napi_ok) unreported_ -= bytes, reported_ += bytes;
 }
 
 // Frees the slots whose JavaScript object is gone. A weak reference answers at once after a collection, also inside a

@@ -158,7 +158,7 @@ class Runtime {
   std::unique_ptr<Recording> recorder_;  // the one that is being made
   bool paused_ = false;
   uint32_t next_recording_ = 1;
-  int64_t unreported_ = 0;  // external bytes not yet told to V8
+  int64_t unreported_ = 0, reported_ = 0;  // external bytes not yet told to V8, and told
 };
 
 // Bytes of a dense tensor of that shape. Throws FOVEA_SHAPE when there are more than can be addressed.
