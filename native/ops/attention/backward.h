@@ -25,28 +25,6 @@ struct BackwardProblem : Problem<T> {
 
 // ---- packing
 
-// A transposed block of rows [first, end) in panels.
-template <class T, class A = Compute<T>>
-void pack_panels(const View& x, int64_t bi, int64_t head, int64_t first, int64_t end, A* packed) {
-  constexpr int P = kPanel<A>;
-  int64_t width = x.shape[3];
-  for (int64_t i = first; i < end; i += P)
-    Products<T>::pack_panel(Problem<T>::row(x, bi, head, i), x.strides[2], min_of(P, end - i), width,
-                            packed + i * Products<T>::depth(width));
-}
-template <class T, class A = Compute<T>>
-void pack_row_block(const View& x, int64_t bi, int64_t head, int64_t first, int64_t end, A* packed) {
-  if (rows_in_place<A, T>(x)) return;
-  Products<T>::pack_rows(Problem<T>::row(x, bi, head, first), x.strides[2], first, end - first, x.shape[3], x.shape[2],
-                         packed);
-}
-template <class T, class A = Compute<T>>
-RowOperand<A> rows_of(const View& x, int64_t bi, int64_t head, const A* packed) {
-  if constexpr (kSame<A, T>) {
-    if (rows_in_place<A, T>(x)) return {Problem<T>::row(x, bi, head, 0), x.shape[3], kPanel<A>};
-  }
-  return Products<T>::packed_rows(packed, x.shape[2]);
-}
 // x . y over n elements
 template <class T, class A = Compute<T>>
 A dot_rows(const T* x, const T* y, int64_t n) {

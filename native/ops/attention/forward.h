@@ -33,23 +33,15 @@ struct KeyHead {
   const uint8_t* special;  // for each block of keys: some value is infinite or NaN
 };
 template <class T>
-KeyHead<Compute<T>> key_head(const Problem<T>& p, const ForwardPlan& plan, Compute<T>* packed, int64_t bi, int64_t gi) {
-  using A = Compute<T>;
-  RowOperand<A> values = Products<T>::packed_rows(packed + plan.values, p.m);
-  if constexpr (kSame<A, T>) {
-    if (rows_in_place<A, T>(p.v)) values = {p.row(p.v, bi, gi, 0), p.e, kPanel<A>};
-  }
-  return {packed, values, reinterpret_cast<const uint8_t*>(packed + plan.flags)};
+KeyHead<Compute<T>> key_head(const Problem<T>& p, const ForwardPlan& plan, const Compute<T>* packed, int64_t bi,
+                             int64_t gi) {
+  return {packed, rows_of<T>(p.v, bi, gi, packed + plan.values), reinterpret_cast<const uint8_t*>(packed + plan.flags)};
 }
 template <class T, class A = Compute<T>>
 void pack_key_block(const Problem<T>& p, const ForwardPlan& plan, int64_t bi, int64_t gi, int64_t block, A* packed) {
-  constexpr int P = kPanel<A>;
   int64_t j0 = block * kColumns, end = min_of(j0 + kColumns, p.m);
-  for (int64_t j = j0; j < end; j += P)
-    Products<T>::pack_panel(p.row(p.k, bi, gi, j), p.k.strides[2], min_of(P, end - j), p.d,
-                            packed + j * Products<T>::depth(p.d));
-  if (!rows_in_place<A, T>(p.v))
-    Products<T>::pack_rows(p.row(p.v, bi, gi, j0), p.v.strides[2], j0, end - j0, p.e, p.m, packed + plan.values);
+  pack_panels<T>(p.k, bi, gi, j0, end, packed);
+  pack_row_block<T>(p.v, bi, gi, j0, end, packed + plan.values);
   bool special = false;
   if (p.hides())
     for (int64_t j = j0; j < end; j++) special |= has_special(p.row(p.v, bi, gi, j), p.e);

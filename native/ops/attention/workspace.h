@@ -19,7 +19,7 @@ constexpr int64_t kAttentionRound = 1 << 20;  // elements packed at a time, if t
 
 FOVEA_INLINE int64_t attention_pad(int64_t n) { return round_up(n, kAttentionMaxPanel); }
 // Elements that are packed of a row of n at most: tile registers take 16-bit elements in pairs, 32 at a time.
-FOVEA_INLINE int64_t attention_depth(int64_t n) { return n > attention_pad(n) / 2 ? n : attention_pad(n) / 2; }
+FOVEA_INLINE int64_t attention_depth(int64_t n) { return max_of(n, attention_pad(n) / 2); }
 
 struct AttentionShape {
   int64_t b, h, g, n, m, d, e;

@@ -33,42 +33,38 @@ FOVEA_INLINE void from_compute_row(const T* from, T* to, int64_t n) {
 
 constexpr int64_t kMaxFinished = 256;  // columns at once; whole vectors of any type
 
-// What vectors of sums become where results are of type S: those of 16 bits take the functions that are as good there.
-template <class S>
-struct Activations {
-  using V = Vec<Compute<S>>;
-  FOVEA_INLINE static V gelu_of(V x) { return gelu(x); }
-  FOVEA_INLINE static V gelu_tanh_of(V x) { return gelu_tanh(x); }
-  FOVEA_INLINE static V silu_of(V x) { return silu(x); }
-};
-template <class S>
-  requires kIs16Bit<S>
-struct Activations<S> {
-  using V = Vec<float>;
-  FOVEA_INLINE static V gelu_of(V x) { return coarse_gelu(x); }
-  FOVEA_INLINE static V gelu_tanh_of(V x) { return coarse_gelu_tanh(x); }
-  FOVEA_INLINE static V silu_of(V x) { return coarse_silu(x); }
-};
-
-// Whole vectors are computed: behind n, too, a line of kMaxFinished has room.
+// Results of 16 bits take the functions that are as good there. Whole vectors are computed: behind n, too, a line of
+// kMaxFinished has room.
 template <class S>
 __attribute__((noinline)) void activate(MatmulActivation activation, Compute<S>* line, int64_t n) {
-  using F = Activations<S>;
+  using V = Vec<Compute<S>>;
   constexpr int L = kLanes<Compute<S>>;
   for (int64_t j = n; j < round_up(n, L); j++) line[j] = 0;
+  auto for_each = [&](auto&& f) {
+    for (int64_t j = 0; j < n; j += L) store(line + j, f(load(line + j)));
+  };
   switch (activation) {
     case MatmulActivation::none: break;
     case MatmulActivation::gelu:
-      for (int64_t j = 0; j < n; j += L) store(line + j, F::gelu_of(load(line + j)));
+      for_each([](V x) {
+        if constexpr (kIs16Bit<S>) return coarse_gelu(x);
+        else return gelu(x);
+      });
       break;
     case MatmulActivation::gelu_tanh:
-      for (int64_t j = 0; j < n; j += L) store(line + j, F::gelu_tanh_of(load(line + j)));
+      for_each([](V x) {
+        if constexpr (kIs16Bit<S>) return coarse_gelu_tanh(x);
+        else return gelu_tanh(x);
+      });
       break;
     case MatmulActivation::relu:
       for (int64_t j = 0; j < n; j++) line[j] = line[j] < 0 ? 0 : line[j];
       break;
     case MatmulActivation::silu:
-      for (int64_t j = 0; j < n; j += L) store(line + j, F::silu_of(load(line + j)));
+      for_each([](V x) {
+        if constexpr (kIs16Bit<S>) return coarse_silu(x);
+        else return silu(x);
+      });
       break;
   }
 }

@@ -38,6 +38,29 @@ __device__ const T* add_row(const Forward<T>& p, const GroupRow& group) {
   return sum;
 }
 
+// mean (0 of rmsNorm) and rstd of this group's row; each(body) calls body with every pack that the thread has of it.
+template <class T, int K, bool kCentred, class Each>
+__device__ void moments_of(const Forward<T>& p, Each&& each, Accumulator<T>& mean, Accumulator<T>& rstd) {
+  using A = Accumulator<T>;
+  using P = Pack<T, K>;
+  A squares = 0;
+  mean = 0;
+  if (kCentred) {
+    each([&](const P& pack) {
+      A x[K];
+      widen_pack(pack, x);
+      for (int k = 0; k < K; k++) mean += x[k];
+    });
+    mean = reduce_group(mean, Add()) / A(p.d);
+  }
+  each([&](const P& pack) {
+    A x[K];
+    widen_pack(pack, x);
+    for (int k = 0; k < K; k++) squares += (x[k] - mean) * (x[k] - mean);
+  });
+  rstd = 1 / sqrt(reduce_group(squares, Add()) / A(p.d) + p.eps);
+}
+
 template <class T, int K, bool kCentred, bool kAdds>
 __global__ void __launch_bounds__(kMostRowThreads, 2) norm_rows(Forward<T> p) {
   using A = Accumulator<T>;
@@ -47,21 +70,9 @@ __global__ void __launch_bounds__(kMostRowThreads, 2) norm_rows(Forward<T> p) {
   if constexpr (kAdds) from = add_row<K>(p, group);
   else from = p.x + row_offset(p.axes, group.row);
   const Row<T, K> row(from, p.d);
-  A mean = 0, squares = 0;
-  if (kCentred) {
-    row.each([&](int64_t, const P& pack) {
-      A x[K];
-      widen_pack(pack, x);
-      for (int k = 0; k < K; k++) mean += x[k];
-    });
-    mean = reduce_group(mean, Add()) / A(p.d);
-  }
-  row.each([&](int64_t, const P& pack) {
-    A x[K];
-    widen_pack(pack, x);
-    for (int k = 0; k < K; k++) squares += (x[k] - mean) * (x[k] - mean);
-  });
-  const A rstd = 1 / sqrt(reduce_group(squares, Add()) / A(p.d) + p.eps);
+  A mean, rstd;
+  moments_of<T, K, kCentred>(
+      p, [&](auto&& body) { row.each([&](int64_t, const P& pack) { body(pack); }); }, mean, rstd);
   if (!group.live) return;
   if (threadIdx.x == 0) {
     if (kCentred) p.mean[group.row] = mean;
@@ -116,19 +127,9 @@ __global__ void __launch_bounds__(kKeepingThreads, kKeepingBlocks) layer_norm_ke
 #pragma unroll
     for (int j = 0; j < kHeld; j++) x[j] = next[j];
     ask(next, row_of(row + step));
-    A mean = 0, squares = 0;
-    each_pack([&](int j, int) {
-      A value[K];
-      widen_pack(x[j], value);
-      for (int k = 0; k < K; k++) mean += value[k];
-    });
-    mean = reduce_group(mean, Add()) / A(p.d);
-    each_pack([&](int j, int) {
-      A value[K];
-      widen_pack(x[j], value);
-      for (int k = 0; k < K; k++) squares += (value[k] - mean) * (value[k] - mean);
-    });
-    const A rstd = 1 / sqrt(reduce_group(squares, Add()) / A(p.d) + p.eps);
+    A mean, rstd;
+    moments_of<T, K, true>(
+        p, [&](auto&& body) { each_pack([&](int j, int) { body(x[j]); }); }, mean, rstd);
     if (row >= p.rows) continue;
     if (threadIdx.x == 0) p.mean[row] = mean, p.rstd[row] = rstd;
     P* to = reinterpret_cast<P*>(p.y + row * p.d);
