@@ -36,6 +36,10 @@ set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
 set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 
 fovea_sources(cuda_sources cuda)
+# Those that must give the same bits as the CPU do not fuse multiply and add either.
+fovea_sources(exact_cuda_sources exactCuda)
+fovea_json_list(exact_cuda_flags exactCudaFlags)
+set_source_files_properties(${exact_cuda_sources} PROPERTIES COMPILE_OPTIONS "${exact_cuda_flags}")
 set(sm90_sources ${cuda_sources})
 list(FILTER sm90_sources INCLUDE REGEX "_sm90\\.cu$")
 list(FILTER cuda_sources EXCLUDE REGEX "_sm90\\.cu$")

@@ -9,6 +9,8 @@ set(emulator_harness ${emulator_sources})
 list(FILTER emulator_harness INCLUDE REGEX "/harness_[a-z]+\\.cc$")
 list(FILTER emulator_sources EXCLUDE REGEX "/harness_[a-z]+\\.cc$")
 set_source_files_properties(${emulated_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++;-Wno-unknown-pragmas")
+fovea_sources(emulated_exact exactCuda)
+set_property(SOURCE ${emulated_exact} APPEND PROPERTY COMPILE_OPTIONS ${exact_flags})
 
 add_library(fovea_emulated OBJECT ${emulated_sources} ${emulator_sources})
 fovea_configure(fovea_emulated)

@@ -25,6 +25,8 @@ const decode80 = { file: 'native/ops/attention/cuda_decode_sm80.cu', tests: ['at
 const backward80 = { file: 'native/ops/attention/cuda_sm80_backward.cu', tests: ['attention'] };
 const attention90 = { file: 'native/ops/attention/cuda_sm90.cu', tests: ['attention_sm90'] };
 const backward90 = { file: 'native/ops/attention/cuda_backward_sm90.cu', tests: ['attention_sm90'] };
+const quantized = { file: 'native/ops/quantized/cuda.cu', tests: ['quantized'] };
+const quantizedProduct = { file: 'native/ops/quantized/cuda_product.cu', tests: ['quantized'] };
 
 /** What is planted, where, a text that is there once or more (the first is replaced), and its replacement. */
 const fault = (name, { file, tests }, text, replacement) => ({ name, file, tests, text, replacement });
@@ -110,6 +112,19 @@ const faults = [
     backward90,
     '(kRowsAreKeys && column < full)',
     '(kRowsAreKeys && column < full - 1)',
+  ),
+  fault('weights behind the last column', quantized, 'if (k >= m.k) continue;', ''),
+  fault(
+    'sums of slices not waited for',
+    quantizedProduct,
+    '    __syncthreads();\n    const int64_t row',
+    '    const int64_t row',
+  ),
+  fault(
+    'sums of slices replaced before they have been read',
+    quantizedProduct,
+    '    __syncthreads();  // the next rows',
+    '    // the next rows',
   ),
 ];
 

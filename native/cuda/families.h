@@ -20,7 +20,8 @@
   F(sorting)                   \
   F(random)                    \
   F(sampling)                  \
-  F(optim)
+  F(optim)                     \
+  F(quantized)
 #endif
 
 namespace fovea::cuda {

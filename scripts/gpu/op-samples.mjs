@@ -1,6 +1,19 @@
 // The samples of ops.mjs: small inputs that reach every kind of kernel, odd sizes and views besides. `make` gives inputs on
 // the CPU, `run` takes them where they are to be used and gives a list of tensors.
-import { arange, functional as F, Generator, grad, ones, optim, rand, randint, randn, tensor } from 'fovea';
+import {
+  arange,
+  functional as F,
+  Generator,
+  grad,
+  ones,
+  optim,
+  quantize,
+  QuantizedTensor,
+  rand,
+  randint,
+  randn,
+  tensor,
+} from 'fovea';
 import { sampleTokens } from '../../dist/generate/sampler.js';
 
 /** How far results may lie from the CPU's, ‖a − b‖ / ‖b‖: both round, in their own order. */
@@ -313,6 +326,43 @@ const optimizer = Object.entries(optimizers).flatMap(([name, make]) =>
     ),
   ),
 );
+const quantTypes = ['q8_0', 'q4_0', 'q4_K', 'q6_K', 'int8'];
+const quantized = quantTypes.flatMap((type) => [
+  ...floats.map((dtype) =>
+    sample(
+      `quantize to ${type} and back`,
+      dtype,
+      () => [normal([35, 512], dtype)],
+      ([w]) => quantize(w, type).dequantize(dtype),
+      0,
+    ),
+  ),
+  ...['float32', ...halves].flatMap((dtype) =>
+    [1, 9, 300].map((rows) =>
+      sample(
+        `${rows} rows by ${type}`,
+        dtype,
+        () => [normal([rows, 512], dtype), randn([133, 512]), normal([133], dtype)],
+        ([x, w, bias]) => F.linear(x, quantize(w, type), bias),
+      ),
+    ),
+  ),
+  ...(type === 'int8'
+    ? []
+    : [
+        sample(
+          `${type} in a file`,
+          'float32',
+          () => [randn([35, 512])],
+          ([w]) => {
+            const bytes = quantize(w, type).toGgufSync();
+            const file = tensor(bytes, { dtype: 'uint8', device: w.device });
+            return [tensor(bytes, { dtype: 'uint8' }), QuantizedTensor.fromGguf(file, type, [35, 512]).dequantize()];
+          },
+          0,
+        ),
+      ]),
+]);
 const transfers = [
   sample(
     'there and back, int64',
@@ -344,4 +394,5 @@ export const groups = {
   random,
   sampling,
   optimizer,
+  quantized,
 };

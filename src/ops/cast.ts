@@ -48,7 +48,7 @@ export function to(x: Tensor, target: Dtype | Device | { dtype?: Dtype; device?:
  * @param device the device's number
  * @returns the shape and dtype of `x`
  */
-function moveTo(x: Tensor, device: number): Tensor {
+export function moveTo(x: Tensor, device: number): Tensor {
   const from = x.slot!.device;
   if (from === device) return x;
   return record('to', [x], transfer(x, device), (dy) => [moveTo(dy, from)]);

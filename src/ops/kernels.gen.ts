@@ -145,7 +145,7 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   unpackQuantized: ['packed:s -> x:@size', 'uint8 -> uint8'],
   quantize: ['w:n k -> packed:@size', 'float -> uint8'],
   dequantize: ['packed:s -> w:@n @k', 'uint8 -> @'],
-  quantizedLinear: ['x:m k, packed:s, bias?:n -> y:m @n', 'T uint8 T -> T | T: float32 float16 bfloat16'],
+  quantizedLinear: ['x:m k, weight:s, bias?:n -> y:m @n', 'T uint8 T -> T | T: float32 float16 bfloat16'],
   fmaProbe: ['x: -> y:@chunks', 'float32 -> float32'],
   fmaProbeFlops: ['x: -> y:', 'float32 -> float32'],
   bf16Probe: ['x: -> y:@chunks', 'float32 -> float32'],
@@ -435,8 +435,8 @@ export interface Kernels {
   quantize: { in: { w: Tensor }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; size?: number | undefined }; out: { packed: Tensor } };
   /** packed:s -> w:@n @k   uint8 -> @ */
   dequantize: { in: { packed: Tensor }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; dtype?: Dtype | undefined }; out: { w: Tensor } };
-  /** x:m k, packed:s, bias?:n -> y:m @n   T uint8 T -> T | T: float32 float16 bfloat16 */
-  quantizedLinear: { in: { x: Tensor; packed: Tensor; bias?: Tensor | undefined }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; size?: number | undefined }; out: { y: Tensor } };
+  /** x:m k, weight:s, bias?:n -> y:m @n   T uint8 T -> T | T: float32 float16 bfloat16 */
+  quantizedLinear: { in: { x: Tensor; weight: Tensor; bias?: Tensor | undefined }; attrs: { type?: number | undefined; n?: number | undefined; k?: number | undefined; size?: number | undefined }; out: { y: Tensor } };
   /** x: -> y:@chunks   float32 -> float32 */
   fmaProbe: { in: { x: Tensor }; attrs: { rounds?: number | undefined; chunks?: number | undefined }; out: { y: Tensor } };
   /** x: -> y:   float32 -> float32 */
@@ -600,7 +600,7 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   unpackQuantized: { inputs: ["packed"], outputs: ["x"] },
   quantize: { inputs: ["w"], outputs: ["packed"] },
   dequantize: { inputs: ["packed"], outputs: ["w"] },
-  quantizedLinear: { inputs: ["x","packed","bias"], outputs: ["y"] },
+  quantizedLinear: { inputs: ["x","weight","bias"], outputs: ["y"] },
   fmaProbe: { inputs: ["x"], outputs: ["y"] },
   fmaProbeFlops: { inputs: ["x"], outputs: ["y"] },
   bf16Probe: { inputs: ["x"], outputs: ["y"] },
@@ -1616,10 +1616,10 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   quantizedLinear(given, attrs) {
     const x = slotOf(given.x, 'quantizedLinear', 'x');
-    const packed = slotOf(given.packed, 'quantizedLinear', 'packed');
+    const weight = slotOf(given.weight, 'quantizedLinear', 'weight');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(138, y_, x.id, packed.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(138, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {

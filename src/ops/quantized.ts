@@ -10,19 +10,18 @@
  *
  * A product quantises its other operand, too, row by row as it runs: to int8, with a scale for every 32 k (q8_0, q4_0),
  * for every 256 (q4_K, q6_K) or for the row (int8). It sums integers over what shares its scales (int8: over all of k),
- * and the rest in float32. A row of x in which a value is NaN or infinite gives a row of NaN.
- *
- * The kernels are the CPU's; on a GPU weights stay floats.
+ * and the rest in float32. A row of x in which a value is NaN or infinite gives a row of NaN. The integers are the same on
+ * every device.
  */
 import { FoveaError } from '../errors.js';
 import { record } from '../autograd/node.js';
 import { argumentError, countArg, dtypeArg, shapeError } from '../tensor/check.js';
-import { CPU, deviceName } from '../tensor/device.js';
+import { deviceArg, type Device } from '../tensor/device.js';
 import { Code, dtypeNames, isFloat, type Dtype } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import { isTensor, slotOf, type Tensor } from '../tensor/tensor.js';
 import { sumOver } from './broadcast.js';
-import { castTo } from './cast.js';
+import { castTo, moveTo } from './cast.js';
 import { tensor } from './creation.js';
 import { kernels } from './kernels.gen.js';
 import { matmul } from './matmul.js';
@@ -80,17 +79,6 @@ function checkShape(op: string, type: QuantType, { block }: Format, n: number, k
     throw shapeError(op, `expected sizes of at most ${MAX_SIDE}, received a weight [${n},${k}]`);
 }
 
-/** @throws FOVEA_UNSUPPORTED unless `t` is on the CPU */
-function checkOnCpu(op: string, argument: string, t: Tensor): void {
-  const { device } = slotOf(t, op, argument);
-  if (device === CPU) return;
-  throw new FoveaError(
-    'FOVEA_UNSUPPORTED',
-    `${op}: ${argument} is on ${deviceName(device)}, but quantised weights run on the CPU alone; ` +
-      `move it with .to('cpu'), or use the weight's dequantize() there`,
-  );
-}
-
 /**
  * A weight [n, k], n output channels, in a quantised type. It is immutable, owns its memory and is freed as tensors are:
  * by `dispose()`, `using`, the end of the `tidy` around, or the garbage collector.
@@ -126,11 +114,12 @@ export class QuantizedTensor implements Disposable {
   /**
    * Takes over a tensor of a GGUF file, bit for bit; the bytes are copied at the call.
    *
-   * @param bytes the blocks of all rows, one row after the other: a Uint8Array, or a uint8 tensor [size] on the CPU
+   * @param bytes the blocks of all rows, one row after the other: a Uint8Array, or a uint8 tensor [size], on
+   *   whose device the weight will be
    * @param type the tensor's type in the file
    * @param shape [n, k], the file's dimensions reversed
    * @throws FOVEA_SHAPE unless k is a multiple of the type's block, FOVEA_FILE_FORMAT unless there are exactly as many
-   *   bytes as type and shape need, FOVEA_ARGUMENT for an unknown type, FOVEA_UNSUPPORTED for a tensor on a GPU
+   *   bytes as type and shape need, FOVEA_ARGUMENT for an unknown type
    */
   static fromGguf(bytes: Uint8Array | Tensor, type: GgufQuantType, shape: readonly [number, number]): QuantizedTensor {
     const op = 'QuantizedTensor.fromGguf';
@@ -141,7 +130,6 @@ export class QuantizedTensor implements Disposable {
     const given = isTensor(bytes);
     if (!given && Object.prototype.toString.call(bytes) !== '[object Uint8Array]')
       throw argumentError(op, 'bytes', 'a Uint8Array or a uint8 tensor', bytes);
-    if (given) checkOnCpu(op, 'bytes', bytes);
     if (given && bytes.dtype !== 'uint8') throw argumentError(op, 'bytes', 'a uint8 tensor', bytes.dtype);
     const received = given ? bytes.size : bytes.length;
     const expected = n * (k / format.block) * format.fileBytes;
@@ -161,6 +149,10 @@ export class QuantizedTensor implements Disposable {
     const [n, k] = this.shape;
     return packedSize(formatArg('QuantizedTensor', this.type), n, k);
   }
+  /** Where the blocks are: 'cpu' or 'cuda:0', … */
+  get device(): string {
+    return this.packed.device;
+  }
   /** Whether `dispose()` was called. */
   get isDisposed(): boolean {
     return this.packed.isDisposed;
@@ -171,17 +163,29 @@ export class QuantizedTensor implements Disposable {
    * narrower dtype.
    *
    * @param dtype default float32
-   * @returns [n, k] on the CPU, without gradient
+   * @returns [n, k] on this device, without gradient
    * @throws FOVEA_DTYPE for integers and bool
    */
   dequantize(dtype: Dtype = 'float32'): Tensor {
     slotOf(this.packed, 'dequantize', 'this tensor');
     if (!isFloat(dtypeArg('dequantize', dtype)))
       throw new FoveaError('FOVEA_DTYPE', `dequantize: expected a floating-point dtype, received ${dtype}`);
-    checkOnCpu('dequantize', 'this tensor', this.packed);
     const [n, k] = this.shape;
     return kernels.dequantize({ packed: this.packed }, { type: formatArg('dequantize', this.type).code, n, k, dtype })
       .w;
+  }
+
+  /**
+   * The weight on a device, as it is: nothing is rounded anew.
+   *
+   * @returns this very weight where it is there already, else a copy
+   * @throws FOVEA_DEVICE for a device that is not there, FOVEA_ARGUMENT for what is no device
+   */
+  to(device: Device): QuantizedTensor {
+    slotOf(this.packed, 'to', 'this tensor');
+    // What is left out would mean the CPU elsewhere.
+    const packed = moveTo(this.packed, deviceArg('to', device ?? null));
+    return packed === this.packed ? this : new QuantizedTensor(packed, this.type, this.shape);
   }
 
   /**
@@ -207,7 +211,6 @@ export class QuantizedTensor implements Disposable {
     slotOf(this.packed, 'toGguf', 'this tensor');
     if (fileBytes === 0)
       throw new FoveaError('FOVEA_UNSUPPORTED', 'toGguf: GGUF has no int8 per channel; quantize to q8_0 instead');
-    checkOnCpu('toGguf', 'this tensor', this.packed);
     const [n, k] = this.shape;
     const size = n * (k / block) * fileBytes;
     return kernels.unpackQuantized({ packed: this.packed }, { type: code, n, k, size }).x;
@@ -238,14 +241,13 @@ function sidesArg(op: string, shape: unknown): [number, number] {
  * (int8: a channel) with a NaN or an infinity becomes NaN.
  *
  * @param weight [n, k], floats; k a multiple of 32 (q8_0, q4_0) or 256 (q4_K, q6_K), any for int8
- * @returns the quantised weight, outside of the graph
+ * @returns the quantised weight, on the same device and outside of the graph
  * @throws FOVEA_SHAPE for other shapes, FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for an unknown type,
- *   FOVEA_UNSUPPORTED for a weight on a GPU or, with int8, of more than 133,143 columns
+ *   FOVEA_UNSUPPORTED for int8 of more than 133,143 columns
  */
 export function quantize(weight: Tensor, type: QuantType): QuantizedTensor {
   const { shape, dtype } = slotOf(weight, 'quantize', 'weight');
   const format = formatArg('quantize', type);
-  checkOnCpu('quantize', 'weight', weight);
   if (shape.length !== 2) throw shapeError('quantize', `expected a weight [n,k], received [${shape.join(',')}]`);
   if (!isFloat(dtype))
     throw new FoveaError(
@@ -267,7 +269,7 @@ export function quantize(weight: Tensor, type: QuantType): QuantizedTensor {
  * @param bias [n], converted to the dtype of `x`
  * @returns [..., n] in the dtype of `x`; NaN in rows where `x` is not finite
  * @throws FOVEA_SHAPE if the sizes do not fit, FOVEA_DTYPE for another dtype of `x`, FOVEA_ARGUMENT for a weight that is
- *   not quantised, FOVEA_UNSUPPORTED on a GPU
+ *   not quantised, FOVEA_DEVICE unless all three are on one device
  */
 export function quantizedLinear(x: Tensor, weight: QuantizedTensor, bias?: Tensor | null): Tensor {
   const op = 'quantizedLinear';
@@ -284,12 +286,6 @@ export function quantizedLinear(x: Tensor, weight: QuantizedTensor, bias?: Tenso
       'FOVEA_DTYPE',
       `${op}: expected float32, float16 or bfloat16 for x, received ${dtypeNames[dtype]}; convert it with .to('float32')`,
     );
-  for (const [name, t] of [
-    ['x', x],
-    ['weight', weight.packed],
-    ['bias', bias],
-  ] as const)
-    if (t) checkOnCpu(op, name, t);
   const rows = reshape(x, [sizeOf(shape.slice(0, -1)), k]);
   const y = multiply(rows, weight, bias ? castTo(bias, dtype) : undefined);
   return shape.length === 2 ? y : reshape(y, [...shape.slice(0, -1), n]);
@@ -298,7 +294,7 @@ export function quantizedLinear(x: Tensor, weight: QuantizedTensor, bias?: Tenso
 function multiply(x: Tensor, { packed, type, shape }: QuantizedTensor, bias: Tensor | undefined): Tensor {
   const [n, k] = shape;
   const { code } = formats.get(type)!;
-  const { y } = kernels.quantizedLinear({ x, packed, bias }, { type: code, n, k });
+  const { y } = kernels.quantizedLinear({ x, weight: packed, bias }, { type: code, n, k });
   const wanted = [x, bias].map((t) => t?.tracked === true);
   const gradient = (dy: Tensor, [blocks]: readonly Tensor[]): (Tensor | undefined)[] => {
     const w = (): Tensor => kernels.dequantize({ packed: blocks! }, { type: code, n, k, dtype: dy.dtype }).w;

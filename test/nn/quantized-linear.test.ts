@@ -9,11 +9,12 @@ import {
   randint,
   randn,
   type Tensor,
+  tensor,
   zeros,
 } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { describe, expect, it } from 'vitest';
-import { codeOf, list } from '../helpers.js';
+import { codeOf, device, list } from '../helpers.js';
 
 class Tied extends nn.Module {
   embed = new nn.Embedding(10, 64);
@@ -58,6 +59,17 @@ describe.each(['q8_0', 'q4_0', 'int8'] as const)('QuantizedLinear %s', (type) =>
     layer.dispose();
     expect(codeOf(() => layer.forward(x))).toBe('FOVEA_DISPOSED');
   });
+});
+
+it('moves with its module', () => {
+  const layer = nn.QuantizedLinear.fromLinear(new nn.Linear(64, 33), 'q8_0');
+  const x = randn([5, 64]);
+  const before = list(layer.forward(x));
+  layer.to(device);
+  expect(layer.weight.device).toBe(tensor([0], { device }).device);
+  const there = list(layer.forward(x.to(device)));
+  // The same integers; what differs is in which order their sums are added.
+  expect(nmse(there, before)).toBeLessThan(1e-12);
 });
 
 describe('quantize_', () => {

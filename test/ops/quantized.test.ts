@@ -2,6 +2,7 @@
 // bytes; products, gradients and lifetimes. The op table has quantising and products by number.
 import {
   functional as F,
+  type GgufQuantType,
   grad,
   memory,
   quantize,
@@ -9,6 +10,7 @@ import {
   type QuantType,
   randn,
   synchronizeSync,
+  type Tensor,
   tensor,
   tidy,
   zeros,
@@ -28,6 +30,13 @@ function anyBytes(type: QuantType, n: number, k: number, seed: number): Uint8Arr
   return Uint8Array.from({ length: sizeOf(type, n, k) }, () => Math.floor(256 * next()));
 }
 
+const weights = (n: number, k: number): Tensor => randn([n, k], { device });
+/** Of bytes that are on the device already, so that its own kernels repack them. */
+function fromFile(bytes: Uint8Array, type: GgufQuantType, shape: [number, number]): QuantizedTensor {
+  using file = tensor(bytes, { dtype: 'uint8', device });
+  return QuantizedTensor.fromGguf(file, type, shape);
+}
+
 describe.each(fileTypes)('%s of a file', (type) => {
   it.each([
     [1, 256],
@@ -40,15 +49,15 @@ describe.each(fileTypes)('%s of a file', (type) => {
     using weight = QuantizedTensor.fromGguf(bytes, type, [n, k]);
     expect(weight.toGgufSync()).toEqual(bytes);
     expect(await weight.toGguf()).toEqual(bytes);
-    using file = tensor(bytes, { dtype: 'uint8' });
-    using same = QuantizedTensor.fromGguf(file, type, [n, k]);
+    using same = fromFile(bytes, type, [n, k]);
+    expect(same.device).toBe(device === 'cuda' ? 'cuda:0' : device);
     expect(same.toGgufSync()).toEqual(bytes);
   });
 
   it('stands for the weights of its definition', () => {
     const [n, k] = [19, 512];
     const bytes = anyBytes(type, n, k, 7);
-    using weight = QuantizedTensor.fromGguf(bytes, type, [n, k]);
+    using weight = fromFile(bytes, type, [n, k]);
     const expected = new Float32Array(decode(type, bytes, [n, k]).data);
     expect(weight.dequantize().dataSync()).toEqual(expected);
     expect(weight.dequantize('float64').dataSync<Float64Array>()).toEqual(new Float64Array(expected));
@@ -58,11 +67,11 @@ describe.each(fileTypes)('%s of a file', (type) => {
 
   it('multiplies whatever its bytes are', () => {
     const bytes = anyBytes(type, 35, 512, 11);
-    using weight = QuantizedTensor.fromGguf(bytes, type, [35, 512]);
+    using weight = fromFile(bytes, type, [35, 512]);
     const rows = Array.from({ length: 35 }, (_, r) =>
       decode(type, bytes, [35, 512]).data.subarray(r * 512, (r + 1) * 512),
     );
-    const y = list(F.linear(randn([1, 512]), weight));
+    const y = list(F.linear(weights(1, 512), weight));
     // A scale that is not finite makes its channel so, and no other; huge finite ones may overflow, too.
     rows.forEach((row, r) => {
       if (!row.every(Number.isFinite)) expect(y[r]).not.toSatisfy(Number.isFinite);
@@ -97,7 +106,7 @@ describe('QuantizedTensor', () => {
       expect(codeOf(() => from(new Uint8Array(34), 'q8_0', shape))).toBe('FOVEA_ARGUMENT');
     expect(codeOf(() => new QuantizedTensor(zeros([544]), 'q8_0', [1, 32]))).toBe('FOVEA_SHAPE');
     expect(codeOf(() => new QuantizedTensor(zeros([543], { dtype: 'uint8' }), 'q8_0', [1, 32]))).toBe('FOVEA_SHAPE');
-    const int8 = quantize(randn([2, 3]), 'int8');
+    const int8 = quantize(weights(2, 3), 'int8');
     expect(codeOf(() => int8.toGgufSync())).toBe('FOVEA_UNSUPPORTED');
     expect(codeOf(() => int8.dequantize('int32'))).toBe('FOVEA_DTYPE');
   });
@@ -105,8 +114,8 @@ describe('QuantizedTensor', () => {
   it('owns its memory', () => {
     const bytes = memory().live;
     const made = tidy(() => {
-      quantize(randn([64, 256]), 'q6_K');
-      return { weight: quantize(randn([64, 256]), 'q8_0') };
+      quantize(weights(64, 256), 'q6_K');
+      return { weight: quantize(weights(64, 256), 'q8_0') };
     });
     expect(made.weight.byteLength).toBe(4 * 8 * 544);
     expect(String(made.weight)).toBe('QuantizedTensor q8_0 [64, 256]');
@@ -124,8 +133,8 @@ describe('QuantizedTensor', () => {
 describe.each(types)('a product with %s', (type) => {
   const [m, n, k] = [9, 40, 512];
   it('is near that of the weights', () => {
-    const x = randn([m, k]);
-    const weight = quantize(randn([n, k]), type);
+    const x = weights(m, k);
+    const weight = quantize(weights(n, k), type);
     const expected = list(F.linear(x, weight.dequantize()));
     const actual = list(F.linear(x, weight));
     const power = expected.reduce((sum, v) => sum + v * v, 0);
@@ -135,17 +144,17 @@ describe.each(types)('a product with %s', (type) => {
   });
 
   it('does not depend on the rows beside one', () => {
-    const x = randn([m, k]);
-    const weight = quantize(randn([n, k]), type);
+    const x = weights(m, k);
+    const weight = quantize(weights(n, k), type);
     const all = list(F.linear(x, weight));
     expect(list(F.linear(x.narrow(0, 3, 1), weight))).toEqual(all.slice(3 * n, 4 * n));
   });
 
   it('has the gradient of the dequantised weight', () => {
-    const x = randn([2, m, k], { requiresGrad: true });
-    const bias = randn([n], { requiresGrad: true });
-    const weight = quantize(randn([n, k]), type);
-    const dy = randn([2, m, n]);
+    const x = randn([2, m, k], { requiresGrad: true, device });
+    const bias = randn([n], { requiresGrad: true, device });
+    const weight = quantize(weights(n, k), type);
+    const dy = randn([2, m, n], { device });
     const [dx, dbias] = grad(F.linear(x, weight, bias), [x, bias], { gradOutputs: dy });
     expect(list(dx!)).toEqual(list(F.matmul(dy, weight.dequantize())));
     expect(list(dbias!)).toEqual(list(dy.reshape([2 * m, n]).sum(0)));
@@ -156,16 +165,16 @@ describe.each(types)('a product with %s', (type) => {
 });
 
 it('linear of a quantised weight passes its errors and its activation on', () => {
-  const weight = quantize(randn([4, 32]), 'q8_0');
-  const x = randn([3, 32]);
+  const weight = quantize(weights(4, 32), 'q8_0');
+  const x = weights(3, 32);
   expect(list(F.linear(x, weight, null, { activation: 'gelu' }))).toEqual(list(F.gelu(F.linear(x, weight))));
   expect(codeOf(() => F.linear(x, weight, null, { activation: 'tanh' as never }))).toBe('FOVEA_ARGUMENT');
-  expect(codeOf(() => F.linear(randn([3, 31]), weight))).toBe('FOVEA_SHAPE');
+  expect(codeOf(() => F.linear(weights(3, 31), weight))).toBe('FOVEA_SHAPE');
 });
 
 it('a second gradient goes through the product of the first', () => {
-  const x = randn([2, 32], { requiresGrad: true });
-  const weight = quantize(randn([4, 32]), 'q4_0');
+  const x = randn([2, 32], { requiresGrad: true, device });
+  const weight = quantize(weights(4, 32), 'q4_0');
   const [g] = grad(F.linear(x, weight).square().sum(), [x], { createGraph: true });
   const [second] = grad(g!.square().sum(), [x]);
   // g = 2 y W, and y is taken to be x Wᵀ.
@@ -175,12 +184,32 @@ it('a second gradient goes through the product of the first', () => {
   list(second!).forEach((v, i) => expect(Math.abs(v - expected[i]!)).toBeLessThanOrEqual(1e-5 * scale));
 });
 
-// The full tier runs this on an emulated GPU; what the CPU refuses is tested above.
-it.skipIf(device === 'cpu')('a GPU is refused with what to do', () => {
-  const there = randn([2, 32], { device });
+it('moves to another device as it is', () => {
+  const bytes = anyBytes('q4_K', 19, 512, 3);
+  using weight = QuantizedTensor.fromGguf(bytes, 'q4_K', [19, 512]);
+  expect(weight.to('cpu')).toBe(weight);
+  const there = weight.to(device);
+  expect(there === weight).toBe(device === 'cpu');
+  expect(there.device).toBe(tensor([0], { device }).device);
+  expect(there.toGgufSync()).toEqual(bytes);
+  expect(there.to('cpu').toGgufSync()).toEqual(bytes);
+  expect(codeOf(() => weight.to('cuda:99'))).toBe('FOVEA_DEVICE');
+  for (const target of ['float32', undefined, 1])
+    expect(codeOf(() => weight.to(target as never))).toBe('FOVEA_ARGUMENT');
+  there.dispose();
+  expect(codeOf(() => there.to('cpu'))).toBe('FOVEA_DISPOSED');
+});
+
+// Only a GPU is another device; the full tier runs this on an emulated one.
+it.skipIf(device === 'cpu')('operands on different devices are refused', () => {
   const weight = quantize(randn([2, 32]), 'q8_0');
-  for (const use of [() => quantize(there, 'q8_0'), () => F.linear(there, weight)]) {
-    expect(codeOf(use)).toBe('FOVEA_UNSUPPORTED');
-    expect(use).toThrow(/is on cuda:0.*\.to\('cpu'\)/);
+  const x = weights(3, 32);
+  for (const use of [
+    () => F.linear(x, weight),
+    () => F.linear(x.to('cpu'), weight.to(device)),
+    () => F.linear(x, weight.to(device), zeros([2])),
+  ]) {
+    expect(codeOf(use)).toBe('FOVEA_DEVICE');
+    expect(use).toThrow(/quantizedLinear: \w+ is on .* to\(\)/);
   }
 });

@@ -1,91 +1,111 @@
-// A block of 16 channels as plain numbers, between a file's blocks, packed blocks and weights: what repacking,
-// quantising and dequantising go through. Quants are unsigned, as the layout says (layout.h).
+// Channels of a block as plain numbers, between a file's blocks, packed blocks and weights: what repacking, quantising
+// and dequantising go through, 16 channels at a time on the CPU, one to a thread on a GPU. Quants are unsigned, as the
+// layout says (layout.h).
 #pragma once
-#include "cpu/simd.h"
+#include "core/half.h"
 #include "ops/quantized/layout.h"
 
-namespace fovea::FOVEA_ISA {
-namespace {
+namespace fovea {
 
+template <int C>
 struct Codes {
-  uint8_t quants[kMaxBlock][kChannels];
-  uint16_t d[kChannels], dmin[kChannels];
-  uint8_t scales[16][kChannels], mins[8][kChannels];  // of 16 k (q6_K, signed) or 32 (q4_K)
-  float channel[kChannels];                           // int8 alone: the scale of all k
+  uint8_t quants[kMaxBlock][C];
+  uint16_t d[C], dmin[C];
+  uint8_t scales[16][C], mins[8][C];  // of 16 k (q6_K, signed) or 32 (q4_K)
+  float channel[C];                   // int8 alone: the scale of all k
 };
 
-// ---- packed
+// ---- packed: channels [first, first + C) of 16
 
-FOVEA_INLINE void store_group(QuantType type, const uint8_t (*quants)[kChannels], uint8_t* to) {
-  auto put = [&](int64_t byte_quad, int64_t quad, int shift, int bits_from, int mask) {
-    for (int64_t c = 0; c < kChannels; c++)
-      for (int64_t i = 0; i < 4; i++)
-        to[byte_quad * 64 + c * 4 + i] |= uint8_t(((quants[quad * 4 + i][c] >> bits_from) & mask) << shift);
-  };
-  __builtin_memset(to, 0, size_t(group_bytes(type)));
-  for (int64_t quad = 0; quad < 8; quad++) {
-    if (group_bytes(type) == 512) {
-      put(quad, quad, 0, 0, 255);
-      continue;
-    }
-    put(quad % 4, quad, quad < 4 ? 0 : 4, 0, 15);
-    if (type == QuantType::q6_K) put(4 + quad % 2, quad, int(quad / 2 * 2), 4, 3);
-  }
+template <class T, int C>
+FOVEA_INLINE void store_channels(const T (&from)[C], int64_t first, uint8_t* to) {
+  for (int64_t c = 0; c < C; c++) __builtin_memcpy(to + (first + c) * int64_t(sizeof(T)), &from[c], sizeof(T));
 }
-FOVEA_INLINE void load_group(QuantType type, const uint8_t* from, uint8_t (*quants)[kChannels]) {
+template <class T, int C>
+FOVEA_INLINE void load_channels(const uint8_t* from, int64_t first, T (&to)[C]) {
+  for (int64_t c = 0; c < C; c++) __builtin_memcpy(&to[c], from + (first + c) * int64_t(sizeof(T)), sizeof(T));
+}
+
+template <int C>
+FOVEA_INLINE void store_group(QuantType type, const uint8_t (*quants)[C], int64_t first, uint8_t* to) {
+  for (int64_t c = 0; c < C; c++)
+    for (int64_t i = 0; i < 4; i++) {
+      uint8_t* at = to + (first + c) * 4 + i;
+      auto quant = [&](int64_t quad) { return int(quants[quad * 4 + i][c]); };
+      if (group_bytes(type) == 512) {
+        for (int64_t quad = 0; quad < 8; quad++) at[quad * 64] = uint8_t(quant(quad));
+        continue;
+      }
+      for (int64_t quad = 0; quad < 4; quad++) at[quad * 64] = uint8_t((quant(quad) & 15) | quant(quad + 4) << 4);
+      if (type != QuantType::q6_K) continue;
+      for (int64_t odd = 0; odd < 2; odd++) {
+        int high = 0;
+        for (int pair = 0; pair < 4; pair++) high |= quant(pair * 2 + odd) >> 4 << (pair * 2);
+        at[(4 + odd) * 64] = uint8_t(high);
+      }
+    }
+}
+template <int C>
+FOVEA_INLINE void load_group(QuantType type, const uint8_t* from, int64_t first, uint8_t (*quants)[C]) {
   for (int64_t quad = 0; quad < 8; quad++)
-    for (int64_t c = 0; c < kChannels; c++)
+    for (int64_t c = 0; c < C; c++)
       for (int64_t i = 0; i < 4; i++) {
-        int64_t at = c * 4 + i;
+        const uint8_t* at = from + (first + c) * 4 + i;
         if (group_bytes(type) == 512) {
-          quants[quad * 4 + i][c] = from[quad * 64 + at];
+          quants[quad * 4 + i][c] = at[quad * 64];
           continue;
         }
-        int low = (from[quad % 4 * 64 + at] >> (quad < 4 ? 0 : 4)) & 15;
-        int high = type == QuantType::q6_K ? (from[(4 + quad % 2) * 64 + at] >> (quad / 2 * 2)) & 3 : 0;
+        int low = (at[quad % 4 * 64] >> (quad < 4 ? 0 : 4)) & 15;
+        int high = type == QuantType::q6_K ? (at[(4 + quad % 2) * 64] >> (quad / 2 * 2)) & 3 : 0;
         quants[quad * 4 + i][c] = uint8_t(low | high << 4);
       }
 }
 
-FOVEA_INLINE void store_packed(QuantType type, const Codes& codes, uint8_t* to) {
-  uint8_t* scales = to;
-  auto append = [&](const void* from, size_t bytes) { __builtin_memcpy(scales, from, bytes), scales += bytes; };
-  if (type != QuantType::int8) append(codes.d, sizeof codes.d);
+template <int C>
+FOVEA_INLINE void store_packed(QuantType type, const Codes<C>& codes, uint8_t* to, int64_t first = 0) {
+  if (type != QuantType::int8) store_channels(codes.d, first, to);
   if (type == QuantType::q4_K) {
-    append(codes.dmin, sizeof codes.dmin);
-    append(codes.scales, 8 * kChannels);
-    append(codes.mins, sizeof codes.mins);
+    store_channels(codes.dmin, first, to + 2 * kChannels);
+    for (int64_t g = 0; g < 8; g++) {
+      store_channels(codes.scales[g], first, to + (4 + g) * kChannels);
+      store_channels(codes.mins[g], first, to + (12 + g) * kChannels);
+    }
   }
-  if (type == QuantType::q6_K) append(codes.scales, sizeof codes.scales);
+  if (type == QuantType::q6_K)
+    for (int64_t s = 0; s < 16; s++) store_channels(codes.scales[s], first, to + (2 + s) * kChannels);
   for (int64_t g = 0; g < block_of(type) / kGroup; g++)
-    store_group(type, codes.quants + g * kGroup, to + scale_bytes(type) + g * group_bytes(type));
+    store_group<C>(type, codes.quants + g * kGroup, first, to + scale_bytes(type) + g * group_bytes(type));
 }
-FOVEA_INLINE void load_packed(QuantType type, const uint8_t* from, Codes& codes) {
-  const uint8_t* scales = from;
-  auto take = [&](void* to, size_t bytes) { __builtin_memcpy(to, scales, bytes), scales += bytes; };
-  if (type != QuantType::int8) take(codes.d, sizeof codes.d);
+template <int C>
+FOVEA_INLINE void load_packed(QuantType type, const uint8_t* from, Codes<C>& codes, int64_t first = 0) {
+  if (type != QuantType::int8) load_channels(from, first, codes.d);
   if (type == QuantType::q4_K) {
-    take(codes.dmin, sizeof codes.dmin);
-    take(codes.scales, 8 * kChannels);
-    take(codes.mins, sizeof codes.mins);
+    load_channels(from + 2 * kChannels, first, codes.dmin);
+    for (int64_t g = 0; g < 8; g++) {
+      load_channels(from + (4 + g) * kChannels, first, codes.scales[g]);
+      load_channels(from + (12 + g) * kChannels, first, codes.mins[g]);
+    }
   }
-  if (type == QuantType::q6_K) take(codes.scales, sizeof codes.scales);
+  if (type == QuantType::q6_K)
+    for (int64_t s = 0; s < 16; s++) load_channels(from + (2 + s) * kChannels, first, codes.scales[s]);
   for (int64_t g = 0; g < block_of(type) / kGroup; g++)
-    load_group(type, from + scale_bytes(type) + g * group_bytes(type), codes.quants + g * kGroup);
+    load_group<C>(type, from + scale_bytes(type) + g * group_bytes(type), first, codes.quants + g * kGroup);
 }
 
 // ---- the blocks of a file
 
 // q4_K keeps eight scales and eight minima of 6 bits in 12 bytes: bytes 0 to 3 and 4 to 7 hold the first four of each
 // and, in their top bits, what bytes 8 to 11 (a nibble of scale, a nibble of minimum) lack of the others.
-FOVEA_INLINE void read_scales(const uint8_t* bytes, int64_t c, Codes& codes) {
+template <int C>
+FOVEA_INLINE void read_scales(const uint8_t* bytes, int64_t c, Codes<C>& codes) {
   for (int i = 0; i < 4; i++) {
     codes.scales[i][c] = bytes[i] & 63, codes.mins[i][c] = bytes[i + 4] & 63;
     codes.scales[i + 4][c] = uint8_t((bytes[i + 8] & 15) | (bytes[i] >> 6) << 4);
     codes.mins[i + 4][c] = uint8_t(bytes[i + 8] >> 4 | (bytes[i + 4] >> 6) << 4);
   }
 }
-FOVEA_INLINE void write_scales(const Codes& codes, int64_t c, uint8_t* bytes) {
+template <int C>
+FOVEA_INLINE void write_scales(const Codes<C>& codes, int64_t c, uint8_t* bytes) {
   for (int i = 0; i < 4; i++) {
     int scale = codes.scales[i + 4][c] & 63, minimum = codes.mins[i + 4][c] & 63;
     bytes[i] = uint8_t((codes.scales[i][c] & 63) | (scale >> 4) << 6);
@@ -95,7 +115,8 @@ FOVEA_INLINE void write_scales(const Codes& codes, int64_t c, uint8_t* bytes) {
 }
 
 // One channel of a block; the bits of floats are moved, not interpreted.
-FOVEA_INLINE void read_gguf(QuantType type, const uint8_t* from, int64_t c, Codes& codes) {
+template <int C>
+FOVEA_INLINE void read_gguf(QuantType type, const uint8_t* from, int64_t c, Codes<C>& codes) {
   auto quant = [&](int64_t i) -> uint8_t& { return codes.quants[i][c]; };
   __builtin_memcpy(&codes.d[c], from + (type == QuantType::q6_K ? 208 : 0), 2);
   switch (type) {
@@ -121,7 +142,8 @@ FOVEA_INLINE void read_gguf(QuantType type, const uint8_t* from, int64_t c, Code
     default: return;
   }
 }
-FOVEA_INLINE void write_gguf(QuantType type, const Codes& codes, int64_t c, uint8_t* to) {
+template <int C>
+FOVEA_INLINE void write_gguf(QuantType type, const Codes<C>& codes, int64_t c, uint8_t* to) {
   auto quant = [&](int64_t i) { return codes.quants[i][c]; };
   __builtin_memset(to, 0, size_t(gguf_block_bytes(type)));
   __builtin_memcpy(to + (type == QuantType::q6_K ? 208 : 0), &codes.d[c], 2);
@@ -153,7 +175,8 @@ FOVEA_INLINE void write_gguf(QuantType type, const Codes& codes, int64_t c, uint
 
 // Weights i of channel c, i below the block's length. Each product but the last is exact in float32 (11 bits times 8 or
 // 6), so that there is one rounding, whether or not multiply and add are fused.
-FOVEA_INLINE void decode(QuantType type, const Codes& codes, int64_t c, float* weights) {
+template <int C>
+FOVEA_INLINE void decode(QuantType type, const Codes<C>& codes, int64_t c, float* weights) {
   float d = to_float(Half{codes.d[c]});
   switch (type) {
     case QuantType::q8_0:
@@ -178,5 +201,4 @@ FOVEA_INLINE void decode(QuantType type, const Codes& codes, int64_t c, float* w
   }
 }
 
-}  // namespace
-}  // namespace fovea::FOVEA_ISA
+}  // namespace fovea

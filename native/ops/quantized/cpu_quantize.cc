@@ -1,148 +1,21 @@
-// Weights and activations to integers. Compiled without fused multiply-add (native/sources.json), so that every
-// instruction set gives the same integers.
-//
-//   q8_0  d = max |w| / 127, q = round(w / d), halves away from zero; q4_0  d = (the w of largest |w|) / -8,
-//         q = floor(w / d + 8.5), at most 15: as ggml's reference does
-//   q4_K, q6_K  sub-blocks by search.h; their scales are rounded to 6 or 8 bits of the block's, then q to the nearest
-//   int8  d = max |w| / 127 over all k of the channel, q = round(w / d), ties to even
-//   x     as int8, over what activations.h says
-//
-// A block (int8: a channel) of weights with a NaN or an infinity becomes NaN throughout.
+// Weights and activations to integers: weights as quantize.h says, x as int8 over what activations.h says. Compiled
+// without fused multiply-add (native/sources.json).
 #include "cpu/rows.h"
 #include "ops/quantized/activations.h"
-#include "ops/quantized/codes.h"
-#include "ops/quantized/search.h"
+#include "ops/quantized/quantize.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
 
-constexpr int32_t kInfinity = 0x7f800000;
-FOVEA_INLINE int32_t magnitude_bits(float x) { return int32_t(bits_of(x) & 0x7fffffffu); }
+using Row16 = Lanes<kChannels>;
 
-// max |x| for each of 16 channels, NaN if some x is not finite.
-FOVEA_INLINE void largest(const Lanes* x, int64_t k, Lanes& top) {
-  int32_t bits[kChannels] = {};
-  for (int64_t i = 0; i < k; i++)
-    for (int64_t c = 0; c < kChannels; c++) {
-      int32_t b = magnitude_bits(x[i][c]);
-      bits[c] = b > bits[c] ? b : bits[c];
-    }
-  for (int64_t c = 0; c < kChannels; c++) top[c] = float_of(bits[c] >= kInfinity ? 0x7fc00000u : uint32_t(bits[c]));
-}
-FOVEA_INLINE bool finite(float x) { return magnitude_bits(x) < kInfinity; }
-// 1 / d, or 0 where that is no number: what is so small counts as zero.
-FOVEA_INLINE float inverse_of(float d) {
-  float inverse = 1 / d;
-  return finite(inverse) ? inverse : 0;
-}
-
-void quantize_q8_0(const Lanes* x, Codes& codes) {
-  Lanes top, inverse;
-  largest(x, 32, top);
-  for (int64_t c = 0; c < kChannels; c++) {
-    float d = top[c] / 127;
-    codes.d[c] = to_half(d).bits, inverse[c] = inverse_of(d);
-  }
-  for (int64_t i = 0; i < 32; i++)
-    for (int64_t c = 0; c < kChannels; c++) {
-      float v = finite(x[i][c]) ? clamp_float(x[i][c] * inverse[c], -127, 127) : 0;
-      int32_t whole = int32_t(v);
-      float rest = v - float(whole);
-      codes.quants[i][c] = uint8_t(whole + (rest >= 0.5f) - (rest <= -0.5f) + 128);
-    }
-}
-
-void quantize_q4_0(const Lanes* x, Codes& codes) {
-  Lanes top, extreme = {}, inverse;
-  largest(x, 32, top);
-  for (int64_t i = 0; i < 32; i++)
-    for (int64_t c = 0; c < kChannels; c++)
-      extreme[c] = __builtin_fabsf(x[i][c]) > __builtin_fabsf(extreme[c]) ? x[i][c] : extreme[c];
-  for (int64_t c = 0; c < kChannels; c++) {
-    float d = finite(top[c]) ? extreme[c] / -8 : top[c];
-    codes.d[c] = to_half(d).bits, inverse[c] = inverse_of(d);
-  }
-  for (int64_t i = 0; i < 32; i++)
-    for (int64_t c = 0; c < kChannels; c++) {
-      float v = finite(x[i][c]) ? clamp_float(x[i][c] * inverse[c] + 8.5f, 0, 15) : 0;
-      codes.quants[i][c] = uint8_t(v);
-    }
-}
-
-void quantize_q4_K(const Lanes* x, Codes& codes) {
-  Lanes top, scales[8], minima[8], top_scale = {}, top_minimum = {};
-  largest(x, 256, top);
-  for (int64_t s = 0; s < 8; s++) {
-    search_affine(x + s * 32, scales[s], minima[s]);
-    for (int64_t c = 0; c < kChannels; c++) {
-      top_scale[c] = scales[s][c] > top_scale[c] ? scales[s][c] : top_scale[c];
-      top_minimum[c] = -minima[s][c] > top_minimum[c] ? -minima[s][c] : top_minimum[c];
-    }
-  }
-  for (int64_t c = 0; c < kChannels; c++) {
-    Half d = to_half(finite(top[c]) ? top_scale[c] / 63 : top[c]), dmin = to_half(top_minimum[c] / 63);
-    codes.d[c] = d.bits, codes.dmin[c] = finite(top[c]) ? dmin.bits : uint16_t(0);
-    float d_inverse = inverse_of(to_float(d)), dmin_inverse = inverse_of(to_float(Half{codes.dmin[c]}));
-    for (int64_t s = 0; s < 8; s++) {
-      bool sound = finite(top[c]);
-      float scale = sound ? nearest(clamp_float(scales[s][c] * d_inverse, 0, 63)) : 0;
-      float minimum = sound ? nearest(clamp_float(-minima[s][c] * dmin_inverse, 0, 63)) : 0;
-      codes.scales[s][c] = uint8_t(scale), codes.mins[s][c] = uint8_t(minimum);
-      float inverse = inverse_of(to_float(d) * scale), offset = to_float(Half{codes.dmin[c]}) * minimum;
-      for (int64_t i = s * 32; i < (s + 1) * 32; i++)
-        codes.quants[i][c] = sound ? uint8_t(nearest(clamp_float((x[i][c] + offset) * inverse, 0, 15))) : 0;
-    }
-  }
-}
-
-void quantize_q6_K(const Lanes* x, Codes& codes) {
-  Lanes top, scales[16], top_scale = {};
-  largest(x, 256, top);
-  for (int64_t s = 0; s < 16; s++) {
-    search_symmetric(x + s * 16, scales[s]);
-    for (int64_t c = 0; c < kChannels; c++)
-      top_scale[c] = __builtin_fabsf(scales[s][c]) > __builtin_fabsf(top_scale[c]) ? scales[s][c] : top_scale[c];
-  }
-  for (int64_t c = 0; c < kChannels; c++) {
-    bool sound = finite(top[c]);
-    Half d = to_half(sound ? top_scale[c] / -128 : top[c]);
-    float d_inverse = inverse_of(to_float(d));
-    codes.d[c] = d.bits;
-    for (int64_t s = 0; s < 16; s++) {
-      float scale = sound ? nearest(clamp_float(scales[s][c] * d_inverse, -128, 127)) : 0;
-      codes.scales[s][c] = uint8_t(int8_t(scale));
-      float inverse = inverse_of(to_float(d) * scale);
-      for (int64_t i = s * 16; i < (s + 1) * 16; i++)
-        codes.quants[i][c] = uint8_t((sound ? nearest(clamp_float(x[i][c] * inverse, -32, 31)) : 0) + 32);
-    }
-  }
-}
-
-void quantize_int8(const Lanes* x, Codes& codes) {
-  for (int64_t c = 0; c < kChannels; c++) {
-    float inverse = inverse_of(codes.channel[c]);
-    for (int64_t i = 0; i < 32; i++) {
-      float v = finite(x[i][c]) ? nearest(clamp_float(x[i][c] * inverse, -127, 127)) : 0;
-      codes.quants[i][c] = uint8_t(v + 128);
-    }
-  }
-}
-
-void quantize_block(QuantType type, const Lanes* x, Codes& codes) {
-  switch (type) {
-    case QuantType::q8_0: return quantize_q8_0(x, codes);
-    case QuantType::q4_0: return quantize_q4_0(x, codes);
-    case QuantType::q4_K: return quantize_q4_K(x, codes);
-    case QuantType::q6_K: return quantize_q6_K(x, codes);
-    case QuantType::int8: return quantize_int8(x, codes);
-  }
-}
+void quantize_16(QuantType type, const Row16* x, Codes<kChannels>& codes) { quantize_block(type, x, codes); }
 
 // x[i][c] = weight of channel `first` + c at `from` + i, zero beyond n and k.
 template <class S>
-void transpose_block(const View& w, int64_t first, int64_t from, int64_t length, Lanes* x) {
+void transpose_block(const View& w, int64_t first, int64_t from, int64_t length, Row16* x) {
   int64_t n = w.shape[0], k = w.shape[1], there = min_of(length, k - from);
-  __builtin_memset(x, 0, sizeof(Lanes) * size_t(length));
+  __builtin_memset(x, 0, sizeof(Row16) * size_t(length));
   float row[kMaxBlock];
   for (int64_t c = 0; c < min_of(kChannels, n - first); c++) {
     convert_row(w.as<S>() + (first + c) * k + from, row, there);
@@ -153,22 +26,22 @@ void transpose_block(const View& w, int64_t first, int64_t from, int64_t length,
 template <class S>
 void quantize_tile(const View& w, QuantType type, int64_t tile, uint8_t* to) {
   int64_t k = w.shape[1], length = block_of(type);
-  Lanes x[kMaxBlock];
-  Codes codes = {};
+  Row16 x[kMaxBlock];
+  Codes<kChannels> codes = {};
   if (type == QuantType::int8) {
-    Lanes top = {}, part;
+    Row16 top = {}, part;
     for (int64_t from = 0; from < k; from += kMaxBlock) {
       transpose_block<S>(w, tile * kChannels, from, kMaxBlock, x);
       largest(x, kMaxBlock, part);
       for (int64_t c = 0; c < kChannels; c++) top[c] = part[c] > top[c] || !finite(part[c]) ? part[c] : top[c];
     }
-    for (int64_t c = 0; c < kChannels; c++) codes.channel[c] = top[c] / 127;
+    for (int64_t c = 0; c < kChannels; c++) codes.channel[c] = step_of(top[c]);
     __builtin_memcpy(to, codes.channel, sizeof codes.channel);
     to += tile_header_bytes(type);
   }
   for (int64_t b = 0; b < blocks_of(type, k); b++, to += packed_block_bytes(type)) {
     transpose_block<S>(w, tile * kChannels, b * length, length, x);
-    quantize_block(type, x, codes);
+    quantize_16(type, x, codes);
     store_packed(type, codes, to);
   }
 }
@@ -251,7 +124,7 @@ void quantize_rows(QuantType type, const S* x, int64_t k, int64_t height, std::b
       float d[kGroups], inverse[kGroups];
       for (int64_t g = 0; g < kGroups; g++) {
         int32_t top = alone ? chunk.tops[g] : shared;
-        d[g] = float_of(top >= kInfinity ? 0x7fc00000u : uint32_t(top)) / 127;
+        d[g] = step_of(largest_of(top));
         inverse[g] = inverse_of(d[g]);
       }
       std::byte* group = to + from / kGroup * height * kActivationBytes;

@@ -29,15 +29,15 @@ constexpr int64_t kMaxBlock = 256;                    // k of the longest block
 constexpr int64_t kMaxSide = (int64_t(1) << 31) - 1;  // of n and k, so that no size below overflows
 constexpr int64_t kMaxInt8Depth = 133143;             // k 127^2 must fit 31 bits, since int8 sums all of k as integers
 
-FOVEA_INLINE bool is_k_quant(QuantType t) { return t == QuantType::q4_K || t == QuantType::q6_K; }
+constexpr FOVEA_INLINE bool is_k_quant(QuantType t) { return t == QuantType::q4_K || t == QuantType::q6_K; }
 // k that belong to one block.
-FOVEA_INLINE int64_t block_of(QuantType t) { return is_k_quant(t) ? kMaxBlock : kGroup; }
+constexpr FOVEA_INLINE int64_t block_of(QuantType t) { return is_k_quant(t) ? kMaxBlock : kGroup; }
 // What k must be a multiple of.
-FOVEA_INLINE int64_t divisor_of(QuantType t) { return t == QuantType::int8 ? 1 : block_of(t); }
-FOVEA_INLINE int64_t blocks_of(QuantType t, int64_t k) { return ceil_div(k, block_of(t)); }
+constexpr FOVEA_INLINE int64_t divisor_of(QuantType t) { return t == QuantType::int8 ? 1 : block_of(t); }
+constexpr FOVEA_INLINE int64_t blocks_of(QuantType t, int64_t k) { return ceil_div(k, block_of(t)); }
 
 // Bytes of a block of one row in a file; int8 has no such form.
-FOVEA_INLINE int64_t gguf_block_bytes(QuantType t) {
+constexpr FOVEA_INLINE int64_t gguf_block_bytes(QuantType t) {
   switch (t) {
     case QuantType::q8_0: return 34;
     case QuantType::q4_0: return 18;
@@ -46,10 +46,12 @@ FOVEA_INLINE int64_t gguf_block_bytes(QuantType t) {
     default: return 0;
   }
 }
-FOVEA_INLINE int64_t gguf_bytes(QuantType t, int64_t n, int64_t k) { return n * blocks_of(t, k) * gguf_block_bytes(t); }
+constexpr FOVEA_INLINE int64_t gguf_bytes(QuantType t, int64_t n, int64_t k) {
+  return n * blocks_of(t, k) * gguf_block_bytes(t);
+}
 
 // Bytes of the scales at the front of a packed block, and of a group of quants behind them.
-FOVEA_INLINE int64_t scale_bytes(QuantType t) {
+constexpr FOVEA_INLINE int64_t scale_bytes(QuantType t) {
   switch (t) {
     case QuantType::q4_K: return 4 * kChannels + 2 * 8 * kChannels;
     case QuantType::q6_K: return 2 * kChannels + 16 * kChannels;
@@ -57,16 +59,18 @@ FOVEA_INLINE int64_t scale_bytes(QuantType t) {
     default: return 2 * kChannels;
   }
 }
-FOVEA_INLINE int64_t group_bytes(QuantType t) {
+constexpr FOVEA_INLINE int64_t group_bytes(QuantType t) {
   int64_t bits = t == QuantType::q6_K ? 6 : t == QuantType::q4_0 || t == QuantType::q4_K ? 4 : 8;
   return kGroup * kChannels * bits / 8;
 }
-FOVEA_INLINE int64_t packed_block_bytes(QuantType t) { return scale_bytes(t) + block_of(t) / kGroup * group_bytes(t); }
-FOVEA_INLINE int64_t tile_header_bytes(QuantType t) { return t == QuantType::int8 ? 4 * kChannels : 0; }
-FOVEA_INLINE int64_t tile_bytes(QuantType t, int64_t k) {
+constexpr FOVEA_INLINE int64_t packed_block_bytes(QuantType t) {
+  return scale_bytes(t) + block_of(t) / kGroup * group_bytes(t);
+}
+constexpr FOVEA_INLINE int64_t tile_header_bytes(QuantType t) { return t == QuantType::int8 ? 4 * kChannels : 0; }
+constexpr FOVEA_INLINE int64_t tile_bytes(QuantType t, int64_t k) {
   return tile_header_bytes(t) + blocks_of(t, k) * packed_block_bytes(t);
 }
-FOVEA_INLINE int64_t packed_bytes(QuantType t, int64_t n, int64_t k) {
+constexpr FOVEA_INLINE int64_t packed_bytes(QuantType t, int64_t n, int64_t k) {
   return ceil_div(n, kChannels) * tile_bytes(t, k);
 }
 
@@ -79,20 +83,20 @@ constexpr int64_t kMaxActivationBytes =
 // From this many rows on, weights of less than 8 bits are unpacked before they are multiplied, each thread's in a place
 // of its own behind the activations.
 constexpr int64_t kUnpackRows = 32;
-FOVEA_INLINE bool unpacks(QuantType t, int64_t rows) { return rows >= kUnpackRows && group_bytes(t) < 512; }
+constexpr FOVEA_INLINE bool unpacks(QuantType t, int64_t rows) { return rows >= kUnpackRows && group_bytes(t) < 512; }
 constexpr int64_t kUnpackedGroupBytes = kGroup * kChannels + 2 * 4 * kChannels;  // and two rows of floats
 constexpr int64_t kDepth = 512;  // k of a tile that stay in the first cache while blocks of rows pass over them
 
-FOVEA_INLINE int64_t activation_workspace(int64_t rows, int64_t k) {
+constexpr FOVEA_INLINE int64_t activation_workspace(int64_t rows, int64_t k) {
   return round_up(min_of(rows, kPassRows) * blocks_of(QuantType::q8_0, k) * kMaxActivationBytes, 64);
 }
 // int8 products of as many rows run in tile registers where there are some: then activations lie there a second time.
 constexpr int64_t kLeastTiledRows = 16;
-FOVEA_INLINE int64_t tiled_bytes(QuantType t, int64_t rows, int64_t k) {
+constexpr FOVEA_INLINE int64_t tiled_bytes(QuantType t, int64_t rows, int64_t k) {
   if (t != QuantType::int8 || rows < kLeastTiledRows) return 0;
   return round_up(min_of(rows, kPassRows), 32) * (round_up(k, 64) + 8);
 }
-FOVEA_INLINE int64_t product_workspace(QuantType t, int64_t rows, int64_t k, int64_t threads) {
+constexpr FOVEA_INLINE int64_t product_workspace(QuantType t, int64_t rows, int64_t k, int64_t threads) {
   int64_t tile = unpacks(t, rows) ? kDepth / kGroup * kUnpackedGroupBytes : 0;
   return activation_workspace(rows, k) + threads * tile + tiled_bytes(t, rows, k);
 }

@@ -21,7 +21,7 @@ void declare_quantized(Registry& r) {
   r.add<QuantizedAttrs>("unpackQuantized", "packed:s -> x:@size", "uint8 -> uint8").with(Layout::dense);
   r.add<QuantizedAttrs>("quantize", "w:n k -> packed:@size", "float -> uint8").with(Layout::dense);
   r.add<DequantizeAttrs>("dequantize", "packed:s -> w:@n @k", "uint8 -> @").with(Layout::dense);
-  r.add<QuantizedAttrs>("quantizedLinear", "x:m k, packed:s, bias?:n -> y:m @n",
+  r.add<QuantizedAttrs>("quantizedLinear", "x:m k, weight:s, bias?:n -> y:m @n",
                         "T uint8 T -> T | T: float32 float16 bfloat16")
       .with(Layout::dense)
       .with(quantized_linear_workspace);

@@ -6,6 +6,7 @@
 // unit is depends on shapes alone.
 #pragma once
 #include "core/kernel.h"
+#include "ops/quantized/matrix.h"
 #include "ops/quantized/multiply.h"
 
 namespace fovea::FOVEA_ISA {
@@ -15,12 +16,6 @@ constexpr int64_t kActivationsInCache = 640 << 10;  // bytes that all tiles of a
 constexpr int64_t kUnitBytes = 128 << 10;           // of weights, counted once for each block of rows
 constexpr int64_t kMaxTogether = 16;                // blocks of rows of a unit
 constexpr int64_t kAhead = 4096;                    // bytes to prefetch ahead: about the latency of memory
-
-struct Matrix {
-  QuantType type;
-  int64_t n, k;
-  FOVEA_INLINE int64_t tiles() const { return ceil_div(n, kChannels); }
-};
 
 // Up to kPassRows rows, whose activations lie in the workspace.
 struct Product {

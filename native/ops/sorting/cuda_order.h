@@ -1,6 +1,7 @@
 // What is sorted on the device: bits of elements, whose order is that of unsigned keys, and items, which are keys with
 // the place they come from.
 #pragma once
+#include "cuda/carver.h"
 #include "cuda/index.h"
 
 namespace fovea::cuda {
@@ -97,22 +98,5 @@ SortInput<Raw> dense_rows(const Raw* items, const int64_t* positions, int64_t ro
   starts.rank = 1, starts.size = starts.shape[0] = rows, starts.strides[0][0] = n;
   return {items, starts, n, 1, positions};
 }
-
-// Hands out parts of a workspace, each 64-byte aligned. Without a base it measures how much is needed.
-class Carver {
- public:
-  explicit Carver(std::byte* base) : base_(reinterpret_cast<uintptr_t>(base)) {}
-  template <class T>
-  T* take(int64_t count) {
-    T* part = reinterpret_cast<T*>(base_ + used_);
-    used_ += size_t(round_up(count * int64_t(sizeof(T)), 64));
-    return part;
-  }
-  size_t used() const { return used_; }
-
- private:
-  uintptr_t base_;
-  size_t used_ = 0;
-};
 
 }  // namespace fovea::cuda

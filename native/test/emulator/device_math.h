@@ -77,6 +77,11 @@ inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
   }
   return result;
 }
+// c plus the products of signed bytes.
+inline int __dp4a(int a, int b, int c) {
+  for (int shift = 0; shift < 32; shift += 8) c += int(int8_t(a >> shift)) * int(int8_t(b >> shift));
+  return c;
+}
 
 // ---- the same bits as another type
 

@@ -1,11 +1,10 @@
-// Quantised weights. Their kernels are the CPU's alone, so that the tensors of another device are moved there.
-import { functional as F, quantize, type QuantType, type Tensor, tensor, zeros } from 'fovea';
+// Quantised weights.
+import { functional as F, quantize, type QuantType, tensor, zeros } from 'fovea';
 import { tensorErrors } from '../errors.js';
 import { activations, product, requantized } from '../quantized-model.js';
 import { close, exactButZero, type Row } from '../row.js';
 import { FLOATS, type InputSpec, type Layout, type Sample, values } from '../samples.js';
 
-const cpu = (t: Tensor): Tensor => t.to('cpu');
 const typeOf = (args: Record<string, unknown>): QuantType => args['type'] as QuantType;
 
 type Plain = 'q8_0' | 'q4_0' | 'int8';
@@ -41,7 +40,7 @@ const quantizeRow: Row = {
     },
     { label: 'zeros', inputs: [{ shape: [2, 32], values: () => 0 }], args: { type: 'q4_0' } },
   ],
-  run: ([w], args) => quantize(cpu(w!), typeOf(args)).dequantize(),
+  run: ([w], args) => quantize(w!, typeOf(args)).dequantize(),
   reference: ([w], args) => requantized(w!, args['type'] as Plain),
   tolerance: exactButZero,
   errors: [
@@ -129,7 +128,7 @@ const linearRow: Row = {
       args: { type: 'q4_K' },
     },
   ],
-  run: ([x, w, bias], args) => F.quantizedLinear(cpu(x!), quantize(cpu(w!), typeOf(args)), bias && cpu(bias)),
+  run: ([x, w, bias], args) => F.quantizedLinear(x!, quantize(w!, typeOf(args)), bias),
   reference: ([x, w, bias], args) => {
     const floats = tensor(Array.from(w!.data), { shape: w!.shape, dtype: 'float32' });
     return product(activations(x!, typeOf(args)), values(quantize(floats, typeOf(args)).dequantize()), bias);
