@@ -122,10 +122,13 @@ FOVEA_INLINE void pack_pair_panel(const Bfloat16* from, int64_t lane_stride, int
   });
 }
 
+// Rows of a panel are runs of a line or two, too short for hardware to follow.
+constexpr int64_t kRowsAhead = 8;
 FOVEA_INLINE void pack_pair_row(const Bfloat16* b, int64_t k_stride, Pair* packed) {
 #pragma GCC unroll 4
   for (int v = 0; v < kTileVectors; v++)
     store(&packed[v * kBlock].bits, pair_up(b + v * kBlock, b + v * kBlock + k_stride));
+  for (int64_t i = kRowsAhead; i < kRowsAhead + 2; i++) __builtin_prefetch(b + i * k_stride);
 }
 
 #if !defined(__AMX_BF16__)

@@ -127,6 +127,17 @@ FOVEA_INLINE void fetch_residual(const Product<S>& product, const MatmulProblem&
       __builtin_prefetch(product.residual + i * p.residual_row + j * p.residual_column);
 }
 
+// The lines of C that finish() of these rows and columns will write, where it rounds to 16 bits: behind a store that
+// waits for its line the store of the next tile waits, too.
+template <class S>
+FOVEA_INLINE void fetch_results(const Product<S>& product, int64_t row, int64_t column, int64_t rows, int64_t columns) {
+  const MatmulProblem& p = product.shape;
+  const bool turned = p.c_column != 1;
+  const S* at = product.c + row * p.c_row + column * p.c_column;
+  const int64_t step = turned ? p.c_column : p.c_row;
+  for (int64_t i = 0; i < (turned ? columns : rows); i++) __builtin_prefetch(at + i * step, 1);
+}
+
 // c[row + i][column + j] = activation(alpha sums[i][j] + beta bias[row + i][column + j])
 //                          + residual[row + i][column + j]
 //

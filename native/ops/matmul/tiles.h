@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t kPackGrain = 1 << 15;  // elements that are worth waking a thread for
 constexpr int64_t kNearRows = 4096;      // bytes: further apart, each is in a page of its own
 constexpr int64_t kPackRows = 256;       // of B in one piece of packing: few pages at a time, pieces for all threads
+constexpr int64_t kPackGroup = 16;       // panels of B packed together for all: rows are read in longer runs
 
 // The i-th of `count` nearly equal parts of n starts here, at a multiple of `quantum`.
 FOVEA_INLINE int64_t part_begin(int64_t n, int64_t i, int64_t count, int64_t quantum) {
@@ -165,6 +166,16 @@ FOVEA_INLINE Fetching fetch_panels(const Product<S>& product, int64_t panel, int
                          min_of(panel_end * N, p.n) - panel * N, depth, tiles);
 }
 
+// What a strip will write once it is finished: the next one, or this one while it has further runs of k to go.
+template <class S>
+FOVEA_INLINE void fetch_results_ahead(const Product<S>& product, const Strips<Engine<S>>& strips, int64_t strip,
+                                      int64_t row, int64_t panel) {
+  constexpr int64_t N = Engine<S>::kColumns;
+  if (strip >= strips.count) return;
+  fetch_results(product, row + strips.begin(strip), panel * N, strips.height(strip),
+                min_of(N, product.shape.n - panel * N));
+}
+
 template <class S>
 void multiply_block(const Product<S>& product, const Block<Engine<S>>& block) {
   using E = Engine<S>;
@@ -223,6 +234,8 @@ void multiply_block(const Product<S>& product, const Block<Engine<S>>& block) {
               ahead.a = fetch_strip(product, strips, s + 1, block.row, k0, depth).part(E::packed_depth(length));
             }
             ahead.b = next.part(E::packed_depth(length));
+            if (!std::is_same_v<S, Compute<S>> && d == depths.count - 1 && run == 0)
+              fetch_results_ahead(product, strips, length == depth ? s + 1 : s, block.row, panel);
             multiply_tile(product, block.row + strips.begin(s), height, panel, length, first, last,
                           a + s * strips.slot + at * round_up(height, E::kRowQuantum),
                           s == 0 && raw ? Panel<S>{b, product.b + panel * N + k0 * p.b_k, own} : Panel<S>{b + at * N},
@@ -281,15 +294,15 @@ void pack_all(Parallel& parallel, const Product<S>& product, int64_t first, int6
               typename Engine<S>::Packed* packed) {
   using E = Engine<S>;
   const MatmulProblem& p = product.shape;
-  int64_t groups = ceil_div(panels, kPanelGroup), pieces = ceil_div(p.k, kPackRows);
+  int64_t groups = ceil_div(panels, kPackGroup), pieces = ceil_div(p.k, kPackRows);
   auto pack = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) {
-      int64_t g = i / pieces * kPanelGroup, k0 = i % pieces * kPackRows;
-      pack_panels(product, first + g, first + min_of(g + kPanelGroup, panels), k0, min_of(kPackRows, p.k - k0),
+      int64_t g = i / pieces * kPackGroup, k0 = i % pieces * kPackRows;
+      pack_panels(product, first + g, first + min_of(g + kPackGroup, panels), k0, min_of(kPackRows, p.k - k0),
                   packed + g * panel_size<E>(p) + k0 / E::kSteps * E::kColumns, panel_size<E>(p));
     }
   };
-  parallel.for_range(groups * pieces, max_of(1, kPackGrain / (p.k / pieces * E::kColumns * kPanelGroup)), pack);
+  parallel.for_range(groups * pieces, max_of(1, kPackGrain / (p.k / pieces * E::kColumns * kPackGroup)), pack);
 }
 
 template <class S>
