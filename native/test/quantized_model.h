@@ -226,11 +226,13 @@ template <class Run>
 void check_any_width(const Run& run) {
   const std::string name = run.where();
   const char* where = name.c_str();
-  for (int64_t k : {1, 3, 31, 33, 100, 1000}) {
-    Tensor w = Tensor::random(Dtype::f32, {18, k}, 3), x = Tensor::random(Dtype::f32, {4, k}, 9);
-    Tensor packed = quantized(run, QuantType::int8, w);
+  for (int64_t k : {1, 3, 31, 33, 100, 530, 1000}) {
+    Tensor w = Tensor::random(Dtype::f32, {18, k}, 3), packed = quantized(run, QuantType::int8, w);
     std::vector<Weight> model = model_of_int8(run, packed, 18, k);
-    check_product(x, model, QuantType::int8, 18, linear(run, QuantType::int8, x, packed, 18), where);
+    for (int64_t m : {4, 50}) {
+      Tensor x = Tensor::random(Dtype::f32, {m, k}, 9);
+      check_product(x, model, QuantType::int8, 18, linear(run, QuantType::int8, x, packed, 18), where);
+    }
   }
 }
 

@@ -78,8 +78,10 @@ void quantized_linear(Call& call, const QuantizedAttrs& attrs) {
   Matrix m = checked_product(call, attrs);
   if (call.out[0].size() == 0) return;
   dispatch_float(x.dtype, [&]<class S>() {
-    for (int64_t row = 0; row < x.shape[0]; row += kPassRows) {
-      Product pass(call, m, row, min_of(kPassRows, x.shape[0] - row));
+    // Passes of nearly equal height: a last one of a few rows would read all weights for them.
+    const int64_t rows = ceil_div(x.shape[0], ceil_div(x.shape[0], kPassRows));
+    for (int64_t row = 0; row < x.shape[0]; row += rows) {
+      Product pass(call, m, row, min_of(rows, x.shape[0] - row));
 #if defined(__AMX_INT8__)
       if (m.type == QuantType::int8 && x.shape[0] >= kLeastTiledRows && m.k > 0) {
         multiply_pass_in_tiles<S>(pass);

@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kSide = 16, kTileDepth = 64, kTileBytes = 1024;
 constexpr int64_t kUnitRows = 256;  // whose tiles stay in the second cache
 constexpr int64_t kUnitChannels = 128;
+constexpr int64_t kRunGroups = 16;  // 16 KB of weights of two tiles
 
 // Where the activations of a pass lie as tiles, [32 rows][64 k][2][16 rows][64], then d and the start of each row's
 // sums.
@@ -58,17 +59,38 @@ FOVEA_INLINE void tile_rows(const Product& p, const TiledRows& to) {
       __builtin_memset(to.pair(row / (2 * kSide)) + d * 2 * kTileBytes + row % (2 * kSide) * kTileDepth, 0, kTileDepth);
 }
 
-// sums[32][32] of one pair of row tiles and one or two tiles of channels. A last block of 32 k is completed by zeros.
+// Weights of two tiles that are multiplied next, of which each step fetches some lines.
+struct NextWeights {
+  const uint8_t *left, *right;
+  int64_t lines;  // of each, per step
+  FOVEA_INLINE void fetch(int64_t step) const {
+    for (int64_t i = step * lines * 64; i < (step + 1) * lines * 64; i += 64) {
+      __builtin_prefetch(left + i);
+      __builtin_prefetch(right + i);
+    }
+  }
+};
+
+// sums[32][32] of one pair of row tiles and one or two tiles of channels over `groups` of k, added to what is there
+// unless they are the first. A last block of 32 k is completed by zeros.
 template <int Channels>
-__attribute__((noinline)) void multiply_int8(const int8_t* x, const uint8_t* w, int64_t tile_bytes, int64_t groups,
-                                             int32_t* sums) {
+__attribute__((noinline)) void multiply_int8(const int8_t* x, const uint8_t* left, const uint8_t* right, int64_t groups,
+                                             bool first, const NextWeights& next, int32_t* sums) {
+  constexpr int64_t kPitch = 2 * kChannels;
+  int32_t* const lower = sums + kSide * kPitch;
   alignas(64) uint8_t rest[2][kTileBytes];
-  const uint8_t *left = w + tile_header_bytes(QuantType::int8), *right = left + tile_bytes;
   order_memory();
-  _tile_zero(0);
-  _tile_zero(2);
-  if constexpr (Channels == 2) _tile_zero(1);
-  if constexpr (Channels == 2) _tile_zero(3);
+  if (first) {
+    _tile_zero(0);
+    _tile_zero(2);
+    if constexpr (Channels == 2) _tile_zero(1);
+    if constexpr (Channels == 2) _tile_zero(3);
+  } else {
+    _tile_loadd(0, sums, kPitch * 4);
+    _tile_loadd(2, lower, kPitch * 4);
+    if constexpr (Channels == 2) _tile_loadd(1, sums + kChannels, kPitch * 4);
+    if constexpr (Channels == 2) _tile_loadd(3, lower + kChannels, kPitch * 4);
+  }
   for (int64_t g = 0; g < groups; g += 2, x += 2 * kTileBytes, left += kTileBytes, right += kTileBytes) {
     if (g + 1 == groups) {
       __builtin_memset(rest, 0, sizeof rest);
@@ -77,6 +99,7 @@ __attribute__((noinline)) void multiply_int8(const int8_t* x, const uint8_t* w, 
       left = rest[0], right = rest[1];
       order_memory();
     }
+    next.fetch(g / 2);
     _tile_loadd(6, left, 64);
     _tile_loadd(4, x, 64);
     _tile_dpbsud(0, 4, 6);
@@ -86,11 +109,10 @@ __attribute__((noinline)) void multiply_int8(const int8_t* x, const uint8_t* w, 
     _tile_dpbsud(2, 5, 6);
     if constexpr (Channels == 2) _tile_dpbsud(3, 5, 7);
   }
-  constexpr int64_t kPitch = 2 * kChannels;
   _tile_stored(0, sums, kPitch * 4);
-  _tile_stored(2, sums + kSide * kPitch, kPitch * 4);
+  _tile_stored(2, lower, kPitch * 4);
   if constexpr (Channels == 2) _tile_stored(1, sums + kChannels, kPitch * 4);
-  if constexpr (Channels == 2) _tile_stored(3, sums + kSide * kPitch + kChannels, kPitch * 4);
+  if constexpr (Channels == 2) _tile_stored(3, lower + kChannels, kPitch * 4);
   order_memory();
 }
 
@@ -112,27 +134,53 @@ FOVEA_INLINE void finish_tile(const Product& p, const TiledRows& x, int64_t row,
   }
 }
 
+// sums[pair of row tiles] of rows [row, end) and tiles of channels t and, if there are two, t + 1. Where there are many
+// rows, kRunGroups of k at a time stay in the first cache while all rows pass over them.
+template <class S>
+FOVEA_INLINE void multiply_channels(const Product& p, const TiledRows& x, int64_t row, int64_t end, int64_t t,
+                                    int64_t channels, int32_t (*sums)[2 * kSide * 2 * kChannels]) {
+  constexpr int64_t kTileLines = kTileBytes / 64;
+  const int64_t groups = blocks_of(p.m.type, p.m.k), pairs = ceil_div(end - row, 2 * kSide);
+  const int64_t run = pairs > 1 ? kRunGroups : groups, bytes = group_bytes(p.m.type);
+  const uint8_t* left = p.call.in[1].as<uint8_t>() + t * p.tile_bytes + tile_header_bytes(p.m.type);
+  for (int64_t g = 0; g < groups; g += run) {
+    const int64_t length = min_of(run, groups - g);
+    for (int64_t pair = 0; pair < pairs; pair++) {
+      // Rows of y are far apart: their lines are fetched long before they are written.
+      const int64_t rows = ceil_div(2 * kSide, ceil_div(groups, run)), from = row + pair * 2 * kSide + g / run * rows;
+      S* y = p.call.out[0].as<S>() + (p.first_row + from) * p.m.n + t * kChannels;
+      for (int64_t r = 0; r < min_of(rows, end - from); r++)
+        for (int64_t c = 0; c < channels * kChannels; c += 64 / int64_t(sizeof(S)))
+          __builtin_prefetch(y + r * p.m.n + c, 1, 2);
+      // Further k of these channels, or the next ones' first.
+      const uint8_t* ahead = left + (g + length < groups ? (g + length) * bytes : 2 * p.tile_bytes);
+      const int64_t lines = ceil_div(kTileLines, pairs);
+      ahead += pair * lines * ceil_div(length, 2) * 64;
+      (channels == 2 ? multiply_int8<2> : multiply_int8<1>)(x.pair(row / (2 * kSide) + pair) + g / 2 * 2 * kTileBytes,
+                                                            left + g * bytes, left + p.tile_bytes + g * bytes, length,
+                                                            g == 0, {ahead, ahead + p.tile_bytes, lines}, sums[pair]);
+    }
+  }
+}
+
 template <class S>
 void multiply_pass_in_tiles(const Product& p) {
   quantize_activations(p.call, p.m.type, p.first_row, p.blocks.rows, p.call.workspace);
   TiledRows x(p.call, p.m);
   tile_rows(p, x);
-  int64_t groups = blocks_of(p.m.type, p.m.k), tiles = p.m.tiles(), per_unit = kUnitChannels / kChannels,
-          columns = ceil_div(tiles, per_unit);
+  int64_t tiles = p.m.tiles(), per_unit = kUnitChannels / kChannels, columns = ceil_div(tiles, per_unit);
   p.call.parallel.for_each(ceil_div(p.blocks.rows, kUnitRows) * columns, [&](int64_t unit, int) {
     int64_t begin = unit / columns * kUnitRows, end = min_of(begin + kUnitRows, p.blocks.rows);
     int64_t tile = unit % columns * per_unit, tile_end = min_of(tile + per_unit, tiles);
     TileRegisters registers;
-    alignas(64) int32_t sums[2 * kSide * 2 * kChannels];
-    for (int64_t t = tile; t < tile_end; t += 2)
-      for (int64_t row = begin; row < end; row += 2 * kSide) {
-        int64_t count = min_of(2 * kSide, end - row);
-        const uint8_t* w = p.call.in[1].as<uint8_t>() + t * p.tile_bytes;
-        bool two = t + 1 < tile_end;
-        (two ? multiply_int8<2> : multiply_int8<1>)(x.pair(row / (2 * kSide)), w, p.tile_bytes, groups, sums);
-        finish_tile<S>(p, x, row, count, t, sums);
-        if (two) finish_tile<S>(p, x, row, count, t + 1, sums + kChannels);
-      }
+    alignas(64) int32_t sums[kUnitRows / (2 * kSide)][2 * kSide * 2 * kChannels];
+    for (int64_t t = tile; t < tile_end; t += 2) {
+      multiply_channels<S>(p, x, begin, end, t, min_of(2, tile_end - t), sums);
+      for (int64_t row = begin; row < end; row += 2 * kSide)
+        for (int64_t side = 0; side < min_of(2, tile_end - t); side++)
+          finish_tile<S>(p, x, row, min_of(2 * kSide, end - row), t + side,
+                         sums[(row - begin) / (2 * kSide)] + side * kChannels);
+    }
   });
 }
 
