@@ -20,6 +20,14 @@ struct DecodeScratch {
   }
 };
 
+// From a row of keys or values to the one that is fetched while it is used. Blocks of both take turns, and the hardware
+// finds either stream anew each time.
+template <class T>
+FOVEA_INLINE int64_t fetch_distance(int64_t stride, int64_t width) {
+  constexpr int64_t kBytes = 8192;
+  return max_of(1, kBytes / (width * int64_t(sizeof(T)))) * stride;
+}
+
 // Rows [0, count) as dense A, padded with 0 to `padded`: in place if they are so already.
 template <class A, class T>
 FOVEA_INLINE RowOperand<A> dense_rows(const T* in, int64_t stride, int64_t count, int64_t width, int64_t padded,
@@ -27,16 +35,20 @@ FOVEA_INLINE RowOperand<A> dense_rows(const T* in, int64_t stride, int64_t count
   if constexpr (kSame<A, T>) {
     if (width == padded) return {in, stride, 0};
   }
+  const T* ahead = in + fetch_distance<T>(stride, width);
   for (int64_t r = 0; r < count; r++) {
+    for (int64_t c = 0; c < width; c += 64 / int64_t(sizeof(T))) __builtin_prefetch(ahead + r * stride + c, 0, 2);
     convert_row(in + r * stride, buffer + r * padded, width);
     for (int64_t c = width; c < padded; c++) buffer[r * padded + c] = 0;
   }
   return {buffer, padded, 0};
 }
 
-// scores[r kColumns + j] = q_r . k_j for kQ rows q, `width` apart, and j < count <= lanes. A key is loaded once.
-template <int kQ, class A>
-void dot_lanes(const A* q, const RowOperand<A>& k, int64_t first, int64_t count, int64_t width, A* scores) {
+// scores[r kColumns + j] = q_r . k_j for kQ rows q, `width` apart, and j < count <= lanes. A key is loaded once; with
+// kFetch, what lies `ahead` of it is fetched.
+template <int kQ, bool kFetch, class A>
+void dot_lanes(const A* q, const RowOperand<A>& k, int64_t ahead, int64_t first, int64_t count, int64_t width,
+               A* scores) {
   constexpr int L = kLanes<A>;
   A products[kQ][L * L];
   for (int64_t j = 0; j < L; j++) {
@@ -45,6 +57,7 @@ void dot_lanes(const A* q, const RowOperand<A>& k, int64_t first, int64_t count,
     int64_t c = 0;
     for (; c + 2 * L <= width; c += 2 * L) {
       Vec<A> k0 = load(key + c), k1 = load(key + c + L);
+      if constexpr (kFetch) __builtin_prefetch(key + ahead + c, 0, 2), __builtin_prefetch(key + ahead + c + L, 0, 2);
 #pragma GCC unroll 4
       for (int r = 0; r < kQ; r++)
         sum[r][0] += load(q + r * width + c) * k0, sum[r][1] += load(q + r * width + c + L) * k1;
@@ -69,15 +82,18 @@ void dot_lanes(const A* q, const RowOperand<A>& k, int64_t first, int64_t count,
 }
 // o_r += sum over j of weights[r kColumns + j] v_j, for kQ rows that lie `step` apart and kV vectors of columns. If v
 // holds something infinite or NaN, a weight of 0 must keep it out.
-template <int kQ, int kV, class A>
-FOVEA_INLINE void add_columns(const A* weights, const A* v, int64_t v_step, int64_t count, bool special, A* o,
-                              int64_t step) {
+template <int kQ, int kV, bool kFetch, class A>
+FOVEA_INLINE void add_columns(const A* weights, const A* v, int64_t v_step, int64_t ahead, int64_t count, bool special,
+                              A* o, int64_t step) {
   constexpr int L = kLanes<A>;
   Vec<A> sum[kQ][kV] = {};
   for (int64_t j = 0; j < count; j++, v += v_step) {
     Vec<A> x[kV];
 #pragma GCC unroll 4
-    for (int i = 0; i < kV; i++) x[i] = load(v + i * L);
+    for (int i = 0; i < kV; i++) {
+      x[i] = load(v + i * L);
+      if constexpr (kFetch) __builtin_prefetch(v + ahead + i * L, 0, 2);
+    }
 #pragma GCC unroll 4
     for (int r = 0; r < kQ; r++) {
       A weight = weights[r * kColumns + j];
@@ -91,23 +107,21 @@ FOVEA_INLINE void add_columns(const A* weights, const A* v, int64_t v_step, int6
 #pragma GCC unroll 4
     for (int i = 0; i < kV; i++) store(o + r * step + i * L, load(o + r * step + i * L) + sum[r][i]);
 }
-template <int kQ, class A>
-void add_rows(const A* weights, const RowOperand<A>& v, int64_t count, int64_t width, bool special, A* o,
+template <int kQ, bool kFetch, class A>
+void add_rows(const A* weights, const RowOperand<A>& v, int64_t ahead, int64_t count, int64_t width, bool special, A* o,
               int64_t step) {
   constexpr int L = kLanes<A>;
   int64_t c = 0;
-  if (special) {
-    for (; c < width; c += L) add_columns<kQ, 1>(weights, v.data + c, v.row, count, true, o + c, step);
-    return;
-  }
-  for (; c + 4 * L <= width; c += 4 * L) add_columns<kQ, 4>(weights, v.data + c, v.row, count, false, o + c, step);
-  for (; c < width; c += L) add_columns<kQ, 1>(weights, v.data + c, v.row, count, false, o + c, step);
+  for (; !special && c + 4 * L <= width; c += 4 * L)
+    add_columns<kQ, 4, kFetch>(weights, v.data + c, v.row, ahead, count, special, o + c, step);
+  for (; c < width; c += L) add_columns<kQ, 1, kFetch>(weights, v.data + c, v.row, ahead, count, special, o + c, step);
 }
 
 // The rows of one key head: row r is query r % n of query head gi group + r / n.
 template <class T>
 struct DecodeHead {
   using A = Compute<T>;
+  static constexpr bool kInPlace = kSame<A, T>;  // rows are used where they lie, unless they are padded
   const Problem<T>& p;
   const DecodePlan& plan;
   const DecodeScratch<A>& mine;
@@ -129,12 +143,14 @@ struct DecodeHead {
   }
   void score(int64_t j0, int64_t keys) const {
     constexpr int L = kLanes<A>;
+    const int64_t ahead = mine.d == p.d ? fetch_distance<T>(p.k.strides[2], p.d) : 0;
     for (int64_t j = 0; j < keys; j += kDecodeGroup) {
       int64_t count = min_of(kDecodeGroup, keys - j);
       RowOperand<A> k = dense_rows(p.row(p.k, bi, gi, j0 + j), p.k.strides[2], count, p.d, mine.d, mine.keys);
       for (int64_t l = 0; l < count; l += L)
         for_rows([&]<int kQ>(int64_t r) {
-          dot_lanes<kQ>(mine.q + r * mine.d, k, l, min_of(L, count - l), mine.d, mine.scores + r * kColumns + j + l);
+          dot_lanes<kQ, kInPlace>(mine.q + r * mine.d, k, ahead, l, min_of(L, count - l), mine.d,
+                                  mine.scores + r * kColumns + j + l);
         });
     }
   }
@@ -153,15 +169,15 @@ struct DecodeHead {
     for (int64_t c = 0; c < keys; c++) row[c] *= mine.factors[c];
   }
   void add_values(int64_t j0, int64_t keys) const {
-    bool in_place = kSame<A, T> && mine.e == p.e, special = false;
+    bool in_place = kInPlace && mine.e == p.e, special = false;
     if (p.edits_scores() || p.visible_keys(0) < j0 + keys)
       for (int64_t j = j0; j < j0 + keys; j++) special |= has_special(p.row(p.v, bi, gi, j), p.e);
-    int64_t step = in_place ? keys : kDecodeGroup;
+    int64_t step = in_place ? keys : kDecodeGroup, ahead = in_place ? fetch_distance<T>(p.v.strides[2], p.e) : 0;
     for (int64_t j = 0; j < keys; j += step) {
       int64_t count = min_of(step, keys - j);
       RowOperand<A> v = dense_rows(p.row(p.v, bi, gi, j0 + j), p.v.strides[2], count, p.e, mine.e, mine.values);
       for_rows([&]<int kQ>(int64_t r) {
-        add_rows<kQ>(mine.scores + r * kColumns + j, v, count, mine.e, special, o(r), plan.partial);
+        add_rows<kQ, kInPlace>(mine.scores + r * kColumns + j, v, ahead, count, mine.e, special, o(r), plan.partial);
       });
     }
   }
