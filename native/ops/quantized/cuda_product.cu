@@ -1,8 +1,8 @@
 // y = x W^T + bias with x as int8 (cuda_quantize.cu), the sums of products exact in int32.
 //
-// A block has a tile of 16 channels and up to H rows of x at a time. Its threads are 16 channels times 16
-// slices of k, each slice every 16th group; what they have summed is added up through shared memory, always in the same
-// order, so that a row's result does not depend on the rows beside it.
+// A block has a tile of 16 channels and up to H rows of x at a time. Its threads are 16 channels times 16 slices of k,
+// each slice every 16th group; what they have summed is added up through shared memory, always in the same order, so
+// that a row's result does not depend on the rows beside it.
 #include "ops/quantized/cuda_blocks.h"
 #include "ops/quantized/cuda_kernels.h"
 
@@ -24,7 +24,7 @@ struct Problem {
 template <QuantType Type>
 using Sum = std::conditional_t<Type == QuantType::int8, int, float>;
 
-// What group `g` gives for the row of x whose groups begin at `row`.
+// What a group of the tile, whose quants are in `weights`, gives with group `at` of x.
 template <QuantType Type>
 __device__ Sum<Type> multiply_group(const PackedChannel<Type>& channel, const uint32_t (&weights)[8],
                                     const QuantizedRows& x, int64_t at) {
