@@ -123,7 +123,7 @@ sanitizer() {
   FOVEA_BINARY=$checked step memcheck 130 sanitizer.log node scripts/gpu/ops.mjs --tool memcheck --limit 110 --jobs 7
   # Only of the kernels whose threads share memory.
   FOVEA_BINARY=$checked step racecheck 130 sanitizer.log node scripts/gpu/ops.mjs --tool racecheck --limit 110 --jobs 8 \
-    --groups matmul,attention,norm,softmax,loss,reduce,sorting,indexing
+    --groups matmul,attention,norm,softmax,loss,reduce,sorting,indexing,quantized
 }
 
 bench() {

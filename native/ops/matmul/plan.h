@@ -18,9 +18,8 @@ constexpr int64_t kApartRows = 256;                   // of A that a task has pa
 constexpr int64_t kApartSums = int64_t(1) << 18;      // of a task, where they are unfinished
 constexpr int64_t kPackedBBytes = int64_t(16) << 20;  // packed at a time where B is shared by all rows: about L3
 constexpr int64_t kPrivateBBytes = int64_t(1) << 20;  // packed by one thread for itself: about L2
-constexpr int64_t kTiledABytes = int64_t(768)
-                                 << 10;  // packed by a task in tile registers: B passes by in the rest of L2
-constexpr int64_t kStreamedBytes = int64_t(1) << 18;     // of B, per task where B only passes through
+constexpr int64_t kTiledABytes = int64_t(768) << 10;  // of a task in tile registers: the rest of L2 is for B
+constexpr int64_t kStreamedBytes = int64_t(1) << 18;  // of B, per task where B only passes through
 constexpr int64_t kStreamedRowBytes = int64_t(1) << 19;  // the same where its rows are taken whole
 constexpr int64_t kPanelGroup = 4;                       // panels packed together, since they share rows of B
 constexpr int64_t kMaxTileRows = 32, kMaxTileColumns = 32, kSlotPadding = 16;
@@ -69,6 +68,10 @@ struct MatmulProblem {
     return round_up(max_of(32, ceil_div(k, round_up(ceil_div(k, most), 2))), 4);
   }
   FOVEA_INLINE int64_t depth() const { return round_up(ceil_div(k, depth_blocks()), kMaxDepthQuantum); }
+  // Pieces of columns whose unfinished sums stay in L2. Without such sums other pieces would only pack A once more.
+  FOVEA_INLINE int64_t column_chunks(int64_t columns) const {
+    return depth_blocks() == 1 ? 1 : ceil_div(columns, kColumnChunk);
+  }
   // Rows of a task where B is packed for all: each passes over all of B, which tile registers outrun if they are few.
   FOVEA_INLINE int64_t task_rows() const {
     return cuts.tiles ? clamp_to(kTiledABytes / (depth() * cuts.packed_bytes), cuts.rows / 2, 2 * cuts.rows)
@@ -190,8 +193,7 @@ FOVEA_INLINE void plan_shared_b(const MatmulProblem& p, int64_t useful_tasks, in
   columns = ceil_div(p.n, plan.column_blocks) + kMaxTileColumns;
   plan.row_chunks = ceil_div(p.m, p.task_rows());
   if (int64_t even = round_up(plan.row_chunks, threads); p.m / even >= 2 * kMaxTileRows) plan.row_chunks = even;
-  // Without unfinished sums nothing is gained by packing A once more for other columns.
-  plan.column_chunks = p.depth_blocks() == 1 ? 1 : ceil_div(columns - kMaxTileColumns, kColumnChunk);
+  plan.column_chunks = p.column_chunks(columns - kMaxTileColumns);
   int64_t wanted = min_of(useful_tasks, threads);
   if (plan.row_chunks * plan.column_chunks < wanted)
     plan.column_chunks = min_of(ceil_div(wanted, plan.row_chunks), ceil_div(columns, 2 * kMaxTileColumns));
@@ -205,7 +207,7 @@ FOVEA_INLINE void plan_shared_b(const MatmulProblem& p, int64_t useful_tasks, in
 FOVEA_INLINE void plan_prepacked(const MatmulProblem& p, int64_t useful_tasks, int threads, MatmulPlan& plan) {
   plan_shared_b(p, useful_tasks, threads, plan);
   plan.column_blocks = 1, plan.shared_bytes = 0;
-  plan.column_chunks = p.depth_blocks() == 1 ? 1 : ceil_div(p.n, kColumnChunk);
+  plan.column_chunks = p.column_chunks(p.n);
   if (plan.row_chunks < (p.cuts.tiles ? 1 : 2) * threads)
     plan.column_chunks = max_of(plan.column_chunks, min_of(ceil_div(p.n * p.k * p.bytes, kStreamedBytes),
                                                            ceil_div(4 * threads, plan.row_chunks)));
