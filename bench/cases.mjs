@@ -283,24 +283,20 @@ function models(tiny) {
       work: (parameters(model) - model.positions * width + 2 * layers * width * (start + steps / 2)) * bytesOf[dtype],
       limit: 'read',
     });
-  return [...floats.map(prefill), ...dtypes.map(decode), ...floats.map((dtype) => encoder(tiny, dtype))];
+  const encoders = [...floats.map((dtype) => encoder(tiny, dtype)), encoder(tiny, 'float32', 'int8')];
+  return [...floats.map(prefill), ...dtypes.map(decode), ...encoders];
 }
 
-/** BERT-base without its embeddings: post-norm layers, gelu. */
-function encoder(tiny, dtype) {
+/** BERT-base without its embeddings: post-norm layers, gelu. With a `type` its weights are quantised. */
+function encoder(tiny, dtype, type) {
   const [b, n, width, heads, hidden, layers] = tiny ? [2, 8, 32, 2, 64, 2] : [8, 128, 768, 12, 3072, 12];
   const token = 2 * (4 * width * width + 2 * width * hidden) + 4 * width * n;
   const name = tiny ? 'tiny encoder' : 'BERT-base';
-  return define('model', 'encoder', `${name}, ${b} x ${n}`, dtype, {
-    b,
-    n,
-    width,
-    heads,
-    hidden,
-    layers,
-    work: b * n * layers * token,
-    limit: flopLimit(dtype),
-  });
+  const label = `${name}, ${b} x ${n}${type ? `, ${type}` : ''}`;
+  const sizes = { b, n, width, heads, hidden, layers, ...(type && { type }) };
+  const work = b * n * layers * token;
+  const limit = type ? 'int8' : flopLimit(dtype);
+  return define('model', type ? 'quantizedEncoder' : 'encoder', label, dtype, { ...sizes, work, limit });
 }
 
 /** A whole step: forward, backward, AdamW; parameters in float32, and with bfloat16 products under autocast. */

@@ -6,6 +6,11 @@ const linear = (g, x, inputs, outputs) =>
   g.node('Add', [g.node('MatMul', [x, g.weight(inputs, outputs)]), g.weight(outputs)]);
 const norm = (g, x, width) =>
   g.node('LayerNormalization', [x, g.weight(width), g.weight(width)], { axis: -1, epsilon });
+/**
+ * x by a random int8 matrix each of whose columns has a scale of its own; x is quantised as a whole, when it is there.
+ */
+export const int8Product = (g, x, inputs, outputs, options = {}) =>
+  g.contrib('DynamicQuantizeMatMul', [x, g.bytes('int8', inputs, outputs), g.weight(outputs)], options);
 /** x + residual, and the norm of it. */
 const sumNorm = (g, x, residual, width, options = {}) =>
   g.contrib('SkipLayerNormalization', [x, residual, g.weight(width), g.weight(width), g.weight(width)], {
@@ -51,20 +56,36 @@ export function gpt2Graph({ vocabulary, positions, width, layers, heads }, capac
   const logits = g.node('MatMul', [end, g.weight(width, vocabulary)]);
   g.node('ArgMax', [logits], { outputs: ['next'], axis: -1, keepdims: 0 });
   g.output('next', [1, 1], 'int64');
-  return g.bytes();
+  return g.file();
 }
 
-/** Post-norm layers with gelu, as BERT has them. */
-export function encoderGraph({ b, n, width, heads, hidden, layers }) {
+/** Attention of x with its weights in int8, as ONNX Runtime's own quantisation of models writes it. */
+function int8Attention(g, x, width, heads) {
+  const [quantized, scale, zero] = ['quantized', 'scale', 'zero'].map((name) => `${x}.${name}`);
+  g.node('DynamicQuantizeLinear', [x], { outputs: [quantized, scale, zero] });
+  const weights = [g.bytes('int8', width, 3 * width), g.weight(3 * width)];
+  const none = g.constant(Int8Array.of(0), [], OnnxGraph.types.int8);
+  const each = g.constant(Float32Array.of(0.01), [], OnnxGraph.types.float32);
+  return g.contrib('QAttention', [quantized, ...weights, scale, each, '', zero, none], { num_heads: heads });
+}
+
+/** Post-norm layers with gelu, as BERT has them; with a `type`, weights are int8. */
+export function encoderGraph({ b, n, width, heads, hidden, layers, type }) {
   const g = new OnnxGraph();
+  const product = type
+    ? (from, inputs, outputs) => int8Product(g, from, inputs, outputs)
+    : (from, inputs, outputs) => g.node('MatMul', [from, g.weight(inputs, outputs)]);
+  const attention = (from) =>
+    type
+      ? int8Attention(g, from, width, heads)
+      : g.contrib('Attention', [from, g.weight(width, 3 * width), g.weight(3 * width)], { num_heads: heads });
   let x = g.input('x', [b, n, width]);
   for (let layer = 0; layer < layers; layer++) {
-    const attended = g.contrib('Attention', [x, g.weight(width, 3 * width), g.weight(3 * width)], { num_heads: heads });
-    x = sumNorm(g, g.node('MatMul', [attended, g.weight(width, width)]), x, width);
-    const up = g.contrib('BiasGelu', [g.node('MatMul', [x, g.weight(width, hidden)]), g.weight(hidden)]);
+    x = sumNorm(g, product(attention(x), width, width), x, width);
+    const up = g.contrib('BiasGelu', [product(x, width, hidden), g.weight(hidden)]);
     const outputs = layer === layers - 1 ? { outputs: ['y'] } : {};
-    x = sumNorm(g, g.node('MatMul', [up, g.weight(hidden, width)]), x, width, outputs);
+    x = sumNorm(g, product(up, hidden, width), x, width, outputs);
   }
   g.output('y', [b, n, width]);
-  return g.bytes();
+  return g.file();
 }

@@ -1,7 +1,7 @@
 // Writes ONNX models with random weights: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto in protobuf's wire
 // format, of which only varints (0), 32-bit floats (5) and messages, texts and bytes (2) are needed. A message is a
 // list of pieces, so that weights are copied once, at the end.
-import { randomNumbers } from './random.mjs';
+import { randomBytes, randomNumbers } from './random.mjs';
 
 const float = 1;
 const int64 = 7;
@@ -47,7 +47,7 @@ function tensor(name, dims, type, data) {
 
 /** A graph in the making; values are known by their names. */
 export class OnnxGraph {
-  static types = { float32: float, int32: 6, int64 };
+  static types = { float32: float, uint8: 2, int8: 3, int32: 6, int64 };
   #nodes = [];
   #weights = [];
   #inputs = [];
@@ -68,6 +68,12 @@ export class OnnxGraph {
   weight(...dims) {
     const size = dims.reduce((a, b) => a * b, 1);
     return this.constant(randomNumbers(size, 0.02), dims, float);
+  }
+
+  /** Random bytes. @returns the name */
+  bytes(type, ...dims) {
+    const size = dims.reduce((a, b) => a * b, 1);
+    return this.constant(randomBytes(size), dims, OnnxGraph.types[type]);
   }
 
   /** @returns the name */
@@ -100,7 +106,7 @@ export class OnnxGraph {
   }
 
   /** The model's file. */
-  bytes() {
+  file() {
     const graph = [
       ...each(this.#nodes, (node) => bytes(1, node)),
       ...bytes(2, 'bench'),

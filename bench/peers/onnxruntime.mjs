@@ -2,7 +2,7 @@
 // to arrays that are there already.
 import { batches } from '../timing.mjs';
 import { OnnxGraph } from './onnx.mjs';
-import { encoderGraph, gpt2Graph } from './onnx-models.mjs';
+import { encoderGraph, gpt2Graph, int8Product } from './onnx-models.mjs';
 import { randomIndices, randomNumbers } from './random.mjs';
 import { serve, Unsupported } from './serve.mjs';
 
@@ -44,7 +44,7 @@ function prepareNode(op, dims, threads, options = {}) {
   g.output('y', outDims, outType);
   const feed = Object.fromEntries(names.map((name, i) => [name, numbers(dims[i], least)]));
   const made = outType === 'float32' ? { y: numbers(outDims) } : ['y'];
-  return prepareGraphs([g.bytes()], [feed], made, threads);
+  return prepareGraphs([g.file()], [feed], made, threads);
 }
 
 /** [m, k] by a constant [k, n]. */
@@ -53,7 +53,25 @@ function prepareProduct({ m, k, n, sets = 1 }, threads) {
     const g = new OnnxGraph();
     g.node('MatMul', [g.input('x', [m, k]), g.weight(k, n)], { outputs: ['y'] });
     g.output('y', [m, n]);
-    return g.bytes();
+    return g.file();
+  });
+  return prepareGraphs(graphs, [{ x: numbers([m, k]) }], { y: numbers([m, n]) }, threads);
+}
+
+/** Blocks of 32 weights with a scale each, which it multiplies as integers; or a scale for a column. */
+function prepareQuantized({ m, k, n, type, sets }, threads) {
+  const bits = { q8_0: 8, q4_0: 4 }[type];
+  if (!bits && type !== 'int8') throw new Unsupported(`it has no weights like ${type}`);
+  const graphs = Array.from({ length: sets }, () => {
+    const g = new OnnxGraph();
+    const x = g.input('x', [m, k]);
+    if (bits) {
+      const blocks = [g.bytes('uint8', n, k / 32, 4 * bits), g.weight((n * k) / 32)];
+      const options = { K: k, N: n, bits, block_size: 32, accuracy_level: 4 };
+      g.contrib('MatMulNBits', [x, ...blocks], { outputs: ['y'], ...options });
+    } else int8Product(g, x, k, n, { outputs: ['y'] });
+    g.output('y', [m, n]);
+    return g.file();
   });
   return prepareGraphs(graphs, [{ x: numbers([m, k]) }], { y: numbers([m, n]) }, threads);
 }
@@ -126,7 +144,7 @@ function prepareAttention({ b, h, n, m, d, causal, sets = 1 }, threads) {
   const last = int32(Array(b).fill(m - 1), [b]);
   const feeds = pastK.map((k, i) => ({ ...shared, pastK: k, pastV: pastV[i], last, total: int32([m], []) }));
   const y = numbers([b, n, width]);
-  return prepareTurns(g.bytes(), feeds, (feed) => ({ y, k1: feed.pastK, v1: feed.pastV }), threads);
+  return prepareTurns(g.file(), feeds, (feed) => ({ y, k1: feed.pastK, v1: feed.pastV }), threads);
 }
 
 /** Like prepareGraphs, with results that go where the inputs of the same turn are. */
@@ -193,12 +211,14 @@ function prepareSmall({ op, issue, n }) {
 const kinds = {
   matmul: prepareProduct,
   linear: prepareProduct,
+  quantized: prepareQuantized,
   elementwise: prepareElementwise,
   rows: prepareRows,
   attention: prepareAttention,
   prefill: preparePrefill,
   decode: prepareDecode,
   encoder: prepareEncoder,
+  quantizedEncoder: prepareEncoder,
   small: prepareSmall,
 };
 

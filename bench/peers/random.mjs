@@ -14,5 +14,8 @@ export function randomNumbers(count, range = 1) {
   return made;
 }
 
+/** @returns so many integers from -127 to 127 */
+export const randomBytes = (count) => Int8Array.from(randomNumbers(count, 127));
+
 /** @returns so many whole numbers from 0 to below `end` */
 export const randomIndices = (count, end) => Array.from({ length: count }, () => Math.floor(Math.random() * end));

@@ -157,6 +157,16 @@ def linear(case):
     yield turns(case, lambda: packed_linear(normal(case, m, k), normal(case, n, k), m), run_packed)
 
 
+def quantized(case):
+    """Its product of integers alone: neither is x quantised nor are sums scaled."""
+    if case["type"] != "int8":
+        raise Unsupported("weights in blocks come with other packages")
+    m, k, n = case["m"], case["k"], case["n"]
+    integers = lambda *shape: torch.randint(-127, 128, shape, dtype=torch.int8)
+    yield turns(case, lambda: [integers(m, k), integers(k, n)], torch._int_mm)
+    yield turns(case, lambda: [integers(m, k), integers(n, k).t()], torch._int_mm)
+
+
 def heads(case):
     b, h, g, n, m, d = (case[name] for name in "bhgnmd")
     return lambda: [normal(case, *shape) for shape in [(b, h, n, d), (b, g, m, d), (b, g, m, d)]]
@@ -307,6 +317,7 @@ KINDS = {
     "matmul": matmul,
     "groupedMatmul": grouped_matmul,
     "linear": linear,
+    "quantized": quantized,
     "attention": attention,
     "attentionBackward": attention_backward,
     "crossEntropy": cross_entropy,

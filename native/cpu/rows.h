@@ -179,6 +179,13 @@ class Target {
   FOVEA_INLINE void write_and_keep(int64_t at, int64_t count, A* kept, VectorAt vector_at) const {
     write_to(at, count, kept, vector_at);
   }
+  // write() where the stored type is known.
+  template <class T, class VectorAt>
+  FOVEA_INLINE void write_as(int64_t at, int64_t count, VectorAt vector_at) const {
+    T* to = reinterpret_cast<T*>(data_) + at;
+    if constexpr (kSame<T, A>) write_wide(to, count, nullptr, vector_at);
+    else write_narrow(to, count, nullptr, vector_at);
+  }
   // After the last of what a thread writes.
   FOVEA_INLINE void fence() const {
     if (past_caches_) fence_stores();
@@ -202,7 +209,10 @@ class Target {
       if (dtype_ == Dtype::bf16) return write_narrow(reinterpret_cast<Bfloat16*>(to), count, kept, vector_at);
       if (dtype_ == Dtype::f16) return write_narrow(reinterpret_cast<Half*>(to), count, kept, vector_at);
     }
-    A* y = reinterpret_cast<A*>(to);
+    write_wide(reinterpret_cast<A*>(to), count, kept, vector_at);
+  }
+  template <class VectorAt>
+  FOVEA_INLINE void write_wide(A* y, int64_t count, A* kept, VectorAt vector_at) const {
     auto kept_at = [&](int64_t i, int64_t lanes) FOVEA_FLAT {
       const Vec<A> value = vector_at(i, lanes);
       if (kept) store(kept + i, value, lanes);

@@ -45,6 +45,19 @@ FOVEA_INLINE void store(A* p, Vec<A> v, int64_t count) {
 #endif
 }
 
+// Elements of a float type in the type that is computed in, as many as a Vec of that has; `count` as above.
+template <class T>
+FOVEA_INLINE Vec<Compute<T>> load_wide(const T* p, int64_t count) {
+  if constexpr (kIs16Bit<T>) {
+    if (count == kLanes<float>) return widen(p);
+    T some[kLanes<float>] = {};
+    __builtin_memcpy(some, p, size_t(count) * sizeof(T));
+    return widen(static_cast<const T*>(some));
+  } else {
+    return load(p, count);
+  }
+}
+
 // Stores past the caches: for outputs too large to be found in them again, it saves reading what is overwritten.
 // p must be aligned to a vector; fence_stores() must follow before another thread reads.
 template <class A>

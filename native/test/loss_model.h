@@ -47,6 +47,9 @@ void check_cross_entropy(const Run& run, const Shapes& shapes) {
                               counts ? loss_tolerance(dtype, gradient, i == label ? 20 : 20 * p + 1e-4) : 0);
           }
         }
+        run("crossEntropyBackward_", attrs, {&logits, &target, &lse, &dloss}, {});
+        FOVEA_CHECK(logits.same_bits(dlogits), "in place, [%lld,%lld]", static_cast<long long>(rows),
+                    static_cast<long long>(c));
       }
 }
 

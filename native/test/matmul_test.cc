@@ -245,6 +245,12 @@ FOVEA_TEST(matmul_large_batches_and_large_matrices) {
     check(table, {}, a, b, nullptr, {40, 30, 50}, "many matrices");
     Tensor x = whole(Tensor(Dtype::f32, {2, 190, 700}), 16), y = whole(Tensor(Dtype::f32, {2, 700, 140}), 17);
     check(table, {}, x, y, nullptr, {2, 190, 140}, "large matrices");
+    for (Dtype dtype : {Dtype::f32, Dtype::bf16})
+      for (bool transposed : {false, true}) {
+        Tensor u = whole(Tensor(dtype, {20, 8229}), 18);
+        Tensor v = whole(Tensor::strided(dtype, {8229, 33}, transposed ? std::vector{1, 0} : std::vector{0, 1}), 19);
+        check(table, {}, u, v, nullptr, {20, 33}, "deep matrices");
+      }
   }
 }
 

@@ -5,7 +5,8 @@
  *
  *   z = h W^T + b,  loss = crossEntropy(z, t),  dz = softmax(z) - t,  dh = dz W,  dW += dz^T h,  db += sum dz
  *
- * h [n, k], W [v, k], b [v], t [n]. Beside the gradients there is room for the z and dz of one chunk and a block of dW.
+ * h [n, k], W [v, k], b [v], t [n]. Beside the gradients there is room for the z of one chunk, which its dz replaces, and
+ * a block of dW.
  *
  * The gradients are those of the sum of the losses; backward multiplies them by d total / d loss, which for 'sum' and
  * 'mean' is one number for all rows (and in float16 would often be too small to multiply dz by). For 'none' it differs
@@ -35,8 +36,11 @@ import { resultType } from './promote.js';
 import { sum } from './reduce.js';
 import { narrow, reshape, transpose, unsqueeze } from './shape.js';
 
-/** Logits of a chunk in float32, by default; there is as much again for their gradient. */
-const CHUNK_BYTES = 24 << 20;
+/** Logits of a chunk, by default. */
+const CHUNK_BYTES = 40 << 20;
+/** Its most rows where there are many classes: so far products that sum over them pack no operand whole. */
+const MANY_CLASSES = 8192;
+const ROWS_OF_MANY = 512;
 /** Of dW at a time: what is added is still in the cache. */
 const BLOCK_BYTES = 4 << 20;
 
@@ -44,7 +48,7 @@ const BLOCK_BYTES = 4 << 20;
 export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
   /** [v], added to the logits. */
   bias?: Tensor | null;
-  /** Rows whose logits exist at the same time; default: as many as fit in 24 MB as float32, at least one. */
+  /** Rows whose logits exist at the same time; default: as many as fit in 40 MB, 512 of more than 8192 classes. */
   chunkSize?: number;
 }
 
@@ -95,15 +99,15 @@ function takeChunk(o: Operands, plan: Plan, at: number, losses: Tensor, dloss: T
   const h = narrow(o.hidden, 0, at, n);
   const target = narrow(o.target, 0, at, n);
   const bias = o.bias && unsqueeze(o.bias, 0);
-  const logits = kernels.matmul({ a: h, b: transpose(o.weight, 0, 1), bias }, {}).c;
-  const { loss, lse } = kernels.crossEntropy({ logits, target }, attrs);
+  const z = kernels.matmul({ a: h, b: transpose(o.weight, 0, 1), bias }, {}).c;
+  const { loss, lse } = kernels.crossEntropy({ logits: z, target }, attrs);
   writeRows(losses, at, loss);
   if (dloss === undefined) return;
-  const { dlogits } = kernels.crossEntropyBackward({ logits, target, lse, dloss: narrow(dloss, 0, at, n) }, attrs);
-  logits.dispose();
-  if (d.hidden) writeRows(d.hidden, at, kernels.matmul({ a: dlogits, b: o.weight }, {}).c);
-  if (d.weight) addOuter(d.weight, dlogits, h);
-  if (d.bias) kernels.add_({ a: d.bias, b: castTo(sumOver(dlogits, [0]), plan.sums) }, {});
+  kernels.crossEntropyBackward_({ logits: z, target, lse, dloss: narrow(dloss, 0, at, n) }, attrs);
+  const dz = z;
+  if (d.hidden) writeRows(d.hidden, at, kernels.matmul({ a: dz, b: o.weight }, {}).c);
+  if (d.weight) addOuter(d.weight, dz, h);
+  if (d.bias) kernels.add_({ a: d.bias, b: castTo(sumOver(dz, [0]), plan.sums) }, {});
 }
 
 /**
@@ -265,7 +269,7 @@ function dtypeOf(tensors: readonly Tensor[]): number {
 /**
  * `crossEntropy(linear(hidden, weight, bias), target)` without the logits of all rows, which for large vocabularies are
  * the largest tensor of a model (Wijmans et al. 2024, https://arxiv.org/abs/2411.09009). Beyond inputs and gradients it
- * takes about twice the logits of a chunk. Where a gradient is wanted, 'mean' and 'sum' compute it along with the loss,
+ * takes about the logits of a chunk. Where a gradient is wanted, 'mean' and 'sum' compute it along with the loss,
  * and 'none' in backward.
  *
  * @param hidden [..., k], floats
@@ -294,8 +298,8 @@ export function linearCrossEntropy(
   const code = dtypeOf(bias ? [hidden, weight, bias] : [hidden, weight]);
   const [v, k] = weight.shape as [number, number];
   if (v === 0) throw argumentError(op, 'weight', 'at least one class [v,k]', weight.shape);
-  // counted in the dtype of sums, since products of 16 bits widen what they pack
-  const fitting = Math.max(1, Math.floor(CHUNK_BYTES / (v * dtypeBytes[accumulatorOf(code)]!)));
+  const most = v > MANY_CLASSES ? ROWS_OF_MANY : Infinity;
+  const fitting = Math.max(1, Math.min(most, Math.floor(CHUNK_BYTES / (v * dtypeBytes[code]!))));
   const n = sizeOf(target.shape);
   const operands = {
     hidden: toLowered(reshape(hidden, [n, k]), code),

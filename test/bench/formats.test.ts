@@ -41,14 +41,21 @@ interface Node {
   inputs: string[];
   outputs: string[];
 }
+/** Bytes of an element: float32, uint8, int8, int64. */
+const onnxWidths = new Map([
+  [1n, 4],
+  [2n, 1],
+  [3n, 1],
+  [7n, 8],
+]);
 /** Nodes, and the sizes of weights with those of their bytes, of an ONNX model. */
 function readOnnx(bytes: Buffer): { nodes: Node[]; given: Set<string>; outputs: string[] } {
   const graph = fieldsOf(fieldsOf(bytes).get(7)![0] as Buffer);
   const messages = (field: number) => (graph.get(field) ?? []).map((one) => fieldsOf(one as Buffer));
   const texts = (fields: Map<number, (bigint | Buffer)[]>, field: number) => (fields.get(field) ?? []).map(String);
   for (const weight of messages(5)) {
-    const size = weight.get(1)!.reduce<number>((product, dim) => product * Number(dim), 1);
-    expect((weight.get(9)![0] as Buffer).length).toBe(size * (weight.get(2)![0] === 7n ? 8 : 4));
+    const size = (weight.get(1) ?? []).reduce<number>((product, dim) => product * Number(dim), 1);
+    expect((weight.get(9)![0] as Buffer).length).toBe(size * (onnxWidths.get(weight.get(2)![0] as bigint) ?? NaN));
   }
   return {
     nodes: messages(1).map((node) => ({ op: texts(node, 4)[0]!, inputs: texts(node, 1), outputs: texts(node, 2) })),
@@ -57,9 +64,15 @@ function readOnnx(bytes: Buffer): { nodes: Node[]; given: Set<string>; outputs: 
   };
 }
 
+const encoder = { b: 1, n: 4, width: 32, heads: 2, hidden: 64, layers: 2 };
 test.each([
   ['GPT-2', gpt2Graph(model, 20), { GroupQueryAttention: 2, LayerNormalization: 5, MatMul: 9 }],
-  ['an encoder', encoderGraph({ b: 1, n: 4, width: 32, heads: 2, hidden: 64, layers: 2 }), { Attention: 2, MatMul: 6 }],
+  ['an encoder', encoderGraph(encoder), { Attention: 2, MatMul: 6 }],
+  [
+    'an int8 encoder',
+    encoderGraph({ ...encoder, type: 'int8' }),
+    { QAttention: 2, DynamicQuantizeMatMul: 6, MatMul: 0 },
+  ],
 ])('%s as ONNX: every value is made once and before it is used', (_, bytes, ops) => {
   const { nodes, given: known, outputs } = readOnnx(bytes);
   for (const { inputs, outputs: made } of nodes) {

@@ -68,17 +68,10 @@ void for_pieces(Call& call, int64_t rows, int64_t n, Body body, Done done) {
 }
 
 // f(x); coarsely for results of 16 bits.
-template <class Gate, bool kCoarse, class V>
+template <class Gate, class T, class V>
 FOVEA_INLINE V value_of(V x) {
-  if constexpr (kCoarse) return Gate::coarse_value(x);
+  if constexpr (kIs16Bit<T>) return Gate::coarse_value(x);
   else return Gate::value(x);
-}
-// body.operator()<A, kCoarse>()
-template <class Body>
-FOVEA_INLINE void dispatch_gate(Dtype t, Body body) {
-  if (t == Dtype::f64) return body.template operator()<double, false>();
-  if (bytes_of(t) == 2) return body.template operator()<float, true>();
-  body.template operator()<float, false>();
 }
 
 template <class Gate>
@@ -88,19 +81,16 @@ void forward(Call& call, int64_t width) {
   check_width(call, width, apart);
   const Halves in(x, other, apart);
   const int64_t rows = flat ? 1 : leading_size(out), n = flat ? out.size() : width;
-  dispatch_gate(x.dtype, [&]<class A, bool kCoarse>() {
-    const Source<A> gates(in.gate), ups(in.up);
-    const Target<A> target(out, n);
+  dispatch_float(x.dtype, [&]<class T>() {
+    const Target<Compute<T>> target(out, n);
     const Place gate_at(in.gate, flat), up_at(in.up, flat);
     for_pieces(
         call, rows, n,
         [&](int64_t row, int64_t begin, int64_t count) {
-          Buffer<A> gate_buffer, up_buffer;
-          const int64_t at_gate = gate_at(row) + begin, at_up = up_at(row) + begin;
-          const A *gate = gates.block(at_gate, count, gate_buffer), *up = ups.block(at_up, count, up_buffer);
-          target.write(row * n + begin, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-            gates.prefetch(at_gate + count + i), ups.prefetch(at_up + count + i);
-            return value_of<Gate, kCoarse>(load(gate + i, lanes)) * load(up + i, lanes);
+          const T *gate = in.gate.as<T>() + gate_at(row) + begin, *up = in.up.as<T>() + up_at(row) + begin;
+          target.template write_as<T>(row * n + begin, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+            fetch_ahead(gate + i), fetch_ahead(up + i);
+            return value_of<Gate, T>(load_wide(gate + i, lanes)) * load_wide(up + i, lanes);
           });
         },
         [&] { target.fence(); });
@@ -116,25 +106,21 @@ void backward(Call& call) {
   check_width(call, width, apart);
   const Halves in(x, other, apart), out(call.out[0], call.out[1], apart);
   const int64_t rows = flat ? 1 : leading_size(x), n = flat ? x.size() : width;
-  dispatch_gate(x.dtype, [&]<class A, bool kCoarse>() {
-    const Source<A> gates(in.gate), ups(in.up), dys(gradient);
-    const Target<A> dgates(out.gate, n), dups(out.up, n);
+  dispatch_float(x.dtype, [&]<class T>() {
+    const Target<Compute<T>> dgates(out.gate, n), dups(out.up, n);
     const Place gate_at(in.gate, flat), up_at(in.up, flat), dy_at(gradient, flat), to_at(out.gate, flat);
     for_pieces(
         call, rows, n,
         [&](int64_t row, int64_t begin, int64_t count) {
-          Buffer<A> gate_buffer, up_buffer, dy_buffer;
-          const int64_t at_gate = gate_at(row) + begin, at_up = up_at(row) + begin;
-          const A *gate = gates.block(at_gate, count, gate_buffer), *up = ups.block(at_up, count, up_buffer);
-          const int64_t at_dy = dy_at(row) + begin, to = to_at(row) + begin;
-          const A* dy = dys.block(at_dy, count, dy_buffer);
-          dgates.write(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-            gates.prefetch(at_gate + count + i), ups.prefetch(at_up + count + i);
-            dys.prefetch(at_dy + count + i);
-            return load(dy + i, lanes) * load(up + i, lanes) * Gate::slope(load(gate + i, lanes));
+          const T *gate = in.gate.as<T>() + gate_at(row) + begin, *up = in.up.as<T>() + up_at(row) + begin;
+          const T* dy = gradient.as<T>() + dy_at(row) + begin;
+          const int64_t to = to_at(row) + begin;
+          dgates.template write_as<T>(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+            fetch_ahead(gate + i), fetch_ahead(up + i), fetch_ahead(dy + i);
+            return load_wide(dy + i, lanes) * load_wide(up + i, lanes) * Gate::slope(load_wide(gate + i, lanes));
           });
-          dups.write(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-            return load(dy + i, lanes) * value_of<Gate, kCoarse>(load(gate + i, lanes));
+          dups.template write_as<T>(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+            return load_wide(dy + i, lanes) * value_of<Gate, T>(load_wide(gate + i, lanes));
           });
         },
         [&] { dgates.fence(), dups.fence(); });

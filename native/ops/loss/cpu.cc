@@ -68,7 +68,7 @@ void cross_entropy(Call& call, const CrossEntropyAttrs& attrs) {
   });
 }
 
-// forward: loss = lse - (1 - s) x[target] - s mean(x)
+// forward: loss = lse - (1 - s) x[target] - s mean(x). The gradient may be written where the logits are.
 template <class A>
 void gradient_row(const Source<A>& logits, const Target<A>& gradient, int64_t at, int64_t classes, int64_t label, A lse,
                   A dloss, A smoothing) {
@@ -77,28 +77,27 @@ void gradient_row(const Source<A>& logits, const Target<A>& gradient, int64_t at
   for_blocks(classes, [&](int64_t begin, int64_t count) {
     const A* x = logits.block(at + begin, count, in);
     A* dx = gradient.block(at + begin, out);
+    const bool hit = label >= begin && label < begin + count;
+    const A p = hit ? exp(splat<A>(x[label - begin] - lse))[0] : A(0);
     for_vectors<A>(count, [&](int64_t i, int64_t lanes)
                               FOVEA_FLAT { store(dx + i, (exp(load(x + i, lanes) - shift) - even) * scale, lanes); });
-    if (label >= begin && label < begin + count) {
-      // The difference first, as p is often near 1 and the product would lose what is left of it.
-      A p = exp(splat<A>(x[label - begin] - lse))[0];
-      dx[label - begin] = (p - (1 - smoothing) - smoothing / A(classes)) * dloss;
-    }
+    // The difference first, as p is often near 1 and the product would lose what is left of it.
+    if (hit) dx[label - begin] = (p - (1 - smoothing) - smoothing / A(classes)) * dloss;
     gradient.commit(dx, at + begin, count);
   });
 }
 
 void cross_entropy_backward(Call& call, const CrossEntropyAttrs& attrs) {
-  const View& x = call.in[0];
+  const View &x = call.in[0], &dx = call.out.size() ? call.out[0] : x;
   const int64_t rows = x.dim(0), classes = x.dim(1), *target = call.in[1].as<int64_t>();
   dispatch_compute(x.dtype, [&]<class A>() {
     const Source<A> logits(x);
-    const Target<A> gradient(call.out[0]);
+    const Target<A> gradient(dx);
     const A *lse = call.in[2].as<A>(), *dloss = call.in[3].as<A>();
     call.parallel.for_range(rows, row_grain(2 * classes), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; row++) {
         if (target[row] == attrs.ignoreIndex) {
-          __builtin_memset(call.out[0].data + row * classes * int64_t(bytes_of(x.dtype)), 0,
+          __builtin_memset(dx.data + row * classes * int64_t(bytes_of(x.dtype)), 0,
                            size_t(classes) * bytes_of(x.dtype));
           continue;
         }
@@ -113,6 +112,7 @@ void cross_entropy_backward(Call& call, const CrossEntropyAttrs& attrs) {
 }  // namespace
 
 FOVEA_KERNELS(loss, FOVEA_KERNEL("crossEntropy", cross_entropy, CrossEntropyAttrs),
-              FOVEA_KERNEL("crossEntropyBackward", cross_entropy_backward, CrossEntropyAttrs))
+              FOVEA_KERNEL("crossEntropyBackward", cross_entropy_backward, CrossEntropyAttrs),
+              FOVEA_KERNEL("crossEntropyBackward_", cross_entropy_backward, CrossEntropyAttrs))
 
 }  // namespace fovea::FOVEA_ISA

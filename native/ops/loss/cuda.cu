@@ -97,7 +97,7 @@ void cross_entropy(const CudaCall& call, const CrossEntropyAttrs& attrs) {
   });
 }
 
-// forward: loss = lse - (1 - s) x[target] - s mean(x)
+// forward: loss = lse - (1 - s) x[target] - s mean(x). `dlogits` may be the logits: each thread writes what it read.
 template <class T, int K>
 __global__ void __launch_bounds__(kThreads, 4)
     gradient_rows(Rows<T> p, const Accumulator<T>* lse_of, const Accumulator<T>* dloss_of, T* dlogits) {
@@ -130,14 +130,15 @@ __global__ void __launch_bounds__(kThreads, 4)
 }
 
 void cross_entropy_backward(const CudaCall& call, const CrossEntropyAttrs& attrs) {
+  const View& dlogits = call.out.size() ? call.out[0] : call.in[0];
   dispatch_float(call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     using A = Accumulator<T>;
     const Rows<T> p = rows_of_call<T>(call, attrs);
-    dispatch_packs<T>(packs_fit(call.in[0]) && packs_fit(call.out[0]), [&](auto size) {
+    dispatch_packs<T>(packs_fit(call.in[0]) && packs_fit(dlogits), [&](auto size) {
       constexpr int K = decltype(size)::value;
       call.launch(gradient_rows<T, K>, config_for_rows(p.rows, p.classes / K, kThreads), p, call.in[2].as<A>(),
-                  call.in[3].as<A>(), call.out[0].as<T>());
+                  call.in[3].as<A>(), dlogits.as<T>());
     });
   });
 }
@@ -145,6 +146,7 @@ void cross_entropy_backward(const CudaCall& call, const CrossEntropyAttrs& attrs
 }  // namespace
 
 FOVEA_CUDA_KERNELS(loss, FOVEA_CUDA_KERNEL("crossEntropy", cross_entropy, CrossEntropyAttrs),
-                   FOVEA_CUDA_KERNEL("crossEntropyBackward", cross_entropy_backward, CrossEntropyAttrs))
+                   FOVEA_CUDA_KERNEL("crossEntropyBackward", cross_entropy_backward, CrossEntropyAttrs),
+                   FOVEA_CUDA_KERNEL("crossEntropyBackward_", cross_entropy_backward, CrossEntropyAttrs))
 
 }  // namespace fovea::cuda

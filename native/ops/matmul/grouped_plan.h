@@ -51,7 +51,7 @@ FOVEA_INLINE MatmulPlan grouped_plan(const GroupedProblem& all) {
   const MatmulProblem& p = all.whole;
   plan.shared_bytes = round_up(2 * (all.groups + 1) * int64_t(sizeof(int64_t)), 64);
   MatmulProblem deepest = p;  // one pass over k packs no more than this
-  deepest.k = min_of(p.k, p.cuts.depth_bytes / (p.cuts.packed_bytes ? p.cuts.packed_bytes : p.bytes));
+  deepest.k = min_of(p.k, p.cuts.whole_bytes / (p.cuts.packed_bytes ? p.cuts.packed_bytes : p.bytes));
   const int64_t longer = max_of(p.m, p.n), rows = min_of(kGroupRows, longer);
   const bool may_be_skinny = !all.sums_rows || min_of(p.m, p.n) <= kMaxSkinnyRows;
   plan.b_offset = packed_a_bytes(deepest, rows, 1);

@@ -16,6 +16,7 @@ constexpr int64_t kMaxSkinnyRows = 8;
 constexpr int64_t kColumnChunk = 1024;                // columns of C per task, so that its unfinished sums stay in L2
 constexpr int64_t kApartRows = 256;                   // of A that a task has packed at a time, at most
 constexpr int64_t kApartSums = int64_t(1) << 18;      // of a task, where they are unfinished
+constexpr int64_t kDeep = 8192;                       // k of which a shared operand of few rows would take too much
 constexpr int64_t kPackedBBytes = int64_t(16) << 20;  // packed at a time where B is shared by all rows: about L3
 constexpr int64_t kPrivateBBytes = int64_t(1) << 20;  // packed by one thread for itself: about L2
 constexpr int64_t kTiledABytes = int64_t(768) << 10;  // of a task in tile registers: the rest of L2 is for B
@@ -27,14 +28,15 @@ constexpr int64_t kMaxDepthQuantum = 32;  // k is packed in multiples of it at m
 
 // The sizes that suit a way to multiply.
 struct MatmulCuts {
-  int64_t depth_bytes;   // of k per pass, packed: a strip of A and a panel of B stay in L1/L2
+  int64_t whole_bytes;   // of k, packed, that is not cut,
+  int64_t depth_bytes;   // or else of k per pass: a strip of A and a panel of B stay in L1/L2
   int64_t packed_bytes;  // of one value, packed; 0: what is computed in
   int64_t rows;          // of A packed at a time; a multiple of most tile heights
   int64_t task;          // multiplications below which waking a thread costs more than it saves
   bool tiles;            // in tile registers: A is packed as it lies if its k has stride 1, and runs of k are summed
 };
-constexpr MatmulCuts kVectorCuts{2048, 0, 168, int64_t(1) << 19, false};
-constexpr MatmulCuts kTileCuts{4096, 2, 256, int64_t(1) << 22, true};
+constexpr MatmulCuts kVectorCuts{2048, 2048, 0, 168, int64_t(1) << 19, false};
+constexpr MatmulCuts kTileCuts{4096, 2048, 2, 256, int64_t(1) << 22, true};
 
 // The product with its leading axes: as many as possible are folded into rows, since one large product beats many
 // small.
@@ -60,7 +62,8 @@ struct MatmulProblem {
     stored_bytes = dtype == Dtype::f16 || dtype == Dtype::bf16 ? 2 : bytes;
   }
   FOVEA_INLINE int64_t depth_blocks() const {
-    return max_of(1, ceil_div(k * (cuts.packed_bytes ? cuts.packed_bytes : bytes), cuts.depth_bytes));
+    const int64_t packed = k * (cuts.packed_bytes ? cuts.packed_bytes : bytes);
+    return packed <= cuts.whole_bytes ? 1 : ceil_div(packed, cuts.depth_bytes);
   }
   // Rows of B that one task takes whole: many, since each task has sums of its own; an even number of equal parts.
   FOVEA_INLINE int64_t streamed_depth() const {
@@ -147,7 +150,7 @@ FOVEA_INLINE bool streams_b_rows(const MatmulProblem& p) {
 enum class MatmulPath : uint8_t {
   skinny,      // up to 8 rows: B is streamed where it lies
   streamed,    // the same, row after row: tasks are rows of B, whose sums are added up at the end
-  apart,       // up to kApartRows for each thread: each task packs its own parts of A and B as it goes
+  apart,       // up to kApartRows for each thread, or deep: each task packs its own parts of A and B as it goes
   per_matrix,  // many small products: each is one thread's, which packs both operands
   shared_a,    // few rows, in tile registers: A is packed first, for all; tasks are columns, which pack their part of B
   prepacked,   // the same with a B that was packed in another call; tasks are columns where there are few rows
@@ -248,6 +251,7 @@ FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
   plan.column_blocks = plan.row_chunks = plan.column_chunks = 1;
   if (p.m == 0 || p.n == 0 || p.k == 0 || p.batches == 0) return plan;
   int64_t useful_tasks = max_of(1, p.m * p.n * p.k / p.cuts.task);
+  const bool deep = p.k > kDeep;
   bool enough = p.batches >= 4 * threads || (p.batches > 1 && useful_tasks < 2 * threads);
   if (p.prepacked) {
     plan.path = MatmulPath::prepacked;
@@ -264,7 +268,7 @@ FOVEA_INLINE MatmulPlan matmul_plan(const MatmulProblem& p, int threads) {
     plan.b_offset = packed_a_bytes(p, rows, 1);
     plan.sums_offset = plan.b_offset + packed_b_bytes(p, p.n, p.k);
     plan.thread_bytes = plan.sums_offset + sums_bytes(p, rows, p.n);
-  } else if (!p.cuts.tiles && p.m <= kApartRows * threads) {
+  } else if ((!p.cuts.tiles || deep) && p.m <= kApartRows * max_of(threads, deep ? 2 : 1)) {
     plan.path = MatmulPath::apart;
     plan_apart(p, useful_tasks, threads, plan);
   } else if (p.m <= p.cuts.rows) {

@@ -18,7 +18,7 @@ constexpr int64_t kSumDepth = 4096;
 constexpr int kRegisters = kTileRows * kTileVectors > 16 ? 32 : 16;
 constexpr int kSweepVectors = 8;          // of columns at once, fewer where registers are short
 constexpr int64_t kPrefetchBytes = 2048;  // ahead, where B is read along k
-constexpr int64_t kPrefetchRows = 16;     // ahead, where B is read across
+constexpr int64_t kPrefetchRows = 4;      // ahead, where B is read across
 
 // What dot products of B's storage type are made of: x, a row of A, in the type that is multiplied.
 template <class S>
@@ -125,14 +125,35 @@ FOVEA_INLINE void dot_tile(const typename Dot<S>::X* x, int64_t x_row, int64_t k
     for (int j = 0; j < Columns; j++) sums[i * pitch + j] = total[i][j];
 }
 
+// Columns that are multiplied together lie far apart, each the first of an equal part of all: parts are long streams,
+// which hardware foresees, and memory gives more in several streams than in one.
 template <class S, int Rows>
 void dot_columns(const typename Dot<S>::X* x, int64_t x_row, int64_t k, const S* b, int64_t b_column, int64_t columns,
                  Compute<S>* sums, int64_t pitch) {
-  constexpr int kAtOnce = kRegisters == 32 ? (Rows == 1 ? 8 : 4) : (Rows > 2 ? 2 : 4);
-  int64_t j = 0;
-  for (; j + kAtOnce <= columns; j += kAtOnce)
-    dot_tile<S, Rows, kAtOnce>(x, x_row, k, b + j * b_column, b_column, sums + j, pitch);
-  for (; j < columns; j++) dot_tile<S, Rows, 1>(x, x_row, k, b + j * b_column, b_column, sums + j, pitch);
+  constexpr int kStreams = kRegisters == 32 ? (Rows == 1 ? 8 : 4) : (Rows > 2 ? 2 : 4);
+  const int64_t part = columns / kStreams;
+  for (int64_t j = 0; j < part; j++) {
+    Compute<S> found[Rows][kStreams];
+    dot_tile<S, Rows, kStreams>(x, x_row, k, b + j * b_column, part * b_column, found[0], kStreams);
+    for (int i = 0; i < Rows; i++)
+      for (int s = 0; s < kStreams; s++) sums[i * pitch + s * part + j] = found[i][s];
+  }
+  for (int64_t j = part * kStreams; j < columns; j++)
+    dot_tile<S, Rows, 1>(x, x_row, k, b + j * b_column, b_column, sums + j, pitch);
+}
+
+// Rows of B that take turns in sums over k: the first of each of so many equal parts, then the second, for the reason
+// that dot_columns has. What is left comes last. body(k) in this order, for k in [begin, end).
+constexpr int kKStreams = 4;
+template <class Body>
+FOVEA_INLINE void in_streams(int64_t begin, int64_t end, Body&& body) {
+  const int64_t part = (end - begin) / kKStreams;
+#pragma GCC unroll 1
+  for (int64_t p = begin; p < begin + part; p++)
+#pragma GCC unroll 4
+    for (int s = 0; s < kKStreams; s++) body(p + s * part);
+#pragma GCC unroll 1
+  for (int64_t p = begin + kKStreams * part; p < end; p++) body(p);
 }
 
 // sums[i][0 .. Vectors x lanes) = sum over k of x[i][k] b[k][...].
@@ -148,21 +169,21 @@ FOVEA_INLINE void sweep_tile(const Compute<S>* x, int64_t x_row, int64_t k, int6
     for (int i = 0; i < Rows; i++)
 #pragma GCC unroll 8
       for (int j = 0; j < Vectors; j++) sum[i][j] = Vec<T>{};
-#pragma GCC unroll 1
-    for (int64_t p = k0; p < end; p++) {
-      Vec<T> y[Vectors];
+    in_streams(
+        k0, end, [&](int64_t p) __attribute__((always_inline)) {
+          Vec<T> y[Vectors];
 #pragma GCC unroll 8
-      for (int j = 0; j < Vectors; j++) {
-        y[j] = load_compute(b + p * b_k + j * L);
-        if (j * L * int(sizeof(S)) % 64 == 0) __builtin_prefetch(b + (p + kPrefetchRows) * b_k + j * L);
-      }
+          for (int j = 0; j < Vectors; j++) {
+            y[j] = load_compute(b + p * b_k + j * L);
+            if (j * L * int(sizeof(S)) % 64 == 0) __builtin_prefetch(b + (p + kPrefetchRows) * b_k + j * L);
+          }
 #pragma GCC unroll 4
-      for (int i = 0; i < Rows; i++) {
-        Vec<T> v = splat(x[i * x_row + p]);
+          for (int i = 0; i < Rows; i++) {
+            Vec<T> v = splat(x[i * x_row + p]);
 #pragma GCC unroll 8
-        for (int j = 0; j < Vectors; j++) sum[i][j] += v * y[j];
-      }
-    }
+            for (int j = 0; j < Vectors; j++) sum[i][j] += v * y[j];
+          }
+        });
 #pragma GCC unroll 4
     for (int i = 0; i < Rows; i++)
 #pragma GCC unroll 8
@@ -179,7 +200,7 @@ __attribute__((noinline)) Compute<S> sweep_one(const Compute<S>* x, int64_t k, i
   Compute<S> total(0);
   for (int64_t k0 = 0; k0 < k; k0 += depth) {
     Compute<S> sum(0);
-    for (int64_t p = k0; p < min_of(k, k0 + depth); p++) sum += x[p] * to_compute(b[p * b_k]);
+    in_streams(k0, min_of(k, k0 + depth), [&](int64_t p) { sum += x[p] * to_compute(b[p * b_k]); });
     total += sum;
   }
   return total;
@@ -224,11 +245,14 @@ FOVEA_INLINE void gather_row(const Bfloat16* from, int64_t stride, Bfloat16* to,
   for (int64_t i = 0; i < n; i++) to[i] = from[i * stride];
 }
 
-// Columns for one unit of work: about 128 KB of B, in multiples of what the kernels take at once.
+// Columns for one unit of work, in multiples of what the kernels take at once: about 128 KB of B across k, and up to
+// four times as much along it, so that reading begins anew seldom.
 template <class S>
 FOVEA_INLINE int64_t skinny_columns(const MatmulProblem& p) {
-  const int64_t step = p.b_k == 1 ? 16 : kSweepVectors * kLanes<Compute<S>>;
-  const int64_t columns = (int64_t(1) << 17) / (p.k * int64_t(sizeof(S)));
+  constexpr int64_t kBytes = int64_t(1) << 17;
+  const bool along = p.b_k == 1;
+  const int64_t step = along ? 16 : kSweepVectors * kLanes<Compute<S>>, column = p.k * int64_t(sizeof(S));
+  const int64_t columns = (along ? clamp_to(p.n * column / 8, kBytes / 2, 8 * kBytes) : kBytes) / column;
   return max_of(step, min_of(columns, kMaxFinished) / step * step);
 }
 

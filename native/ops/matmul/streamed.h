@@ -17,25 +17,25 @@ namespace {
 template <int kRows>
 constexpr int kStreamTogether = kRows * 4 + 5 <= kRegisters ? 4 : 2;
 
-// sums[i][0 .. columns), whole vectors, += sum over k of x[i][k] b[k][...], for kTogether k. The next ones are fetched
-// ahead: short rows end before the hardware has seen that they go on.
+// sums[i][0 .. columns), whole vectors, += sum over k of x[i][k] b[k][...], for kTogether k that are `apart`. The rows
+// behind them are fetched ahead: short rows end before the hardware has seen that they go on.
 template <class S, int kRows, int kTogether>
-FOVEA_INLINE void add_b_rows(const Compute<S>* x, int64_t x_row, const S* b, int64_t b_k, int64_t columns,
-                             Compute<S>* sums, int64_t pitch) {
+FOVEA_INLINE void add_b_rows(const Compute<S>* x, int64_t x_row, const S* b, int64_t b_k, int64_t apart,
+                             int64_t columns, Compute<S>* sums, int64_t pitch) {
   using T = Compute<S>;
   constexpr int L = kLanes<T>;
   Vec<T> factor[kRows][kTogether];
 #pragma GCC unroll 4
   for (int i = 0; i < kRows; i++)
 #pragma GCC unroll 4
-    for (int p = 0; p < kTogether; p++) factor[i][p] = splat(x[i * x_row + p]);
+    for (int p = 0; p < kTogether; p++) factor[i][p] = splat(x[i * x_row + p * apart]);
 #pragma GCC unroll 1
   for (int64_t j = 0; j < columns; j += L) {
     Vec<T> y[kTogether];
 #pragma GCC unroll 4
     for (int p = 0; p < kTogether; p++) {
-      y[p] = load_compute(b + p * b_k + j);
-      __builtin_prefetch(b + (p + kTogether) * b_k + j);
+      y[p] = load_compute(b + p * apart * b_k + j);
+      __builtin_prefetch(reinterpret_cast<const char*>(b + p * apart * b_k + j) + kPrefetchBytes);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < kRows; i++) {
@@ -53,10 +53,12 @@ void stream_rows(const Compute<S>* x, int64_t x_row, int64_t k, const S* b, int6
   const int64_t whole = columns / kLanes<Compute<S>> * kLanes<Compute<S>>;
   for (int i = 0; i < kRows; i++)
     for (int64_t j = 0; j < whole; j++) sums[i * pitch + j] = 0;
-  int64_t p = 0;
-  for (; p + kTogether <= k; p += kTogether)
-    add_b_rows<S, kRows, kTogether>(x + p, x_row, b + p * b_k, b_k, whole, sums, pitch);
-  for (; p < k; p++) add_b_rows<S, kRows, 1>(x + p, x_row, b + p * b_k, b_k, whole, sums, pitch);
+  const int64_t part = k / kKStreams;  // as in_streams has it
+  for (int64_t p = 0; p < part; p++)
+    for (int64_t s = 0; s < kKStreams; s += kTogether)
+      add_b_rows<S, kRows, kTogether>(x + p + s * part, x_row, b + (p + s * part) * b_k, b_k, part, whole, sums, pitch);
+  for (int64_t p = kKStreams * part; p < k; p++)
+    add_b_rows<S, kRows, 1>(x + p, x_row, b + p * b_k, b_k, 1, whole, sums, pitch);
   for (int64_t j = whole; j < columns; j++)
     for (int i = 0; i < kRows; i++) sums[i * pitch + j] = sweep_one(x + i * x_row, k, k, b + j, b_k);
 }

@@ -3,7 +3,7 @@
 //
 //   kGroups       groups of 32 k in the block            kParts   parts of a group that have scales of their own
 //   kMinima       weights are scale q - minimum          kBytes   whether quants have 8 bits
-//   kBlockBytes   from one block to the next
+//   kBlockBytes   from one block to the next             kBias    what is subtracted from a quant
 #pragma once
 #include "ops/quantized/dot.h"
 #include "ops/quantized/layout.h"
@@ -65,12 +65,14 @@ struct PackedSimple {
 template <>
 struct Packed<QuantType::q8_0> : PackedSimple {
   static constexpr bool kBytes = true;
+  static constexpr uint32_t kBias = 128;
   static constexpr int64_t kBlockBytes = 544;
   FOVEA_INLINE Vec<uint32_t> quants(int, int quad, int vector) const { return load_quad(block + 32, quad, vector); }
 };
 template <>
 struct Packed<QuantType::q4_0> : PackedSimple {
   static constexpr bool kBytes = false;
+  static constexpr uint32_t kBias = 8;
   static constexpr int64_t kBlockBytes = 288;
   FOVEA_INLINE Vec<uint32_t> quants(int, int quad, int vector) const { return load_nibbles(block + 32, quad, vector); }
 };
@@ -78,6 +80,7 @@ template <>
 struct Packed<QuantType::q4_K> {
   static constexpr int kGroups = 8, kParts = 1;
   static constexpr bool kMinima = true, kBytes = false;
+  static constexpr uint32_t kBias = 0;
   static constexpr int64_t kBlockBytes = 2368;
   const uint8_t* block;
   FOVEA_INLINE Vec<float> product(int halves, int bytes, int group, int vector) const {
@@ -94,6 +97,7 @@ template <>
 struct Packed<QuantType::q6_K> {
   static constexpr int kGroups = 8, kParts = 2;
   static constexpr bool kMinima = false, kBytes = false;
+  static constexpr uint32_t kBias = 32;
   static constexpr int64_t kBlockBytes = 3360;
   const uint8_t* block;
   FOVEA_INLINE Vec<float> scale(int group, int part, int vector) const {
@@ -128,17 +132,22 @@ struct Unpacked {
     return load_quad(block + group * kUnpackedGroupBytes, quad, vector);
   }
 };
-template <QuantType Type>
+// Quants stay as they are, or, if `Signed`, lose their bias.
+template <QuantType Type, bool Signed>
 void unpack_tile(const uint8_t* tile, int64_t k, uint8_t* to) {
   using W = Packed<Type>;
+  constexpr uint32_t kEach = 0x01010101u, kUp = (128 - W::kBias) * kEach;  // no byte carries into the next
   for (int64_t b = 0; b < blocks_of(Type, k); b++) {
     W weights{tile + b * W::kBlockBytes};
     for (int g = 0; g < W::kGroups; g++, to += kUnpackedGroupBytes)
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; v++) {
 #pragma GCC unroll 8
-        for (int quad = 0; quad < 8; quad++)
-          store(reinterpret_cast<uint32_t*>(to + quad * 64 + v * kVectorBytes), weights.quants(g, quad, v));
+        for (int quad = 0; quad < 8; quad++) {
+          Vec<uint32_t> quants = weights.quants(g, quad, v);
+          if constexpr (Signed) quants = (quants + kUp) ^ (128 * kEach);
+          store(reinterpret_cast<uint32_t*>(to + quad * 64 + v * kVectorBytes), quants);
+        }
         float* floats = reinterpret_cast<float*>(to + kGroup * kChannels) + v * kLanes<float>;
         for (int part = 0; part < W::kParts; part++) store(floats + part * kChannels, weights.scale(g, part, v));
         if constexpr (W::kMinima) store(floats + kChannels, weights.minimum(g, v));

@@ -1,6 +1,7 @@
 // Quantised weights on the CPU: y = x W^T + bias over packed weights [n, k], repacking and dequantising.
 #include "core/kernel.h"
 #include "ops/quantized/codes.h"
+#include "ops/quantized/group_tiles.h"
 #include "ops/quantized/matrix.h"
 #include "ops/quantized/product.h"
 #include "ops/quantized/tiles.h"
@@ -73,6 +74,23 @@ void dequantize(Call& call, const DequantizeAttrs& attrs) {
 
 // ---- the product
 
+#if defined(__AMX_INT8__)
+// Whether rows [first_row, first_row + rows) were for tile registers, and are done.
+template <class S>
+bool multiply_in_tiles(Call& call, const Matrix& m, int64_t first_row, int64_t rows) {
+  const int64_t least = m.type == QuantType::int8 ? kLeastTiledRows : kUnpackRows;
+  if (m.k == 0 || m.type == QuantType::q6_K || call.in[0].shape[0] < least) return false;
+  const Product p(call, m, first_row, rows, m.type == QuantType::int8 ? kMaxRows : kMaxHeight);
+  switch (m.type) {
+    case QuantType::q8_0: multiply_pass_in_group_tiles<S, QuantType::q8_0>(p); break;
+    case QuantType::q4_0: multiply_pass_in_group_tiles<S, QuantType::q4_0>(p); break;
+    case QuantType::q4_K: multiply_pass_in_group_tiles<S, QuantType::q4_K>(p); break;
+    default: multiply_pass_in_tiles<S>(p);
+  }
+  return true;
+}
+#endif
+
 void quantized_linear(Call& call, const QuantizedAttrs& attrs) {
   const View& x = call.in[0];
   Matrix m = checked_product(call, attrs);
@@ -81,14 +99,11 @@ void quantized_linear(Call& call, const QuantizedAttrs& attrs) {
     // Passes of nearly equal height: a last one of a few rows would read all weights for them.
     const int64_t rows = ceil_div(x.shape[0], ceil_div(x.shape[0], kPassRows));
     for (int64_t row = 0; row < x.shape[0]; row += rows) {
-      Product pass(call, m, row, min_of(rows, x.shape[0] - row));
+      const int64_t count = min_of(rows, x.shape[0] - row);
 #if defined(__AMX_INT8__)
-      if (m.type == QuantType::int8 && x.shape[0] >= kLeastTiledRows && m.k > 0) {
-        multiply_pass_in_tiles<S>(pass);
-        continue;
-      }
+      if (multiply_in_tiles<S>(call, m, row, count)) continue;
 #endif
-      multiply_pass<S>(pass);
+      multiply_pass<S>(Product(call, m, row, count, kMaxRows));
     }
   });
 }

@@ -81,11 +81,12 @@ constexpr int64_t kMaxActivationBytes =
     8 * 8 + 12;  // of a group of one row with any instruction set, see activations.h
 
 // From this many rows on, weights of less than 8 bits are unpacked before they are multiplied, each thread's in a place
-// of its own behind the activations.
+// of its own behind the activations: kDepth of k of up to two tiles. Tile registers take those of q8_0 so, too.
 constexpr int64_t kUnpackRows = 32;
 constexpr FOVEA_INLINE bool unpacks(QuantType t, int64_t rows) { return rows >= kUnpackRows && group_bytes(t) < 512; }
 constexpr int64_t kUnpackedGroupBytes = kGroup * kChannels + 2 * 4 * kChannels;  // and two rows of floats
 constexpr int64_t kDepth = 512;  // k of a tile that stay in the first cache while blocks of rows pass over them
+constexpr int64_t kUnpackedBytes = kDepth / kGroup * kUnpackedGroupBytes;
 
 constexpr FOVEA_INLINE int64_t activation_workspace(int64_t rows, int64_t k) {
   return round_up(min_of(rows, kPassRows) * blocks_of(QuantType::q8_0, k) * kMaxActivationBytes, 64);
@@ -97,8 +98,8 @@ constexpr FOVEA_INLINE int64_t tiled_bytes(QuantType t, int64_t rows, int64_t k)
   return round_up(min_of(rows, kPassRows), 32) * (round_up(k, 64) + 8);
 }
 constexpr FOVEA_INLINE int64_t product_workspace(QuantType t, int64_t rows, int64_t k, int64_t threads) {
-  int64_t tile = unpacks(t, rows) ? kDepth / kGroup * kUnpackedGroupBytes : 0;
-  return activation_workspace(rows, k) + threads * tile + tiled_bytes(t, rows, k);
+  int64_t place = t != QuantType::int8 && rows >= kUnpackRows ? 2 * kUnpackedBytes : 0;
+  return activation_workspace(rows, k) + threads * place + tiled_bytes(t, rows, k);
 }
 
 }  // namespace fovea

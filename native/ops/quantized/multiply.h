@@ -17,12 +17,16 @@ namespace {
 // One go of a block of rows over some blocks of a tile.
 struct Pass {
   bool first;            // y is not yet there
-  const uint8_t* ahead;  // weights to prefetch,
+  const uint8_t* ahead;  // weights to prefetch into the second cache,
   int64_t ahead_bytes;   // as many with each group
+  const uint8_t* near;   // and into the first, or nullptr
   FOVEA_INLINE void prefetch(int64_t group) const {
     const uint8_t* at = ahead + group * ahead_bytes;
 #pragma GCC unroll 1
-    for (int64_t i = 0; i < ahead_bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
+    for (int64_t i = 0; i < ahead_bytes; i += 64) {
+      __builtin_prefetch(at + i, 0, 2);
+      if (near) __builtin_prefetch(near + group * ahead_bytes + i);
+    }
   }
 };
 // A number of the activations, in all lanes.
@@ -45,7 +49,15 @@ FOVEA_INLINE void add_quads(Sums (&sums)[H], const std::byte* group, Load&& load
   }
 }
 
-// One part of a group: total += scale (integer sum), times d where the block is no longer than the group.
+// What a part of a group adds: scale (integer sum), times d where the block is no longer than the group.
+template <class W>
+FOVEA_INLINE Vec<float> add_sum(Vec<float> total, Sums integers, Vec<float> scale, const std::byte* d) {
+  Vec<float> sum = __builtin_convertvector(integers, Vec<float>);
+  if constexpr (W::kGroups == 1) return total + sum * scale * spread<float>(d);
+  else return total + sum * scale;
+}
+
+// One part of a group.
 template <class W, int H, int Part>
 FOVEA_INLINE void add_part(const W& weights, int g, int v, const std::byte* group, Vec<float> (&total)[H][kVectors]) {
   constexpr int kQuads = 8 / W::kParts;
@@ -57,11 +69,7 @@ FOVEA_INLINE void add_part(const W& weights, int g, int v, const std::byte* grou
       sums, group, [&](int j) FOVEA_FLAT { return weights.quants(g, j, v); });
   Vec<float> scale = weights.scale(g, Part, v);
 #pragma GCC unroll 12
-  for (int r = 0; r < H; r++) {
-    Vec<float> sum = __builtin_convertvector(sums[r], Vec<float>);
-    if constexpr (W::kGroups == 1) total[r][v] += sum * scale * spread<float>(start + (2 * H + r) * 4);
-    else total[r][v] += sum * scale;
-  }
+  for (int r = 0; r < H; r++) total[r][v] = add_sum<W>(total[r][v], sums[r], scale, start + (2 * H + r) * 4);
   if constexpr (W::kMinima) {
     Vec<float> minimum = weights.minimum(g, v);
 #pragma GCC unroll 12
@@ -170,7 +178,7 @@ struct Method {
 };
 template <QuantType Type>
 FOVEA_INLINE Method either_way() {
-  return {RowKernels<Packed<Type>>::of, RowKernels<Unpacked<Type>>::of, unpack_tile<Type>};
+  return {RowKernels<Packed<Type>>::of, RowKernels<Unpacked<Type>>::of, unpack_tile<Type, false>};
 }
 FOVEA_INLINE Method method_of(QuantType type) {
   switch (type) {

@@ -15,28 +15,42 @@ namespace {
 constexpr int64_t kActivationsInCache = 640 << 10;  // bytes that all tiles of a unit read
 constexpr int64_t kUnitBytes = 128 << 10;           // of weights, counted once for each block of rows
 constexpr int64_t kMaxTogether = 16;                // blocks of rows of a unit
-constexpr int64_t kAhead = 4096;                    // bytes to prefetch ahead: about the latency of memory
+constexpr int64_t kAhead = 4096, kNear = 1024;      // bytes to prefetch ahead: about the latencies of two memories
 
 // Up to kPassRows rows, whose activations lie in the workspace.
 struct Product {
   Call& call;
   const Matrix& m;
-  int64_t first_row;
+  int64_t first_row, height;
   RowBlocks blocks;
   bool unpack;
   Method method;
   int64_t row_bytes, tile_bytes, block_bytes;
 
-  FOVEA_INLINE Product(Call& call, const Matrix& m, int64_t first_row, int64_t rows)
-      : call(call), m(m), first_row(first_row), blocks(rows), unpack(unpacks(m.type, call.in[0].shape[0])) {
+  FOVEA_INLINE Product(Call& call, const Matrix& m, int64_t first_row, int64_t rows, int64_t height)
+      : call(call),
+        m(m),
+        first_row(first_row),
+        height(height),
+        blocks(rows, height),
+        unpack(unpacks(m.type, call.in[0].shape[0])) {
     method = method_of(m.type);
     row_bytes = blocks_of(QuantType::q8_0, m.k) * kActivationBytes;
     tile_bytes = fovea::tile_bytes(m.type, m.k), block_bytes = packed_block_bytes(m.type);
   }
+  FOVEA_INLINE void quantize() const {
+    quantize_activations(call, m.type, first_row, blocks.rows, height, call.workspace);
+  }
+  // A block of rows from k on that are a multiple of kGroup.
+  FOVEA_INLINE const std::byte* activations(int64_t row, int64_t height, int64_t k) const {
+    return call.workspace + row * row_bytes + k / kGroup * height * kActivationBytes;
+  }
+  FOVEA_INLINE const uint8_t* weights(int64_t tile, int64_t k) const {
+    return call.in[1].as<uint8_t>() + tile * tile_bytes + k / block_of(m.type) * block_bytes;
+  }
   // Where a thread unpacks kDepth of k.
   FOVEA_INLINE uint8_t* place(int thread) const {
-    return call.scratch<uint8_t>(size_t(activation_workspace(call.in[0].shape[0], m.k))) +
-           thread * (kDepth / kGroup * kUnpackedGroupBytes);
+    return call.scratch<uint8_t>(size_t(activation_workspace(call.in[0].shape[0], m.k))) + thread * 2 * kUnpackedBytes;
   }
 };
 
@@ -49,20 +63,29 @@ struct Rows {
 };
 
 // sums[rows][16] = x W^T for k [from, from + depth) of a tile, added to what is there unless `from` is 0.
-FOVEA_INLINE void multiply_depth(const Product& p, const Rows& rows, const uint8_t* tile, int64_t from, int64_t depth,
+FOVEA_INLINE void multiply_depth(const Product& p, const Rows& rows, int64_t tile, int64_t from, int64_t depth,
                                  uint8_t* place, float* sums) {
   int64_t chunk = ceil_div(depth, block_of(p.m.type)) * p.block_bytes, groups = max_of(ceil_div(depth, kGroup), 1);
-  const uint8_t* packed = tile + from / block_of(p.m.type) * p.block_bytes;
+  const uint8_t* packed = p.weights(tile, from);
   if (p.unpack) p.method.unpack(packed, depth, place);
   // Each block of rows prefetches its part of the next chunk; one alone what comes next.
-  Pass pass{from == 0, rows.count == 1 ? packed + kAhead : packed + chunk, ceil_div(chunk, groups * rows.count)};
+  const bool alone = rows.count == 1;
+  Pass pass{from == 0, packed + (alone ? kAhead : chunk), ceil_div(chunk, groups * rows.count),
+            alone ? packed + kNear : nullptr};
   const MultiplyRows* kernels = p.unpack ? p.method.unpacked : p.method.packed;
   for (int64_t b = 0; b < rows.count; b++) {
     int64_t row = rows.begin[b], height = rows.begin[b + 1] - row;
-    const std::byte* x = p.call.workspace + row * p.row_bytes + from / kGroup * height * kActivationBytes;
-    kernels[height - 1](p.unpack ? place : packed, depth, x, pass, sums + (row - rows.begin[0]) * kChannels);
+    kernels[height - 1](p.unpack ? place : packed, depth, p.activations(row, height, from), pass,
+                        sums + (row - rows.begin[0]) * kChannels);
     pass.ahead += groups * pass.ahead_bytes;
   }
+}
+
+// The lines of y that finish() will write, each in another row.
+template <class S>
+FOVEA_INLINE void fetch_results(const Product& p, const Rows& rows, int64_t t) {
+  const S* y = p.call.out[0].as<S>() + p.first_row * p.m.n + t * kChannels;
+  for (int64_t r = rows.begin[0]; r < rows.begin[rows.count]; r++) __builtin_prefetch(y + r * p.m.n, 1, 2);
 }
 
 // y = sums + bias for the channels of tile `t` that exist.
@@ -86,14 +109,12 @@ template <class S>
 void multiply_tiles(const Product& p, const Rows& rows, int64_t tile, int64_t tile_end, uint8_t* place) {
   // int8 sums all of k at once; a single block of rows leaves nothing in the first cache for others.
   bool whole = p.m.type == QuantType::int8 || (!p.unpack && rows.count == 1);
-  int64_t depth = whole ? max_of(p.m.k, 1) : kDepth, n = p.m.n;
+  int64_t depth = whole ? max_of(p.m.k, 1) : kDepth;
   alignas(64) float sums[kMaxTogether * kMaxRows * kChannels];
   for (int64_t t = tile; t < tile_end; t++) {
-    const S* y = p.call.out[0].as<S>() + p.first_row * n + t * kChannels;
-    for (int64_t r = rows.begin[0]; r < rows.begin[rows.count]; r++) __builtin_prefetch(y + r * n, 1, 2);
-    const uint8_t* weights = p.call.in[1].as<uint8_t>() + t * p.tile_bytes;
+    fetch_results<S>(p, rows, t);
     for (int64_t from = 0; from < max_of(p.m.k, 1); from += depth)
-      multiply_depth(p, rows, weights, from, min_of(depth, p.m.k - from), place, sums);
+      multiply_depth(p, rows, t, from, min_of(depth, p.m.k - from), place, sums);
     finish<S>(p, rows, t, sums);
   }
 }
@@ -101,7 +122,7 @@ void multiply_tiles(const Product& p, const Rows& rows, int64_t tile, int64_t ti
 template <class S>
 void multiply_pass(const Product& p) {
   int64_t tiles = p.m.tiles(), blocks = p.blocks.count;
-  quantize_activations(p.call, p.m.type, p.first_row, p.blocks.rows, p.call.workspace);
+  p.quantize();
   int64_t together = clamp_to(kActivationsInCache / max_of(p.row_bytes * kMaxRows, 1), 1, min_of(blocks, kMaxTogether));
   // Some tiles even where there are many rows, since each prefetches the next.
   int64_t least = clamp_to(tiles / 64, 1, 8);

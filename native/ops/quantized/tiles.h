@@ -52,7 +52,7 @@ FOVEA_INLINE void tile_rows(const Product& p, const TiledRows& to) {
     for (int64_t b = begin; b < end; b++)
       for (int64_t r = 0; r < p.blocks.height(b); r++)
         tile_row(p, to, p.blocks.begin(b) + r, r, p.blocks.height(b),
-                 p.call.workspace + p.blocks.begin(b) * p.row_bytes);
+                 p.activations(p.blocks.begin(b), p.blocks.height(b), 0));
   });
   for (int64_t row = p.blocks.rows; row < round_up(p.blocks.rows, 2 * kSide); row++)
     for (int64_t d = 0; d < to.depths; d++)
@@ -165,7 +165,7 @@ FOVEA_INLINE void multiply_channels(const Product& p, const TiledRows& x, int64_
 
 template <class S>
 void multiply_pass_in_tiles(const Product& p) {
-  quantize_activations(p.call, p.m.type, p.first_row, p.blocks.rows, p.call.workspace);
+  p.quantize();
   TiledRows x(p.call, p.m);
   tile_rows(p, x);
   int64_t tiles = p.m.tiles(), per_unit = kUnitChannels / kChannels, columns = ceil_div(tiles, per_unit);

@@ -10,8 +10,10 @@
 namespace fovea::FOVEA_ISA {
 namespace {
 
-template <class A>
+// T is the stored type of x and y.
+template <class T, class A = Compute<T>>
 struct Rows {
+  const T* data;
   Source<A> x, cosines, sines;
   Target<A> y;
   A sign;  // -1 for the inverse
@@ -20,12 +22,12 @@ struct Rows {
 };
 
 // y[0, count) = p cos - q sin, or p cos + q sin with negated sines.
-template <class A>
-FOVEA_INLINE void combine(const Target<A>& y, int64_t to, int64_t count, const A* p, const A* q, const A* c, const A* s,
+template <class T, class A>
+FOVEA_INLINE void combine(const Target<A>& y, int64_t to, int64_t count, const T* p, const T* q, const A* c, const A* s,
                           A sign) {
   const Vec<A> signs = splat<A>(sign);
-  y.write(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-    return load(p + i, lanes) * load(c + i, lanes) - load(q + i, lanes) * (signs * load(s + i, lanes));
+  y.template write_as<T>(to, count, [&](int64_t i, int64_t lanes) FOVEA_FLAT {
+    return load_wide(p + i, lanes) * load(c + i, lanes) - load_wide(q + i, lanes) * (signs * load(s + i, lanes));
   });
 }
 template <class A>
@@ -38,40 +40,41 @@ FOVEA_INLINE void rotate_neighbours(const A* __restrict x, const A* __restrict c
   }
 }
 
-template <class A>
-FOVEA_INLINE void rotate_row(const Rows<A>& rows, int64_t from, int64_t c_at, int64_t s_at, int64_t to) {
-  Buffer<A> a_buffer, b_buffer, c_buffer, s_buffer, out;
+template <class T, class A>
+FOVEA_INLINE void rotate_row(const Rows<T, A>& rows, int64_t from, int64_t c_at, int64_t s_at, int64_t to) {
+  Buffer<A> in, c_buffer, s_buffer, out;
   const int64_t r = rows.r, step = rows.interleaved ? kBlock / 2 : kBlock;
   for (int64_t i = 0; i < r; i += step) {
     const int64_t pairs = min_of(step, r - i);
     const A *c = rows.cosines.block(c_at + i, pairs, c_buffer), *s = rows.sines.block(s_at + i, pairs, s_buffer);
     if (rows.interleaved) {
-      rotate_neighbours<A>(rows.x.block(from + 2 * i, 2 * pairs, a_buffer), c, s, rows.sign, pairs, out);
-      rows.y.write(to + 2 * i, 2 * pairs,
-                   [&](int64_t k, int64_t lanes) FOVEA_FLAT { return load(out.value + k, lanes); });
+      rotate_neighbours<A>(rows.x.block(from + 2 * i, 2 * pairs, in), c, s, rows.sign, pairs, out);
+      rows.y.template write_as<T>(to + 2 * i, 2 * pairs,
+                                  [&](int64_t k, int64_t lanes) FOVEA_FLAT { return load(out.value + k, lanes); });
     } else {
-      const bool whole = pairs == r && 2 * r <= kBlock;  // what belongs together is one piece of the row
-      const A* a = rows.x.block(from + i, whole ? 2 * r : pairs, a_buffer);
-      const A* b = whole ? a + r : rows.x.block(from + r + i, pairs, b_buffer);
+      const T *a = rows.data + from + i, *b = a + r;
       combine(rows.y, to + i, pairs, a, b, c, s, rows.sign);
       combine(rows.y, to + r + i, pairs, b, a, c, s, -rows.sign);
     }
   }
   for (int64_t i = 2 * r; i < rows.d; i += kBlock) {
     const int64_t count = min_of(kBlock, rows.d - i);
-    const A* rest = rows.x.block(from + i, count, a_buffer);
-    rows.y.write(to + i, count, [&](int64_t k, int64_t lanes) FOVEA_FLAT { return load(rest + k, lanes); });
+    const T* rest = rows.data + from + i;
+    rows.y.template write_as<T>(to + i, count,
+                                [&](int64_t k, int64_t lanes) FOVEA_FLAT { return load_wide(rest + k, lanes); });
   }
 }
 
-template <class A>
+template <class T>
 void rotate_rows(Call& call, const RopeAttrs& attrs) {
   const View &x = call.in[0], &c = call.in[1], &s = call.in[2];
   const int64_t h = x.shape[1], n = x.shape[2], d = x.shape[3], r = c.shape[2], width = int64_t(bytes_of(x.dtype)),
                 line = 64 / width;
   // Past the caches only if each half of a row is made of whole vectors.
   const int64_t piece = attrs.interleaved ? 2 * r : r;
-  const Rows<A> rows{Source<A>(x),
+  using A = Compute<T>;
+  const Rows<T> rows{x.as<T>(),
+                     Source<A>(x),
                      Source<A>(c),
                      Source<A>(s),
                      Target<A>(call.out[0], d == 2 * r ? piece : 1),
@@ -102,7 +105,7 @@ void rope(Call& call, const RopeAttrs& attrs) {
         "cos and sin hold %lld angles, which rotate %lld components, but x has only %lld; pass at most %lld angles",
         static_cast<long long>(r), static_cast<long long>(2 * r), static_cast<long long>(d),
         static_cast<long long>(d / 2));
-  dispatch_compute(call.in[0].dtype, [&]<class A>() { rotate_rows<A>(call, attrs); });
+  dispatch_float(call.in[0].dtype, [&]<class T>() { rotate_rows<T>(call, attrs); });
 }
 
 }  // namespace
