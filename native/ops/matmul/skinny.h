@@ -17,8 +17,8 @@ namespace {
 constexpr int64_t kSumDepth = 4096;
 constexpr int kRegisters = kTileRows * kTileVectors > 16 ? 32 : 16;
 constexpr int kSweepVectors = 8;          // of columns at once, fewer where registers are short
-constexpr int64_t kPrefetchBytes = 2048;  // ahead, where B is read along k
-constexpr int64_t kPrefetchRows = 4;      // ahead, where B is read across
+constexpr int64_t kPrefetchBytes = 2048;  // ahead in each stream of B
+constexpr int64_t kPrefetchRows = 4;      // ahead in each of them in sweeps
 
 // What dot products of B's storage type are made of: x, a row of A, in the type that is multiplied.
 template <class S>
@@ -245,8 +245,8 @@ FOVEA_INLINE void gather_row(const Bfloat16* from, int64_t stride, Bfloat16* to,
   for (int64_t i = 0; i < n; i++) to[i] = from[i * stride];
 }
 
-// Columns for one unit of work, in multiples of what the kernels take at once: about 128 KB of B across k, and up to
-// four times as much along it, so that reading begins anew seldom.
+// Columns for one unit of work, in multiples of what the kernels take at once: about 128 KB of B across k; along it an
+// eighth of B, between 64 KB and 1 MB, so that reading begins anew seldom.
 template <class S>
 FOVEA_INLINE int64_t skinny_columns(const MatmulProblem& p) {
   constexpr int64_t kBytes = int64_t(1) << 17;

@@ -23,10 +23,10 @@ static_assert(kActivationBytes <= kMaxActivationBytes);
 constexpr int64_t kMaxHeight = 16;  // of any product's blocks
 static_assert(kMaxRows <= kMaxHeight);
 
-// Rows [0, rows) as blocks of at most `height`.
+// Rows [0, rows) as blocks of at most `most`.
 struct RowBlocks {
-  int64_t rows, count;
-  FOVEA_INLINE RowBlocks(int64_t rows, int64_t height) : rows(rows), count(ceil_div(rows, height)) {}
+  int64_t rows, most, count;
+  FOVEA_INLINE RowBlocks(int64_t rows, int64_t most) : rows(rows), most(most), count(ceil_div(rows, most)) {}
   FOVEA_INLINE int64_t begin(int64_t block) const { return rows * block / count; }
   FOVEA_INLINE int64_t height(int64_t block) const { return begin(block + 1) - begin(block); }
 };
@@ -35,6 +35,6 @@ struct RowBlocks {
 
 // In cpu_quantize.cc, where no multiply is fused with an add: the same integers with every instruction set.
 void quantize_weights(Call& call, const View& w, QuantType type, std::byte* packed);
-void quantize_activations(Call& call, QuantType type, int64_t first_row, int64_t rows, int64_t height, std::byte* to);
+void quantize_activations(Call& call, QuantType type, int64_t first_row, int64_t rows, int64_t most, std::byte* to);
 
 }  // namespace fovea::FOVEA_ISA

@@ -4,7 +4,6 @@
 #include "ops/quantized/group_tiles.h"
 #include "ops/quantized/matrix.h"
 #include "ops/quantized/product.h"
-#include "ops/quantized/tiles.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {

@@ -152,12 +152,12 @@ void quantize_weights(Call& call, const View& w, QuantType type, std::byte* pack
   });
 }
 
-void quantize_activations(Call& call, QuantType type, int64_t first_row, int64_t rows, int64_t height, std::byte* to) {
+void quantize_activations(Call& call, QuantType type, int64_t first_row, int64_t rows, int64_t most, std::byte* to) {
   const View& x = call.in[0];
   int64_t k = x.shape[1], row_bytes = blocks_of(QuantType::q8_0, k) * kActivationBytes;
-  RowBlocks blocks(rows, height);
+  RowBlocks blocks(rows, most);
   dispatch_float(x.dtype, [&]<class S>() {
-    call.parallel.for_range(blocks.count, max_of(1, kGrain / max_of(k, 1) / height), [&](int64_t begin, int64_t end) {
+    call.parallel.for_range(blocks.count, max_of(1, kGrain / max_of(k, 1) / most), [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; b++)
         quantize_rows(type, x.as<S>() + (first_row + blocks.begin(b)) * k, k, blocks.height(b),
                       to + blocks.begin(b) * row_bytes);

@@ -6,17 +6,15 @@
 // of a block ends up in sums that nobody reads. Adding up takes as long as multiplying: q6_K, with two scales for 32 k,
 // would gain nothing.
 #pragma once
-#include "cpu/tiles_amx.h"
-#include "ops/quantized/product.h"
+#include "ops/quantized/tiles.h"
 
 #if defined(__AMX_INT8__)
 
 namespace fovea::FOVEA_ISA {
 namespace {
 
-constexpr int64_t kGroupsTogether = 8;       // whose sums are stored before they are added up; a block of K-quants
-constexpr int64_t kTiledUnitChannels = 128;  // of a unit, whose activations stay in the second cache
-constexpr int64_t kTiledActivations = int64_t(1536) << 10;  // their bytes
+constexpr int64_t kGroupsTogether = 8;  // whose sums are stored before they are added up; a block of K-quants
+constexpr int64_t kTiledActivations = int64_t(1536) << 10;  // bytes of a unit, which stay in the second cache
 static_assert(kActivationBytes == kGroup + 12 && kMaxHeight * kGroup <= kMaxHeight / 2 * kMaxActivationBytes,
               "a tile of a block of 8 rows or more, which all are, would end behind the workspace");
 
@@ -101,7 +99,7 @@ void multiply_group_tiles(const Product& p, const Rows& rows, int64_t t, uint8_t
 
 template <class S, QuantType Type>
 void multiply_pass_in_group_tiles(const Product& p) {
-  constexpr int64_t kPerUnit = kTiledUnitChannels / kChannels;
+  constexpr int64_t kPerUnit = kUnitChannels / kChannels;
   p.quantize();
   const int64_t tiles = p.m.tiles(), columns = ceil_div(tiles, kPerUnit), blocks = p.blocks.count;
   const int64_t together = clamp_to(kTiledActivations / (p.row_bytes * kMaxHeight), 1, min_of(blocks, kMaxTogether));

@@ -21,25 +21,20 @@ constexpr int64_t kAhead = 4096, kNear = 1024;      // bytes to prefetch ahead: 
 struct Product {
   Call& call;
   const Matrix& m;
-  int64_t first_row, height;
+  int64_t first_row;
   RowBlocks blocks;
   bool unpack;
   Method method;
   int64_t row_bytes, tile_bytes, block_bytes;
 
-  FOVEA_INLINE Product(Call& call, const Matrix& m, int64_t first_row, int64_t rows, int64_t height)
-      : call(call),
-        m(m),
-        first_row(first_row),
-        height(height),
-        blocks(rows, height),
-        unpack(unpacks(m.type, call.in[0].shape[0])) {
+  FOVEA_INLINE Product(Call& call, const Matrix& m, int64_t first_row, int64_t rows, int64_t most)
+      : call(call), m(m), first_row(first_row), blocks(rows, most), unpack(unpacks(m.type, call.in[0].shape[0])) {
     method = method_of(m.type);
     row_bytes = blocks_of(QuantType::q8_0, m.k) * kActivationBytes;
     tile_bytes = fovea::tile_bytes(m.type, m.k), block_bytes = packed_block_bytes(m.type);
   }
   FOVEA_INLINE void quantize() const {
-    quantize_activations(call, m.type, first_row, blocks.rows, height, call.workspace);
+    quantize_activations(call, m.type, first_row, blocks.rows, blocks.most, call.workspace);
   }
   // A block of rows from k on that are a multiple of kGroup.
   FOVEA_INLINE const std::byte* activations(int64_t row, int64_t height, int64_t k) const {

@@ -11,8 +11,9 @@ namespace fovea::FOVEA_ISA {
 namespace {
 
 // T is the stored type of x and y.
-template <class T, class A = Compute<T>>
+template <class T>
 struct Rows {
+  using A = Compute<T>;
   const T* data;
   Source<A> x, cosines, sines;
   Target<A> y;
@@ -40,8 +41,9 @@ FOVEA_INLINE void rotate_neighbours(const A* __restrict x, const A* __restrict c
   }
 }
 
-template <class T, class A>
-FOVEA_INLINE void rotate_row(const Rows<T, A>& rows, int64_t from, int64_t c_at, int64_t s_at, int64_t to) {
+template <class T>
+FOVEA_INLINE void rotate_row(const Rows<T>& rows, int64_t from, int64_t c_at, int64_t s_at, int64_t to) {
+  using A = Compute<T>;
   Buffer<A> in, c_buffer, s_buffer, out;
   const int64_t r = rows.r, step = rows.interleaved ? kBlock / 2 : kBlock;
   for (int64_t i = 0; i < r; i += step) {
