@@ -5,7 +5,11 @@
 // (copy) or only read (read). `sets`: as many inputs take turns, so that no cache serves what is only read, such as
 // weights, or keys and values.
 import { totalmem } from 'node:os';
+import { attentions } from './attention-cases.mjs';
+import { bytesOf, define, dtypes, floats, flopLimit, MIB, product, setsFor } from './define-case.mjs';
 import { gpt2Shapes } from './gpu-cases.mjs';
+
+export { bytesOf, dtypes } from './define-case.mjs';
 
 export const groups = [
   'matmul',
@@ -19,20 +23,6 @@ export const groups = [
   'training',
   'js',
 ];
-export const bytesOf = { float32: 4, bfloat16: 2, float16: 2 };
-export const dtypes = Object.keys(bytesOf);
-
-const MIB = 2 ** 20;
-/** Bytes of inputs between two uses of the same. */
-const rotated = 256 * MIB;
-const floats = ['float32', 'bfloat16'];
-const flopLimit = (dtype) => (dtype === 'bfloat16' ? 'bf16' : 'fma');
-const product = (shape) => shape.reduce((a, b) => a * b, 1);
-const setsFor = (bytes, tiny) => (tiny ? 2 : Math.ceil(rotated / bytes));
-
-function define(group, kind, label, dtype, rest) {
-  return { id: `${rest.op ?? kind} ${label} ${dtype}`, group, kind, op: rest.op ?? kind, label, dtype, ...rest };
-}
 
 function matmuls(tiny) {
   const shapes = tiny
@@ -203,41 +193,6 @@ function hiddenLoss(tiny, dtype) {
     work: 3 * 2 * rows * width * vocabulary,
     limit: flopLimit(dtype),
   });
-}
-
-function attentions(tiny) {
-  const one = (dtype, [b, h, n, m, d], causal, kind = 'attention') => {
-    const flops = 4 * b * h * n * m * d * (causal ? 0.5 : 1) * (kind === 'attention' ? 1 : 3.5);
-    const read = 2 * b * h * m * d * bytesOf[dtype];
-    const decoding = n === 1;
-    const label = [
-      decoding ? `one query, ${m} keys, B ${b}` : `S ${n}`,
-      `H ${h}, D ${d}${causal ? ', causal' : ''}`,
-      ...(kind === 'attention' ? [] : ['forward and backward']),
-    ].join(', ');
-    return define('attention', kind, label, dtype, {
-      op: 'attention',
-      b,
-      h,
-      g: h,
-      n,
-      m,
-      d,
-      causal,
-      ...(decoding
-        ? { sets: setsFor(read, tiny), work: read, limit: 'read' }
-        : { work: flops, limit: flopLimit(dtype) }),
-    });
-  };
-  const [short, middle, long, h, d] = tiny ? [8, 12, 16, 2, 16] : [1024, 2048, 4096, 12, 64];
-  return floats.flatMap((dtype) => [
-    one(dtype, [1, h, short, short, d], false),
-    one(dtype, [1, h, middle, middle, d], false),
-    one(dtype, [1, h, middle, middle, d], true),
-    one(dtype, [1, h, long, long, d], true),
-    one(dtype, [tiny ? 1 : 4, h, 1, long, d], false),
-    one(dtype, [1, h, short, short, d], false, 'attentionBackward'),
-  ]);
 }
 
 const tinyModel = { vocabulary: 60, positions: 32, width: 32, layers: 2, heads: 2 };

@@ -4,6 +4,7 @@ import {
   functional as F,
   backward,
   grad,
+  mask,
   ones,
   optim,
   quantize,
@@ -24,6 +25,12 @@ const heads = ({ b, h, g, n, m, d, dtype }, options) => [
   normal([b, g, m, d], dtype, options),
   normal([b, g, m, d], dtype, options),
 ];
+const masks = new Map();
+/** A mask keeps its program, so each case makes one. */
+const maskOf = (test) => {
+  if (!masks.has(test.id)) masks.set(test.id, mask.fromJson(test.mask));
+  return masks.get(test.id);
+};
 const attend = ({ causal }, [q, k, v]) => F.attention(q, k, v, { causal: causal ? 'topLeft' : false });
 
 function rowwise({ op, width, dim }, [x, w, b]) {
@@ -88,6 +95,10 @@ const ops = {
     run: (_, [x, w]) => F.linear(x, w),
   },
   attention: { make: (test) => heads(test), run: attend },
+  maskedAttention: {
+    make: (test) => heads(test),
+    run: (test, [q, k, v]) => F.attention(q, k, v, { mask: maskOf(test) }),
+  },
   attentionBackward: {
     make: (test) => [...heads(test, { requiresGrad: true }), normal([test.b, test.h, test.n, test.d], test.dtype)],
     run: (test, [q, k, v, dy]) => grad(attend(test, [q, k, v]), [q, k, v], { gradOutputs: dy }),

@@ -214,8 +214,9 @@ int32_t Runtime::empty(napi_value owner, View shape, Place& place) {
 // The caller may change its array as soon as we return, so the bytes are copied here and now, into a block that no
 // queued command can still use. No staging copy, no command.
 int32_t Runtime::upload(napi_value owner, View shape, const void* data) {
-  refuse_recording(
-      "values from JavaScript would stay those of this call; make the tensor before, or pass it as an input");
+  if (keeper())
+    refuse_recording(
+        "values from JavaScript would stay those of this call; make the tensor before, or pass it as an input");
   Holds holds(*this);
   size_t bytes = dense_bytes(shape, "tensor");
   shape.block = holds.add(allocate(bytes, "tensor", cpu(), Purpose::host_writes));

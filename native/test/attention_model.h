@@ -6,6 +6,7 @@
 #include "core/random.h"
 #include "ops/attention/attrs.h"
 #include "test/harness.h"
+#include "test/pattern_model.h"
 
 namespace fovea::test {
 
@@ -18,6 +19,7 @@ struct AttentionCase {
   // How the elements of q, k, v and dO lie: as [b, h, n, d]; as [b, n, h, d]; the latter with rows that are no
   // multiples of 16 bytes apart.
   enum Rows { dense, strided, misaligned } rows = dense;
+  std::vector<int64_t> pattern = {};  // a program; empty: not given
 };
 
 // Bias, mask and dropout at once.
@@ -46,7 +48,7 @@ inline Tensor attention_operand(const AttentionCase& c, std::vector<int64_t> sha
 }
 
 struct AttentionInputs {
-  Tensor q, k, v, d_o, bias, mask;
+  Tensor q, k, v, d_o, bias, mask, pattern;
   explicit AttentionInputs(const AttentionCase& c)
       : q(attention_operand(c, {c.b, c.h, c.n, c.d}, 1)),
         k(attention_operand(c, {c.b, c.g, c.m, c.d}, 2)),
@@ -57,10 +59,32 @@ struct AttentionInputs {
       mask = Tensor::expanded(Dtype::boolean, {c.b, c.h, c.n, c.m}, c.mask);
       mask.fill_random(6);
     }
+    if (!c.pattern.empty()) {
+      pattern = Tensor(Dtype::i64, {int64_t(c.pattern.size())});
+      std::memcpy(pattern.view.data, c.pattern.data(), c.pattern.size() * sizeof(int64_t));
+    }
   }
-  Tensor* optional(const std::vector<bool>& given, Tensor& t) const { return given.empty() ? nullptr : &t; }
-  std::vector<Tensor*> forward(const AttentionCase& c) {
+  template <class T>
+  Tensor* optional(const std::vector<T>& given, Tensor& t) const {
+    return given.empty() ? nullptr : &t;
+  }
+  std::vector<Tensor*> scores(const AttentionCase& c) {
     return {&q, &k, &v, optional(c.bias, bias), optional(c.mask, mask)};
+  }
+  std::vector<Tensor*> forward(const AttentionCase& c) {
+    std::vector<Tensor*> inputs = scores(c);
+    inputs.push_back(optional(c.pattern, pattern));
+    return inputs;
+  }
+  // The program as the model asks it.
+  PatternProgram program(const AttentionCase& c) const {
+    PatternProgram p;
+    if (c.pattern.empty()) return p;
+    p.words = c.pattern.data(), p.shift = c.m - c.n;
+    if (c.attrs.maskInPattern)
+      p.mask = mask.view.as<Bool>(), p.mask_batch = mask.view.strides[0], p.mask_head = mask.view.strides[1],
+      p.mask_query = mask.view.strides[2], p.mask_key = mask.view.strides[3];
+    return p;
   }
 };
 
@@ -81,8 +105,9 @@ void attention_forward(const Run& run, const AttentionCase& c, AttentionInputs& 
 }
 template <class Run>
 void attention_backward(const Run& run, const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out) {
-  std::vector<Tensor*> inputs = in.forward(c);
+  std::vector<Tensor*> inputs = in.scores(c);
   for (Tensor* t : {&out.o, &out.lse, &in.d_o}) inputs.push_back(t);
+  inputs.push_back(in.optional(c.pattern, in.pattern));
   run("attentionBackward", c.attrs, inputs, {&out.dq, &out.dk, &out.dv});
   if (!c.bias.empty() && out.dbias.size() > 0) run("attentionBiasBackward", c.attrs, inputs, {&out.dbias});
 }
@@ -114,14 +139,16 @@ struct AttentionModel {
   void probabilities(const AttentionCase& c, const AttentionInputs& in, int64_t row, const double* qi,
                      const double* kh) {
     double top = -INFINITY, total = 0;
+    const PatternProgram pattern = in.program(c);
     for (int64_t j = 0; j < c.m; j++) {
       int64_t i = row % c.n, at = row * c.m + j;
       double s = 0;
       for (int64_t l = 0; l < c.d; l++) s += qi[l] * kh[j * c.d + l];
       s *= c.attrs.scale;
       if (!c.bias.empty()) s += in.bias.at(at);
-      bool hidden = (!c.mask.empty() && in.mask.at(at) == 0) || (c.attrs.causal == 1 && j > i) ||
-                    (c.attrs.causal == 2 && j > i + c.m - c.n);
+      bool hidden = (!c.mask.empty() && !c.attrs.maskInPattern && in.mask.at(at) == 0) ||
+                    (pattern.present() && !pattern_sees(pattern, row / c.n / c.h, row / c.n % c.h, i, j)) ||
+                    (c.attrs.causal == 1 && j > i) || (c.attrs.causal == 2 && j > i + c.m - c.n);
       p[size_t(j)] = hidden ? -INFINITY : s;
       top = std::max(top, p[size_t(j)]);
       bool kept =
@@ -212,6 +239,25 @@ template <class Run>
 void check_attention(const Run& run, const AttentionCase& c) {
   AttentionInputs in(c);
   check_attention(run, c, in);
+}
+
+// Every step by itself, and programs of several with causality, bias, mask and dropout. `check` takes a case.
+template <class Check>
+void check_patterns(const Check& check, int64_t n, int64_t m, int programs) {
+  const std::vector<bool> full(4, false), heads = {false, true, false, false};
+  for (int op = 0; op < int(PatternOp::dense); op++) {
+    AttentionCase c{2, 4, 2, n, m, 24, 16, {.scale = 0.3}};
+    c.pattern = RandomPattern(uint64_t(op), c.b, c.h, n, m, false).one_of(PatternOp(op));
+    check(c);
+  }
+  for (int seed = 0; seed < programs; seed++) {
+    AttentionCase c{1, 2, 1, n, m, 16, 16, {.scale = 0.3, .causal = seed % 3}};
+    if (seed % 4 == 1) c.bias = heads, c.attrs.dropoutP = 0.3, c.attrs.seed = seed;
+    if (seed % 2) c.mask = heads, c.attrs.maskInPattern = seed % 4 == 3;
+    c.dtype = seed % 3 == 2 ? Dtype::bf16 : Dtype::f32;
+    c.pattern = RandomPattern(uint64_t(seed), c.b, c.h, n, m, c.attrs.maskInPattern).joined(1 + seed % 5);
+    check(c);
+  }
 }
 
 // Query 0 of n sees no key, as its bias, which repeats along these axes, is -Infinity.

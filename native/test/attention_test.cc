@@ -78,6 +78,37 @@ FOVEA_TEST(attention_bias_and_mask) {
   const std::vector<bool> full(4, false);
   check({1, 2, 2, 140, 150, 16, 16, {.scale = 0.3}, Dtype::f32, full, {false, true, true, false}});
 }
+FOVEA_TEST(attention_patterns) {
+  for (auto [n, m] : {std::pair<int64_t, int64_t>{2, 300}, {40, 20}, {150, 150}, {230, 400}})
+    check_patterns(check, n, m, 24);
+}
+FOVEA_TEST(attention_rejects_patterns_that_read_outside) {
+  Case c{2, 2, 1, 5, 5, 4, 4};
+  auto expect = [&](std::vector<int64_t> words) {
+    c.pattern = words;
+    AttentionInputs in(c);
+    for (const Table& table : tables_of_attention()) {
+      AttentionOutputs out(c);
+      const std::string code = code_of([&] { attention_forward(RunAttention{table}, c, in, out); });
+      FOVEA_CHECK(code == "FOVEA_ARGUMENT", "code %s of a program of %zu words", code.c_str(), words.size());
+    }
+  };
+  using Op = PatternOp;
+  expect({1}), expect({2, 0, 0, 0, 0, 0, 0, 0}), expect(PatternText{}.words());
+  const PatternStep all{.op = Op::below, .a = 5};
+  for (PatternStep bad :
+       {PatternStep{.op = Op(14)}, PatternStep{.op = Op(-1)}, PatternStep{.op = Op::stride},
+        PatternStep{.op = Op::residue}, PatternStep{.op = Op::cell, .a = -1},
+        PatternStep{.op = Op::lengths, .a = 0, .b = 2}, PatternStep{.op = Op::lengths, .a = 0, .b = 3},
+        PatternStep{.op = Op::ids, .b = 1, .d = 2, .e = 1}, PatternStep{.op = Op::key_set, .b = 65},
+        PatternStep{.op = Op::query_set, .a = -20, .b = 1}, PatternStep{.op = Op::dense},
+        PatternStep{.op = Op::blocks, .a = 1, .b = 5, .c = 5, .e = 1},
+        PatternStep{.op = Op::blocks, .a = 1, .b = 1, .c = 1, .e = 3}, PatternStep{.op = Op::both},
+        PatternStep{.op = Op::complement}})
+    expect(PatternText{{bad}, {1}}.words());
+  expect(PatternText{{all, all}, {}}.words()), expect(PatternText{{all, {.op = Op::either}}, {}}.words());
+  expect(PatternText{std::vector<PatternStep>(size_t(kPatternDepth) + 1, all), {}}.words());
+}
 FOVEA_TEST(attention_grouped_heads) {
   for (Dtype t : {Dtype::f32, Dtype::bf16}) check({2, 6, 2, 20, 50, 16, 24, {.scale = 0.3, .causal = 2}, t});
   check({2, 6, 1, 1, 700, 16, 24, {.scale = 0.3, .causal = 2}});

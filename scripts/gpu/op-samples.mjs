@@ -5,6 +5,7 @@ import {
   functional as F,
   Generator,
   grad,
+  mask,
   ones,
   optim,
   quantize,
@@ -94,17 +95,12 @@ const matmul = [
 ];
 
 function attends(label, dtype, [b, h, g, n, m, d], options = {}, extra = () => []) {
-  const make = () => [
-    normal([b, h, n, d], dtype),
-    normal([b, g, m, d], dtype),
-    normal([b, g, m, d], dtype),
-    ...extra(),
-  ];
+  const qkv = () => [normal([b, h, n, d], dtype), normal([b, g, m, d], dtype), normal([b, g, m, d], dtype)];
+  const make = () => [...qkv(), ...extra()];
   const run = (x, device) => {
     const [q, k, v, other] = x;
     const { masked, biased, ...rest } = options;
-    const more = { ...(masked ? { mask: F.gt(other, 0) } : {}), ...(biased ? { bias: other } : {}) };
-    if (masked) return withGradients((qkv) => F.attention(...qkv, { ...rest, ...more }))([q, k, v], device);
+    if (masked) return withGradients((y) => F.attention(...y, { ...rest, mask: F.gt(other, 0) }))([q, k, v], device);
     const leaves = biased ? [q, k, v, other] : [q, k, v];
     return withGradients((y) => F.attention(y[0], y[1], y[2], { ...rest, ...(biased ? { bias: y[3] } : {}) }))(
       leaves,
@@ -119,6 +115,7 @@ function decodes(label, dtype, [b, h, g, m, d]) {
     F.attention(...qkv, { causal: 'bottomRight' }),
   );
 }
+const pattern = mask.padding([330, 200]).and(mask.slidingWindow(40, 99).or(mask.globalTokens([0, 7])));
 const attention = [
   ...halves.flatMap((dtype) => [
     attends('full', dtype, [1, 2, 2, 256, 256, 64]),
@@ -126,6 +123,7 @@ const attention = [
     attends('full', dtype, [1, 2, 1, 200, 330, 128]),
     attends('causal', dtype, [2, 4, 2, 130, 330, 128], { causal: 'bottomRight' }),
     attends('width', dtype, [1, 2, 2, 100, 100, 80]),
+    attends('pattern', dtype, [2, 4, 2, 130, 330, 64], { mask: pattern, causal: 'bottomRight' }),
     // More blocks of queries than multiprocessors.
     attends('many heads', dtype, [2, 70, 35, 420, 300, 64], { causal: 'bottomRight' }),
     attends('many heads', dtype, [2, 80, 20, 260, 390, 128], { causal: 'bottomRight' }),

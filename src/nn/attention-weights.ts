@@ -6,7 +6,8 @@
  * q [b, h, n, d], k [b, h, m, d], v [b, h, m, e]. This holds all n · m probabilities in memory; the fused kernel, which
  * layers use when nobody asks for weights, does not.
  */
-import { attentionProbabilities, causalCodes } from '../ops/attention-reference.js';
+import { maskFor } from '../ops/attention.js';
+import { attentionProbabilities } from '../ops/attention-reference.js';
 import { type AttentionOptions, dropout, matmul } from '../ops/index.js';
 import type { Tensor } from '../tensor/tensor.js';
 
@@ -22,7 +23,13 @@ export function attentionWithWeights(
   v: Tensor,
   { mask, bias, causal, scale = 1 / Math.sqrt(q.shape.at(-1)!), dropoutP = 0 }: AttentionWeightsOptions,
 ): { output: Tensor; weights: Tensor } {
-  const { p } = attentionProbabilities({ q, k, bias, mask }, { scale, causal: causalCodes[causal || 'none'] });
+  const seen = maskFor(
+    'attention',
+    { ...(mask ? { mask } : {}), causal: causal ?? false },
+    [q, k],
+    q.shape.slice(0, 2),
+  );
+  const { p } = attentionProbabilities({ q, k, bias, ...seen }, { scale, ...seen });
   const weights = dropoutP > 0 ? dropout(p, { p: dropoutP }) : p;
   return { output: matmul(weights, v), weights };
 }

@@ -10,8 +10,10 @@
  */
 import { FoveaError } from '../errors.js';
 import { attention, empty, linear } from '../ops/index.js';
+import { Mask } from '../ops/mask.js';
+import { tensorMask } from '../ops/mask-kinds.js';
 import { argumentError, countArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
-import { type Dtype, isFloat } from '../tensor/dtype.js';
+import { Code, type Dtype, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { attentionWithWeights, type AttentionWeightsOptions } from './attention-weights.js';
 import { xavierUniform_, zeros_ } from './init.js';
@@ -39,8 +41,11 @@ export interface MultiheadAttentionOptions {
 export interface MultiheadAttentionForwardOptions {
   /** [B, S]: true (or any number to add to the scores) where a key is real. */
   keyPaddingMask?: Tensor;
-  /** [L, S], [B·h, L, S] or broadcastable to [B, h, L, S]: true where a query may see a key, or numbers to add. */
-  attnMask?: Tensor;
+  /**
+   * What a query may see: a mask (`mask.slidingWindow(…)`, …), or [L, S], [B·h, L, S] or broadcastable to [B, h, L, S],
+   * true where it may, or numbers to add.
+   */
+  attnMask?: Mask | Tensor;
   /** Whether to return the probabilities (PyTorch's default, true); false runs the fused kernel. */
   needWeights?: boolean;
   /** Whether to average the probabilities over heads (default false: per head). */
@@ -178,25 +183,29 @@ export class MultiheadAttention extends Module {
     return x.permute(order).reshape([first, second, this.embedDim]);
   }
 
-  /** Both masks in the shape of the scores; boolean ones meet, numbers add. */
-  #masks(options: MultiheadAttentionForwardOptions, batch: number): { mask?: Tensor; bias?: Tensor } {
+  /** Both masks in the shape of the scores; masks and boolean ones meet, numbers add. */
+  #masks(options: MultiheadAttentionForwardOptions, batch: number): { mask?: Mask; bias?: Tensor } {
     const { keyPaddingMask, attnMask } = options;
-    for (const [name, mask] of Object.entries(options))
-      if (mask && !isFloat(mask.slot!.dtype) && mask.dtype !== 'bool')
+    const masks: Mask[] = [];
+    const biases: Tensor[] = [];
+    const add = (name: string, x: Tensor, toScores: (x: Tensor) => Tensor): void => {
+      const { dtype } = slotOf(x, 'MultiheadAttention', name);
+      if (isFloat(dtype)) biases.push(toScores(x));
+      else if (dtype === Code.bool) masks.push(tensorMask(toScores(x)));
+      else
         throw new FoveaError(
           'FOVEA_DTYPE',
-          `MultiheadAttention: expected bool or floats for ${name}, received ${mask.dtype}; convert it with .to('bool')`,
+          `MultiheadAttention: expected a mask, bool or floats for ${name}, received ${x.dtype}; convert it with .to('bool')`,
         );
-    const parts: Tensor[] = [];
-    if (keyPaddingMask) parts.push(keyPaddingMask.reshape([batch, 1, 1, keyPaddingMask.shape.at(-1)!]));
-    if (attnMask) {
-      const [, n, m] = attnMask.shape;
-      parts.push(attnMask.rank === 3 ? attnMask.reshape([batch, this.numHeads, n!, m!]) : attnMask);
-    }
-    const masks = parts.filter((part) => part.dtype === 'bool');
-    const biases = parts.filter((part) => part.dtype !== 'bool');
+    };
+    if (keyPaddingMask) add('keyPaddingMask', keyPaddingMask, (x) => x.reshape([batch, 1, 1, x.shape.at(-1)!]));
+    if (attnMask instanceof Mask) masks.push(attnMask);
+    else if (attnMask)
+      add('attnMask', attnMask, (x) =>
+        x.rank === 3 ? x.reshape([batch, this.numHeads, x.shape[1]!, x.shape[2]!]) : x,
+      );
     return {
-      ...(masks.length ? { mask: masks.reduce((a, b) => a.logicalAnd(b)) } : {}),
+      ...(masks.length ? { mask: masks.reduce((a, b) => a.and(b)) } : {}),
       ...(biases.length ? { bias: biases.reduce((a, b) => a.add(b)) } : {}),
     };
   }

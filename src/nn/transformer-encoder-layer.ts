@@ -6,6 +6,7 @@
  *
  * A stack of pre-norm layers needs one more norm after the last.
  */
+import type { Mask } from '../ops/mask.js';
 import { argumentError, optionsArg } from '../tensor/check.js';
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -42,8 +43,8 @@ export interface TransformerEncoderLayerOptions {
 
 /** Options of {@link TransformerEncoderLayer.forward}; masks are true where a key may be seen. */
 export interface TransformerEncoderLayerForwardOptions {
-  /** [L, L] or [B·h, L, L]: bool, or numbers to add to the scores. */
-  srcMask?: Tensor;
+  /** A mask, or [L, L] or [B·h, L, L]: bool, or numbers to add to the scores. */
+  srcMask?: Mask | Tensor;
   /** [B, L]: bool, or numbers to add to the scores. */
   srcKeyPaddingMask?: Tensor;
   /** Whether a position sees those up to itself only, beside the masks. */

@@ -13,6 +13,7 @@ import { castTo } from './cast.js';
 import { eq } from './compare.js';
 import { ones } from './creation.js';
 import { add, mul } from './elementwise.js';
+import { kernels } from './kernels.gen.js';
 import { matmul } from './matmul.js';
 import { dropoutAt } from './random.js';
 import { amax, logsumexp } from './reduce.js';
@@ -33,6 +34,8 @@ export interface ScoreInputs {
   bias?: Tensor | undefined;
   /** bool, broadcasts to [b, h, n, m]: true where a key may be seen. */
   mask?: Tensor | undefined;
+  /** A program that says the same (mask-program.ts). */
+  pattern?: Tensor | undefined;
 }
 /** How scores are made. */
 export interface ScoreAttrs {
@@ -40,6 +43,8 @@ export interface ScoreAttrs {
   scale?: number | undefined;
   /** One of {@link causalCodes}. */
   causal?: number | undefined;
+  /** Whether the pattern reads the mask, which then means nothing by itself. */
+  maskInPattern?: boolean | undefined;
 }
 
 /** Key heads as often as query heads use them. */
@@ -55,13 +60,19 @@ function repeatHeads(x: Tensor, times: number): Tensor {
  * @returns scores [b, h, n, m], -inf where a key is hidden, and p of that shape, zero in rows that see no key
  */
 export function attentionProbabilities(
-  { q, k, bias, mask }: ScoreInputs,
-  { scale = 1, causal = causalCodes.none }: ScoreAttrs,
+  { q, k, bias, mask, pattern }: ScoreInputs,
+  { scale = 1, causal = causalCodes.none, maskInPattern = false }: ScoreAttrs,
 ): { scores: Tensor; p: Tensor } {
   const [n, m] = [q.shape[2]!, k.shape[2]!];
   let scores = mul(matmul(q, transpose(repeatHeads(k, q.shape[1]! / k.shape[1]!), -2, -1)), scale);
   if (bias) scores = add(scores, bias);
-  if (mask) scores = where(mask, scores, -Infinity);
+  if (mask && !maskInPattern) scores = where(mask, scores, -Infinity);
+  if (pattern) {
+    const [b, h] = q.shape as [number, number];
+    const read = maskInPattern && mask ? expand(mask, [b, h, n, m]) : undefined;
+    const sizes = { batch: b, heads: h, rows: n, queries: n, keys: m };
+    scores = where(kernels.attentionVisible({ pattern, mask: read }, sizes).seen, scores, -Infinity);
+  }
   if (causal !== causalCodes.none) {
     const visible = tril(ones([n, m], { dtype: 'bool', device: q.device }), causal === causalCodes.topLeft ? 0 : m - n);
     scores = where(visible, scores, -Infinity);

@@ -17,6 +17,8 @@ import { filled } from './creation.js';
 import { defineOp } from './define-op.js';
 import { mul } from './elementwise.js';
 import { kernels } from './kernels.gen.js';
+import { Mask, maskArg } from './mask.js';
+import { type LoweredMask, lowerMask } from './mask-lowering.js';
 import { resultType } from './promote.js';
 import { defaultGenerator, Generator } from './random.js';
 import { reshape, unsqueeze } from './shape.js';
@@ -24,12 +26,12 @@ import { reshape, unsqueeze } from './shape.js';
 const attentionOp = defineOp({
   kernel: 'attention',
   backwardKernels: ['attentionBackward', 'attentionBiasBackward'],
-  saves: ['q', 'k', 'v', 'bias', 'mask', 'o', 'lse'],
+  saves: ['q', 'k', 'v', 'bias', 'mask', 'pattern', 'o', 'lse'],
   auxiliary: ['lse'],
   shapes: true,
   reference: attentionReference,
-  gradient({ q, k, v, bias, mask, o, lse }, { o: dO }, attrs, shapes, wants) {
-    const common = { q, k, v, mask, o, lse, dO };
+  gradient({ q, k, v, bias, mask, pattern, o, lse }, { o: dO }, attrs, shapes, wants) {
+    const common = { q, k, v, mask, pattern, o, lse, dO };
     const { dq, dk, dv } = kernels.attentionBackward({ ...common, bias }, attrs);
     if (!wants.bias) return { q: dq, k: dk, v: dv };
     return {
@@ -43,8 +45,8 @@ const attentionOp = defineOp({
 
 /** Options of `attention`. */
 export interface AttentionOptions {
-  /** bool, broadcast to [b, h, n, m]: true where a key may be seen. */
-  mask?: Tensor;
+  /** What each query may see: a mask (`mask.causal()`, …), or bool, broadcast to [b, h, n, m], true where it may. */
+  mask?: Mask | Tensor;
   /** Added to the scaled scores, broadcast to [b, h, n, m]. */
   bias?: Tensor;
   /** 'topLeft': query i sees keys j <= i. 'bottomRight': j <= i + m - n, which decoding with a cache needs. */
@@ -94,18 +96,33 @@ function scoresLike(op: string, name: string, x: Tensor, lead: readonly number[]
   ]);
 }
 
+/**
+ * What the options let queries q [b, h, n, d] see of keys k [b, g, m, d].
+ *
+ * @param lead the shape of the queries that the user gave, but for the last two axes
+ * @returns inputs and attributes of the kernel
+ * @throws as `attention` does for a mask
+ */
+export function maskFor(
+  op: string,
+  { mask, causal }: Pick<AttentionOptions, 'mask' | 'causal'>,
+  [q, k]: readonly [q: Tensor, k: Tensor],
+  lead: readonly number[],
+): LoweredMask {
+  if (mask === undefined) return { causal: causal ? causalCodes[causal] : causalCodes.none, maskInPattern: false };
+  const given = maskArg(op, 'mask', mask);
+  const whole = causal ? new Mask({ type: 'causal', align: causal }).and(given) : given;
+  const [[b, h, n], m] = [q.shape as [number, number, number], k.shape[2]!];
+  const toScores = (t: Tensor): Tensor => scoresLike(op, 'mask', t, lead);
+  return lowerMask(op, whole.node, { b, h, n, m, device: q.slot!.device, keys: k, toScores });
+}
+
 function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): AttentionOutput {
   const { causal = false, dropoutP = 0 } = options;
   const lead = slotOf(q, op, 'q').shape.slice(0, -2);
   const four = [asFour(op, 'q', q), asFour(op, 'k', k), asFour(op, 'v', v)] as const;
   const code = lowered(resultType(four));
   const [x, y, z] = four.map((t) => toLowered(t, code)) as [Tensor, Tensor, Tensor];
-  const mask = options.mask && scoresLike(op, 'mask', options.mask, lead);
-  if (mask && mask.slot!.dtype !== Code.bool)
-    throw new FoveaError(
-      'FOVEA_DTYPE',
-      `${op}: expected a bool mask, received ${mask.dtype}; pass additive terms as bias`,
-    );
   if (options.bias && !isFloat(slotOf(options.bias, op, 'bias').dtype))
     throw new FoveaError(
       'FOVEA_DTYPE',
@@ -114,6 +131,7 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
   const bias = options.bias && castTo(scoresLike(op, 'bias', options.bias, lead), code);
   if (causal !== false && causal !== 'topLeft' && causal !== 'bottomRight')
     throw argumentError(op, 'causal', "'topLeft', 'bottomRight' or false", causal);
+  const seen = maskFor(op, options, [x, y], lead);
   const scale = options.scale === undefined ? 1 / Math.sqrt(x.shape[3]!) : numberArg(op, 'scale', options.scale);
   probabilityArg(op, 'dropoutP', dropoutP);
   if (options.generator !== undefined && !(options.generator instanceof Generator))
@@ -125,11 +143,12 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
   // With p = 1 nothing is left to divide by 1 - p.
   const attrs = {
     scale,
-    causal: causal ? causalCodes[causal] : 0,
+    causal: seen.causal,
+    maskInPattern: seen.maskInPattern,
     dropoutP: dropoutP === 1 ? 0 : dropoutP,
     ...counters,
   };
-  const result = attentionOp({ q: x, k: y, v: z, bias, mask }, attrs);
+  const result = attentionOp({ q: x, k: y, v: z, bias, mask: seen.mask, pattern: seen.pattern }, attrs);
   const { lse } = result;
   const o = dropoutP === 1 ? mul(result.o, filled(op, [], 0, code, x.slot!.device)) : result.o;
   if (lead.length === 2) return { output: o, lse };
@@ -163,8 +182,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options?: AttentionOp
 
 /** Options of `scaledDotProductAttention`, named as in PyTorch. */
 export interface ScaledDotProductAttentionOptions {
-  /** bool (true: may be seen), or floats that are added to the scores; broadcast to [..., h, n, m]. */
-  attnMask?: Tensor | null;
+  /** A mask, or bool (true: may be seen), or floats that are added to the scores; broadcast to [..., h, n, m]. */
+  attnMask?: Mask | Tensor | null;
   /** Query i sees keys j <= i (aligned at the top left). */
   isCausal?: boolean;
   /** Probability of a weight to be dropped; default 0. */
@@ -206,11 +225,15 @@ export function scaledDotProductAttention(
   if (given.scale !== undefined) asked.scale = given.scale;
   if (given.dropoutP !== undefined) asked.dropoutP = given.dropoutP;
   if (given.generator !== undefined) asked.generator = given.generator;
-  if (attnMask) asked[slotOf(attnMask, op, 'attnMask').dtype === Code.bool ? 'mask' : 'bias'] = attnMask;
+  if (attnMask instanceof Mask) asked.mask = attnMask;
+  else if (attnMask) {
+    if (slotOf(attnMask, op, 'attnMask').dtype === Code.bool) asked.mask = attnMask;
+    else asked.bias = attnMask;
+  }
   if (keyPaddingMask) {
     const [b, m] = slotOf(keyPaddingMask, op, 'keyPaddingMask').shape as [number, number];
-    const padding = reshape(keyPaddingMask, [b, 1, 1, m]);
-    asked.mask = asked.mask ? kernels.logicalAnd({ a: asked.mask, b: padding }, {}).c : padding;
+    const padding = maskArg(op, 'keyPaddingMask', reshape(keyPaddingMask, [b, 1, 1, m]));
+    asked.mask = asked.mask ? padding.and(asked.mask) : padding;
   }
   return run(op, q, k, v, asked).output;
 }

@@ -1,6 +1,19 @@
 // Decoding steps that are recorded, against the same that are not: equal tokens and equal bits of logits, and what cannot be
 // recorded.
-import { attention, autocast, Generator, manualSeed, memory, noGrad, nn, record, tensor, type Tensor } from 'fovea';
+import {
+  attention,
+  autocast,
+  Generator,
+  manualSeed,
+  mask,
+  type Mask,
+  memory,
+  noGrad,
+  nn,
+  record,
+  tensor,
+  type Tensor,
+} from 'fovea';
 import { generate, type GenerateOptions, KvCache, type LanguageModel, stream } from 'fovea/generate';
 import { type CausalLM, GPT2LMHeadModel, type GPT2Options, load } from 'fovea/models';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -297,6 +310,36 @@ describe('what a recorded step may not do with a cache', () => {
     });
     expect(() => step(x)).toThrow(message);
     expect([step.recordings, memory().tensors]).toEqual([0, before.tensors]);
+  });
+  it.each<[string, Mask]>([
+    ['documents', mask.documents([0, 0])],
+    ['blocks', mask.blocks([[true]], 9).or(mask.causal())],
+    ['randomBlocks', mask.randomBlocks(1, 2)],
+  ])('see masks made for one number of keys: %s', (name, seen) => {
+    using cache = make();
+    cache.update(0, x, x);
+    cache.advance(1);
+    using step = record((t: Tensor) => {
+      const { k, v } = cache.update(0, t, t);
+      return attention(t, k, v, { mask: seen });
+    });
+    expect(() => step(x)).toThrow(new RegExp(`${name} is made for one number of keys`));
+  });
+  it('but masks for any number of them', () => {
+    const [cache, other] = [make(), make()];
+    const align = 'bottomRight';
+    const seen = mask.causal({ align }).and(mask.slidingWindow(2, 0, { align }).or(mask.globalTokens([0])));
+    const use = (into: KvCache, t: Tensor): Tensor => {
+      const { k, v } = into.update(0, t, t.mul(2));
+      into.advance(1);
+      return attention(t, k, v, { mask: seen });
+    };
+    for (const one of [cache, other]) use(one, x);
+    using step = record((t: Tensor) => use(cache, t));
+    for (let i = 1; i < 7; i++) expect(list(step(x.mul(i)))).toEqual(list(use(other, x.mul(i))));
+    expect(step.recordings).toBe(1);
+    cache.dispose();
+    other.dispose();
   });
   it('see masks and biases of one length', () => {
     using cache = make();

@@ -20,7 +20,7 @@ struct BackwardProblem : Problem<T> {
   using A = Compute<T>;
   const View &o, &lse, &d_o;
   BackwardProblem(const Call& call, const AttentionAttrs& attrs)
-      : Problem<T>(call, attrs), o(call.in[5]), lse(call.in[6]), d_o(call.in[7]) {}
+      : Problem<T>(call, attrs, 8), o(call.in[5]), lse(call.in[6]), d_o(call.in[7]) {}
 };
 
 // ---- packing
@@ -40,6 +40,7 @@ template <class T, class A = Compute<T>>
 void pack_query_block(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t block,
                       A* packed) {
   int64_t first = block * kColumns, end = min_of(first + kColumns, p.n);
+  if (!p.sees(bi, hi, {first, end, 0, p.m})) return;  // then no tile needs them
   pack_panels<T>(p.q, bi, hi, first, end, packed);
   pack_panels<T>(p.d_o, bi, hi, first, end, packed + plan.d_o);
   pack_row_block<T>(p.q, bi, hi, first, end, packed + plan.query_rows);
@@ -56,6 +57,7 @@ template <class T, class A = Compute<T>>
 void pack_backward_keys(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t gi, int64_t block,
                         A* packed) {
   int64_t first = block * kColumns, end = min_of(first + kColumns, p.m);
+  if (!p.group_sees(bi, gi, {0, p.n, first, end})) return;
   pack_panels<T>(p.k, bi, gi, first, end, packed);
   pack_panels<T>(p.v, bi, gi, first, end, packed + plan.values);
   pack_row_block<T>(p.k, bi, gi, first, end, packed + plan.key_rows);
@@ -168,22 +170,19 @@ void drop_strip(int64_t key, int64_t rows, int64_t queries, const BackwardScratc
 template <class T, class A = Compute<T>>
 void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<A>& queries, const RowStrip<A>& strip,
                   int64_t block, int64_t i0, const BackwardScratch<T>& mine) {
-  constexpr int P = kPanel<A>;
-  int64_t count = min_of(kColumns, p.n - i0), padded = round_up(count, P);
-  int64_t first = max_of(0, p.first_query(strip.first) - i0), begin = first / P * P;
-  if (first >= count) return;
+  const Columns columns = p.queries_seen(bi, hi, strip.first, strip.rows, i0);
+  if (columns.none()) return;
+  const int64_t begin = columns.begin, count = columns.count, padded = round_up(count, kPanel<A>);
   Products<T>::score_tile(strip.rows, p.d, strip.x, queries.x + i0 * Products<T>::depth(p.d), begin, padded,
                           mine.scores);
   Products<T>::score_tile(strip.rows, p.e, strip.y, queries.y + i0 * Products<T>::depth(p.e), begin, padded,
                           mine.slopes);
   const A factor = scale_tile(p, strip.rows, begin, padded, mine.scores);
-  bool edit = p.edits_scores() || begin < p.first_query(strip.first + strip.rows - 1) - i0;
   if (p.dropout.threshold) drop_strip<T>(strip.first - block, strip.rows, count, mine);
   for (int64_t r = 0; r < strip.rows; r++) {
-    int64_t at = r * kColumns, j = strip.first + r;
-    if (edit)
-      edit_scores(line_at(p, bi, hi, i0, j, 2, clamp_to(p.first_query(j) - i0, 0, count), count), mine.scores + at,
-                  padded);
+    int64_t at = r * kColumns;
+    if (columns.edit)
+      edit_scores(line_of_queries(p, bi, hi, strip.first + r, i0, columns), mine.scores + at, begin, padded);
     slope_row<T, 1>(factor, mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors + at : nullptr,
                     queries.lse + i0, queries.delta + i0, begin, padded);
   }
@@ -191,30 +190,27 @@ void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<
   Products<T>::add_product(strip.rows, count - begin, mine.slopes + begin, queries.x_rows, i0 + begin, p.d, strip.dx);
 }
 
-// Rows are queries: ds of a strip against keys [j0, j0 + kColumns), into `slopes`. Returns how many keys are seen.
+// Rows are queries: ds of a strip against keys [j0, j0 + kColumns), into `slopes`. Returns the keys that are seen.
 template <class T, class A = Compute<T>>
-int64_t slopes_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<A>& keys,
+Columns slopes_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<A>& keys,
                           const RowStrip<A>& strip, int64_t j0, const BackwardScratch<T>& mine) {
-  int64_t count = min_of(kColumns, p.visible_keys(strip.first + strip.rows - 1) - j0),
-          padded = round_up(count, kPanel<A>);
-  if (count <= 0) return 0;
-  Products<T>::score_tile(strip.rows, p.d, strip.x, keys.x + j0 * Products<T>::depth(p.d), 0, padded, mine.scores);
-  Products<T>::score_tile(strip.rows, p.e, strip.y, keys.y + j0 * Products<T>::depth(p.e), 0, padded, mine.slopes);
-  const A factor = scale_tile(p, strip.rows, 0, padded, mine.scores);
-  bool edit = p.edits_scores() || padded > p.visible_keys(strip.first) - j0;
+  const Columns columns = p.keys_seen(bi, hi, strip.first, strip.rows, j0);
+  if (columns.none()) return columns;
+  const int64_t begin = columns.begin, count = columns.count, padded = round_up(count, kPanel<A>);
+  Products<T>::score_tile(strip.rows, p.d, strip.x, keys.x + j0 * Products<T>::depth(p.d), begin, padded, mine.scores);
+  Products<T>::score_tile(strip.rows, p.e, strip.y, keys.y + j0 * Products<T>::depth(p.e), begin, padded, mine.slopes);
+  const A factor = scale_tile(p, strip.rows, begin, padded, mine.scores);
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t at = r * kColumns, i = strip.first + r;
-    if (edit)
-      edit_scores(line_at(p, bi, hi, i, j0, 3, 0, clamp_to(p.visible_keys(i) - j0, 0, count)), mine.scores + at,
-                  padded);
+    if (columns.edit) edit_scores(line_of_keys(p, bi, hi, i, j0, columns), mine.scores + at, begin, padded);
     if (p.dropout.threshold) {
       dropout_factors(p.dropout, p.element(bi, hi, i, j0), count, mine.factors);
       fill_zero(mine.factors + count, padded - count);
     }
     slope_row<T, 0>(factor, mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors : nullptr,
-                    keys.lse + i, keys.delta + i, 0, padded);
+                    keys.lse + i, keys.delta + i, begin, padded);
   }
-  return count;
+  return columns;
 }
 
 // ---- chunks: a block of rows of one head
@@ -243,11 +239,12 @@ void gradients_of_keys(Call& call, const BackwardProblem<T>& p, const BackwardPl
                        const StripBlocks<T>& blocks, int64_t block, const A* packed, const BackwardScratch<T>& mine) {
   constexpr int kRows = Products<T>::kRows;
   int64_t bi = head / p.g, gi = head % p.g, first = block * blocks.rows_each(),
-          strips = ceil_div(min_of(blocks.rows_each(), p.m - first), kRows);
+          last = min_of(first + blocks.rows_each(), p.m), strips = ceil_div(last - first, kRows);
   for (int64_t s = 0; s < strips; s++) start_rows(p, p.k, p.v, bi, gi, mine.strip(s, first + s * kRows, p.m));
   for (int64_t hi = gi * p.group; hi < (gi + 1) * p.group; hi++) {
     ColumnHead<A> queries = queries_of(p, plan, bi, hi, packed);
     for (int64_t i0 = p.first_query(first) / kColumns * kColumns; i0 < p.n; i0 += kColumns) {
+      if (!p.sees(bi, hi, {i0, min_of(i0 + kColumns, p.n), first, last})) continue;
       if (p.dropout.threshold) drop_keys(p, bi, hi, i0, first, mine);
       for (int64_t s = 0; s < strips; s++)
         send_to_keys(p, bi, hi, queries, mine.strip(s, first + s * kRows, p.m), first, i0, mine);
@@ -267,12 +264,16 @@ void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const Backwar
   int64_t first = block * blocks.rows_each(), end = min_of(first + blocks.rows_each(), p.n),
           strips = ceil_div(end - first, kRows);
   for (int64_t s = 0; s < strips; s++) start_rows(p, p.q, p.d_o, bi, hi, mine.strip(s, first + s * kRows, p.n));
-  for (int64_t j0 = 0; j0 < p.visible_keys(end - 1); j0 += kColumns)
+  for (int64_t j0 = 0; j0 < p.visible_keys(end - 1); j0 += kColumns) {
+    if (!p.sees(bi, hi, {first, end, j0, min_of(j0 + kColumns, p.m)})) continue;
     for (int64_t s = 0; s < strips; s++) {
       RowStrip<A> strip = mine.strip(s, first + s * kRows, p.n);
-      int64_t count = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
-      Products<T>::add_product(strip.rows, count, mine.slopes, keys.x_rows, j0, p.d, strip.dx);
+      const Columns seen = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
+      if (seen.none()) continue;
+      Products<T>::add_product(strip.rows, seen.count - seen.begin, mine.slopes + seen.begin, keys.x_rows,
+                               j0 + seen.begin, p.d, strip.dx);
     }
+  }
   for (int64_t s = 0; s < strips; s++) {
     RowStrip<A> strip = mine.strip(s, first + s * kRows, p.n);
     write_rows<T>(strip, strip.dx, p.scale, bi * p.h + hi, call.out[0]);
@@ -289,10 +290,11 @@ void gradients_of_bias(Call& call, const BackwardProblem<T>& p, const BackwardPl
     RowStrip<A> strip = mine.strip(0, i, p.n);
     start_rows(p, p.q, p.d_o, bi, hi, strip);
     for (int64_t j0 = 0; j0 < p.m; j0 += kColumns) {
-      int64_t width = min_of(kColumns, p.m - j0), count = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
+      const Columns seen = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
+      const int64_t width = min_of(kColumns, p.m - j0), end = max_of(seen.count, 0);
       for (int64_t r = 0; r < strip.rows; r++) {
         A* row = mine.slopes + r * kColumns;
-        fill_zero(row + count, width - count);
+        fill_zero(row, min_of(seen.begin, width)), fill_zero(row + end, width - end);
         convert_row(row, call.out[0].as<T>() + p.element(bi, hi, i + r, j0), width);
       }
     }

@@ -29,6 +29,7 @@ enum class Choice { simt, decode, tensor_cores };
 template <class T>
 Choice choose(const AttentionProblem& p, Dtype dtype, const DeviceLimits& device) {
   constexpr int64_t kRows = 16;  // that share a key head: with more of them, decoding computes more than it reads
+  if (p.pattern.present()) return Choice::simt;
   const bool tensor_cores = suits_tensor_cores<T>(p, {p.q, p.k, p.v});
   const bool enough_blocks = tensor_cores && p.group * p.n > kRows && p.b * p.h >= device.multiprocessors;
   if (suits_decoding(p, dtype) && !enough_blocks) return Choice::decode;
@@ -62,7 +63,7 @@ void attention_backward(const CudaCall& call, const AttentionAttrs& attrs) {
     using T = decltype(zero);
     attention_row_statistics<T>(call, p);
     if constexpr (sizeof(T) == 2)
-      if (suits_tensor_cores<T>(p, {p.q, p.k, p.v, p.d_o})) {
+      if (!p.pattern.present() && suits_tensor_cores<T>(p, {p.q, p.k, p.v, p.d_o})) {
         if (call.device.capability == 90 && suits_backward_sm90(p, call.in)) attention_backward_sm90<T>(call, p);
         else attention_backward_sm80<T>(call, p);
         return;
@@ -97,6 +98,7 @@ size_t backward_workspace(Views in, Views, const void*, const DeviceLimits&) {
 FOVEA_CUDA_KERNELS(attention, FOVEA_CUDA_KERNEL_WITH("attention", attention, AttentionAttrs, forward_workspace),
                    FOVEA_CUDA_KERNEL_WITH("attentionBackward", attention_backward, AttentionAttrs, backward_workspace),
                    FOVEA_CUDA_KERNEL_WITH("attentionBiasBackward", attention_bias_backward, AttentionAttrs,
-                                          backward_workspace))
+                                          backward_workspace),
+                   FOVEA_CUDA_KERNEL("attentionVisible", attention_visible, VisibleAttrs))
 
 }  // namespace fovea::cuda

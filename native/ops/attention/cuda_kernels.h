@@ -15,6 +15,9 @@ void attention_bias_backward_simt(const CudaCall& call, const BackwardProblem& p
 template <class T>
 void attention_row_statistics(const CudaCall& call, const BackwardProblem& p);
 
+// cuda_visible.cu: what a pattern says of every key.
+void attention_visible(const CudaCall& call, const VisibleAttrs& attrs);
+
 // cuda_decode.cu: a few queries, if suits_decoding() (cuda_decode.h); cuda_decode_sm80.cu if suits_decoding_sm80().
 template <class T>
 void attention_decode(const CudaCall& call, const AttentionProblem& p);

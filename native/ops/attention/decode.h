@@ -132,6 +132,18 @@ struct DecodeHead {
   FOVEA_INLINE A* o(int64_t r) const { return results + r * plan.partial; }
   FOVEA_INLINE A* top(int64_t r) const { return o(r) + attention_pad(p.e); }
 
+  // What any row sees of the keys from j0 on.
+  Columns keys_seen(int64_t j0) const {
+    Columns seen{.begin = kColumns};
+    for (int64_t hi = gi * p.group; hi < (gi + 1) * p.group; hi++) {
+      const Columns one = p.keys_seen(bi, hi, 0, p.n, j0);
+      seen.partly |= one.none() && p.pattern.present();
+      if (one.none()) continue;
+      seen.begin = min_of(seen.begin, one.begin), seen.count = max_of(seen.count, one.count);
+      seen.partly |= one.partly;
+    }
+    return seen;
+  }
   void start() const {
     for (int64_t r = 0; r < plan.rows; r++) {
       A* q = mine.q + r * mine.d;
@@ -154,10 +166,10 @@ struct DecodeHead {
         });
     }
   }
-  void soften(int64_t r, int64_t j0, int64_t keys) const {
+  void soften(int64_t r, int64_t j0, int64_t keys, bool partly) const {
     int64_t i = r % p.n, padded = round_up(keys, kPanel<A>);
     A* row = mine.scores + r * kColumns;
-    edit_scores(line_at(p, bi, head(r), i, j0, 3, 0, clamp_to(p.visible_keys(i) - j0, 0, keys)), row, padded);
+    edit_scores(line_of_keys(p, bi, head(r), i, j0, {.count = keys, .partly = partly}), row, 0, padded);
     Vec<A> total{};
     bool any = false;
     A shrink = soften_row<T>(row, padded, A(1), top(r)[0], total, any);
@@ -168,9 +180,9 @@ struct DecodeHead {
     dropout_factors(p.dropout, p.element(bi, head(r), i, j0), keys, mine.factors);
     for (int64_t c = 0; c < keys; c++) row[c] *= mine.factors[c];
   }
-  void add_values(int64_t j0, int64_t keys) const {
+  void add_values(int64_t j0, int64_t keys, bool partly) const {
     bool in_place = kInPlace && mine.e == p.e, special = false;
-    if (p.edits_scores() || p.visible_keys(0) < j0 + keys)
+    if (p.edits_scores() || partly || p.visible_keys(0) < j0 + keys)
       for (int64_t j = j0; j < j0 + keys; j++) special |= has_special(p.row(p.v, bi, gi, j), p.e);
     int64_t step = in_place ? keys : kDecodeGroup, ahead = in_place ? fetch_distance<T>(p.v.strides[2], p.e) : 0;
     for (int64_t j = 0; j < keys; j += step) {
@@ -227,11 +239,13 @@ void decode_attention(Call& call, const Problem<T>& p) {
     DecodeHead<T> head{p, plan, mine, at / p.g, at % p.g, partial + chunk * step};
     head.start();
     int64_t end = min_of(first + kDecodeKeys, p.visible_keys(p.n - 1));
-    for (int64_t j0 = first; j0 < end; j0 += kColumns) {
-      int64_t keys = min_of(kColumns, end - j0);
+    for (int64_t block = first; block < end; block += kColumns) {
+      const Columns seen = head.keys_seen(block);
+      if (seen.none()) continue;
+      const int64_t j0 = block + seen.begin, keys = min_of(seen.count, end - block) - seen.begin;
       head.score(j0, keys);
-      for (int64_t r = 0; r < plan.rows; r++) head.soften(r, j0, keys);
-      head.add_values(j0, keys);
+      for (int64_t r = 0; r < plan.rows; r++) head.soften(r, j0, keys, seen.partly);
+      head.add_values(j0, keys, seen.partly);
     }
   });
   for_chunks(call, p.small(), p.b * p.h * p.n, [&](int64_t row, int) {

@@ -40,6 +40,7 @@ KeyHead<Compute<T>> key_head(const Problem<T>& p, const ForwardPlan& plan, const
 template <class T, class A = Compute<T>>
 void pack_key_block(const Problem<T>& p, const ForwardPlan& plan, int64_t bi, int64_t gi, int64_t block, A* packed) {
   int64_t j0 = block * kColumns, end = min_of(j0 + kColumns, p.m);
+  if (!p.group_sees(bi, gi, {0, p.n, j0, end})) return;  // then no tile needs it
   pack_panels<T>(p.k, bi, gi, j0, end, packed);
   pack_row_block<T>(p.v, bi, gi, j0, end, packed + plan.values);
   bool special = false;
@@ -80,18 +81,18 @@ template <class T, class A = Compute<T>>
 void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head, const QueryStrip<A>& strip, int64_t j0,
             A* tile, A* factors) {
   constexpr int P = kPanel<A>, kRows = Products<T>::kRows;
-  int64_t keys = min_of(kColumns, p.visible_keys(strip.first + strip.rows - 1) - j0);
-  if (keys <= 0) return;
-  int64_t padded = round_up(keys, P);
-  Products<T>::score_tile(strip.rows, p.d, strip.q, head.keys + j0 * Products<T>::depth(p.d), 0, padded, tile);
-  const A factor = scale_tile(p, strip.rows, 0, padded, tile);
-  bool any = false, edit = p.edits_scores() || padded > p.visible_keys(strip.first) - j0;
+  const Columns columns = p.keys_seen(bi, hi, strip.first, strip.rows, j0);
+  if (columns.none()) return;
+  const int64_t begin = columns.begin, padded = round_up(columns.count, P);
+  Products<T>::score_tile(strip.rows, p.d, strip.q, head.keys + j0 * Products<T>::depth(p.d), begin, padded, tile);
+  const A factor = scale_tile(p, strip.rows, begin, padded, tile);
+  bool any = false;
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t i = strip.first + r;
     A* row = tile + r * kColumns;
-    if (edit) edit_scores(line_at(p, bi, hi, i, j0, 3, 0, clamp_to(p.visible_keys(i) - j0, 0, keys)), row, padded);
+    if (columns.edit) edit_scores(line_of_keys(p, bi, hi, i, j0, columns), row, begin, padded);
     Vec<A> total = load(strip.total + r * kLanes<A>);
-    A shrink = soften_row<T>(row, padded, factor, strip.top[r], total, any);
+    A shrink = soften_row<T>(row + begin, padded - begin, factor, strip.top[r], total, any);
     store(strip.total + r * kLanes<A>, total);
     if (shrink != 1)
       for (int64_t c = 0; c < p.e; c += P) {
@@ -99,14 +100,14 @@ void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head,
         store(o, load(o) * shrink), store(o + P / 2, load(o + P / 2) * shrink);
       }
     if (p.dropout.threshold) {
-      dropout_factors(p.dropout, p.element(bi, hi, i, j0), keys, factors);
-      for (int64_t c = 0; c < keys; c++) row[c] *= factors[c];
+      dropout_factors(p.dropout, p.element(bi, hi, i, j0), columns.count, factors);
+      for (int64_t c = begin; c < columns.count; c++) row[c] *= factors[c];
     }
   }
   if (!any) return;
   // A hidden key must not show, and must not change a bit, when its value becomes infinite. Rare.
   const auto add = head.special[j0 / kColumns] ? Products<T>::add_visible : Products<T>::add_product;
-  add(strip.rows, keys, tile, head.values, j0, p.e, strip.o);
+  add(strip.rows, columns.count - begin, tile + begin, head.values, j0 + begin, p.e, strip.o);
 }
 
 template <class T, class A = Compute<T>>
@@ -153,10 +154,12 @@ void tiled_attention(Call& call, const Problem<T>& p) {
       [[maybe_unused]] const typename Products<T>::Use use;
       KeyHead<A> keys = key_head(p, plan, packed + head * plan.head, bi, gi);
       for (int64_t s = 0; s < strips; s++) start_strip(p, bi, hi, mine.strip(s, first + s * kRows, p.n));
-      int64_t end = p.visible_keys(min_of(first + blocks.rows_each(), p.n) - 1);
-      for (int64_t j0 = 0; j0 < end; j0 += kColumns)
+      int64_t last = min_of(first + blocks.rows_each(), p.n), end = p.visible_keys(last - 1);
+      for (int64_t j0 = 0; j0 < end; j0 += kColumns) {
+        if (!p.sees(bi, hi, {first, last, j0, min_of(j0 + kColumns, end)})) continue;
         for (int64_t s = 0; s < strips; s++)
           attend(p, bi, hi, keys, mine.strip(s, first + s * kRows, p.n), j0, mine.tile, mine.factors);
+      }
       for (int64_t s = 0; s < strips; s++)
         finish_strip(p, bi, hi, mine.strip(s, first + s * kRows, p.n), call.out[0], call.out[1]);
     });

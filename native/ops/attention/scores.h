@@ -1,9 +1,10 @@
-// What becomes of raw scores: bias, mask, causality and dropout. Included by per-instruction-set files only.
+// What becomes of raw scores: bias, mask, causality, pattern and dropout. Included by per-instruction-set files only.
 //
 // Scores are kept in units of log2: s2 = log2(e) (scale q k^T + bias), so that softmax takes 2^x and not e^x.
 #pragma once
 #include "core/random.h"
 #include "ops/attention/attrs.h"
+#include "ops/attention/pattern_blocks.h"
 #include "ops/attention/tile.h"
 #include "ops/attention/tile_amx.h"
 
@@ -62,22 +63,33 @@ void dropout_factors(const Dropout& drop, uint64_t first, int64_t count, A* out)
   for (int64_t t = 0; t < count; t++) out[t] = (words[skip + t] >> 8) >= drop.threshold ? factor : A(0);
 }
 
+// The columns of a tile that a strip meets: what any of its rows may see lies in [begin, count), and begin is a
+// multiple of a panel.
+struct Columns {
+  int64_t begin = 0, count = 0;  // count 0: nothing is seen
+  bool edit = false;             // some scores get a bias or are hidden
+  bool partly = false;           // the pattern hides some of them
+  FOVEA_INLINE bool none() const { return count <= 0; }
+};
+
 // The inputs that all three ops share.
 template <class T>
 struct Problem : AttentionShape {
   using A = Compute<T>;
   const View &q, &k, &v, &bias, &mask;
+  Pattern pattern;
   int64_t causal;
   A scale, scale2;  // for scores, and for scores in units of log2
   Dropout dropout;
 
-  Problem(const Call& call, const AttentionAttrs& attrs)
+  Problem(const Call& call, const AttentionAttrs& attrs, int pattern_input)
       : AttentionShape(call.in[0], call.in[1], call.in[2]),
         q(call.in[0]),
         k(call.in[1]),
         v(call.in[2]),
         bias(call.in[3]),
         mask(call.in[4]),
+        pattern(call, call.in[pattern_input], attrs.maskInPattern ? &mask : nullptr, b, h, n, m),
         causal(attrs.causal),
         scale(A(attrs.scale)),
         scale2(A(attrs.scale * kLog2e)) {
@@ -95,13 +107,52 @@ struct Problem : AttentionShape {
   FOVEA_INLINE int64_t shift() const { return causal == 2 ? m - n : 0; }
   FOVEA_INLINE int64_t visible_keys(int64_t i) const { return causal ? clamp_to(i + 1 + shift(), 0, m) : m; }
   FOVEA_INLINE int64_t first_query(int64_t j) const { return causal ? clamp_to(j - shift(), 0, n) : 0; }
-  FOVEA_INLINE bool edits_scores() const { return bias.present() || mask.present(); }
+  // A mask that the pattern reads means nothing by itself.
+  FOVEA_INLINE bool edits_scores() const { return bias.present() || (mask.present() && !pattern.reads_mask()); }
   // Some key may be hidden from some query.
-  FOVEA_INLINE bool hides() const { return causal || edits_scores(); }
+  FOVEA_INLINE bool hides() const { return causal || edits_scores() || pattern.present(); }
+  // What queries [i, i + rows) of a head see of the keys from j0 on.
+  FOVEA_INLINE Columns keys_seen(int64_t bi, int64_t hi, int64_t i, int64_t rows, int64_t j0) const {
+    Columns columns{.count = min_of(kColumns, visible_keys(i + rows - 1) - j0)};
+    if (columns.none()) return columns;
+    columns.edit = edits_scores() || round_up(columns.count, kPanel<A>) > visible_keys(i) - j0;
+    if (pattern.present()) {
+      const Sight sight = pattern.look(bi, hi, {i, i + rows, j0, j0 + columns.count});
+      narrow(columns, sight, sight.hull.j0 - j0, sight.hull.j1 - j0);
+    }
+    return columns;
+  }
+  // Which queries from i0 on of a head see any of the keys [j, j + rows).
+  FOVEA_INLINE Columns queries_seen(int64_t bi, int64_t hi, int64_t j, int64_t rows, int64_t i0) const {
+    const int64_t first = max_of(0, first_query(j) - i0);
+    Columns columns{.begin = first / kPanel<A> * kPanel<A>, .count = min_of(kColumns, n - i0)};
+    if (first >= columns.count) return {};
+    columns.edit = edits_scores() || columns.begin < first_query(j + rows - 1) - i0;
+    if (pattern.present()) {
+      const Sight sight = pattern.look(bi, hi, {i0 + first, i0 + columns.count, j, j + rows});
+      narrow(columns, sight, sight.hull.i0 - i0, sight.hull.i1 - i0);
+    }
+    return columns;
+  }
+  // Whether the pattern may show anything of an area to a query head, or to one of those of key head gi.
+  FOVEA_INLINE bool sees(int64_t bi, int64_t hi, const Area& area) const {
+    return !pattern.present() || pattern.look(bi, hi, area).some;
+  }
+  FOVEA_INLINE bool group_sees(int64_t bi, int64_t gi, const Area& area) const {
+    for (int64_t hi = gi * group; hi < (gi + 1) * group; hi++)
+      if (sees(bi, hi, area)) return true;
+    return false;
+  }
   FOVEA_INLINE bool small() const { return b * h * n * m * (d + e) < 1 << 18; }
   // The number of score (i, j) for dropout.
   FOVEA_INLINE uint64_t element(int64_t bi, int64_t hi, int64_t i, int64_t j) const {
     return (uint64_t(bi * h + hi) * uint64_t(n) + uint64_t(i)) * uint64_t(m) + uint64_t(j);
+  }
+
+ private:
+  FOVEA_INLINE static void narrow(Columns& columns, const Sight& sight, int64_t first, int64_t last) {
+    columns.begin = max_of(columns.begin, first / kPanel<A> * kPanel<A>), columns.count = sight.some ? last : 0;
+    columns.partly = !sight.all, columns.edit |= columns.partly;
   }
 };
 
@@ -139,27 +190,57 @@ struct Line {
   const Bool* mask = nullptr;
   int64_t bias_step = 0, mask_step = 0;
   int64_t first, last;  // columns outside of [first, last) are hidden
+  bool partly = false;  // and so are those that are not `seen`
+  SeenBits seen{};
 };
 template <class T>
-FOVEA_INLINE Line<T> line_at(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i, int64_t j, int axis, int64_t first,
-                             int64_t last) {
-  Line<T> line{.first = first, .last = last};
+FOVEA_INLINE Line<T> line_at(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i, int64_t j, int axis,
+                             const Columns& columns, int64_t first, int64_t last) {
+  Line<T> line{.first = max_of(first, columns.begin), .last = min_of(last, columns.count), .partly = columns.partly};
   const View &bias = p.bias, &mask = p.mask;
   if (bias.present()) line.bias = p.row(bias, bi, hi, i) + j * bias.strides[3], line.bias_step = bias.strides[axis];
-  if (mask.present()) {
+  if (mask.present() && !p.pattern.reads_mask()) {
     line.mask =
         mask.as<Bool>() + bi * mask.strides[0] + hi * mask.strides[1] + i * mask.strides[2] + j * mask.strides[3];
     line.mask_step = mask.strides[axis];
   }
   return line;
 }
-// Adds the bias and hides what may not be seen, in row[0, padded).
+// The keys from j0 on of query i; the queries from i0 on of key j.
+template <class T>
+FOVEA_INLINE Line<T> line_of_keys(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i, int64_t j0,
+                                  const Columns& columns) {
+  Line<T> line = line_at(p, bi, hi, i, j0, 3, columns, 0, clamp_to(p.visible_keys(i) - j0, 0, columns.count));
+  if (line.partly) line.seen = p.pattern.template row<true>(bi, hi, i, j0, columns.count);
+  return line;
+}
+template <class T>
+FOVEA_INLINE Line<T> line_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, int64_t j, int64_t i0,
+                                     const Columns& columns) {
+  Line<T> line = line_at(p, bi, hi, i0, j, 2, columns, clamp_to(p.first_query(j) - i0, 0, columns.count), kColumns);
+  if (line.partly) line.seen = p.pattern.template row<false>(bi, hi, j, i0, columns.count);
+  return line;
+}
+// Hides in row[begin, end), whole panels, what is not `seen`.
+template <class A>
+FOVEA_INLINE void hide_unseen(const SeenBits& seen, A* row, int64_t begin, int64_t end) {
+  constexpr int L = kLanes<A>;
+  using Bits = decltype(Vec<A>{} < Vec<A>{});
+  Bits lane;
+  for (int i = 0; i < L; i++) lane[i] = 1 << i;
+  for (int64_t c = begin; c < end; c += L) {
+    const auto bits = decltype(lane[0] + 0)(seen.word[c / 64] >> (c % 64) & ((uint64_t(1) << L) - 1));
+    store(row + c, select((lane & (Bits{} + bits)) != 0, load(row + c), splat(-kInfinity<A>)));
+  }
+}
+// Adds the bias and hides what may not be seen, in row[begin, end).
 template <class T, class A>
-void edit_scores(const Line<T>& line, A* row, int64_t padded) {
+void edit_scores(const Line<T>& line, A* row, int64_t begin, int64_t end) {
   if (line.bias) {
     A buffer[kColumns];
-    const A* bias = row_as<A>(line.bias, line.bias_step, min_of(line.last, kColumns), buffer);
-    for (int64_t c = line.first; c < line.last; c++) row[c] += A(kLog2e) * bias[c];
+    const int64_t count = line.last - line.first;
+    const A* bias = row_as<A>(line.bias + line.first * line.bias_step, line.bias_step, max_of(count, 0), buffer);
+    for (int64_t c = 0; c < count; c++) row[line.first + c] += A(kLog2e) * bias[c];
   }
   if (line.mask && line.mask_step == 1) {
     for (int64_t c = line.first; c < line.last; c++) row[c] = line.mask[c].value ? row[c] : -kInfinity<A>;
@@ -167,8 +248,9 @@ void edit_scores(const Line<T>& line, A* row, int64_t padded) {
     for (int64_t c = line.first; c < line.last; c++)
       if (!line.mask[c * line.mask_step].value) row[c] = -kInfinity<A>;
   }
-  for (int64_t c = 0; c < line.first; c++) row[c] = -kInfinity<A>;
-  for (int64_t c = line.last; c < padded; c++) row[c] = -kInfinity<A>;
+  if (line.partly) hide_unseen(line.seen, row, begin, end);
+  for (int64_t c = begin; c < min_of(line.first, end); c++) row[c] = -kInfinity<A>;
+  for (int64_t c = max_of(line.last, begin); c < end; c++) row[c] = -kInfinity<A>;
 }
 
 // A tile of products becomes scores, but for the factor that is returned. A bias needs it before, and so does the

@@ -57,6 +57,9 @@ FOVEA_TEST(attention_bias_and_mask) {
   const std::vector<bool> full(4, false);
   check({1, 2, 2, 140, 150, 16, 16, {.scale = 0.3}, Dtype::f32, full, {false, true, true, false}});
 }
+FOVEA_TEST(attention_patterns) {
+  for (auto [n, m] : {std::pair<int64_t, int64_t>{2, 70}, {40, 20}, {33, 70}}) check_patterns(check, n, m, 12);
+}
 FOVEA_TEST(attention_grouped_heads) {
   for (Dtype t : {Dtype::f32, Dtype::bf16}) {
     check({2, 6, 2, 20, 50, 16, 24, {.scale = 0.3, .causal = 2}, t});

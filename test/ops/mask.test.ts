@@ -1,0 +1,395 @@
+// Masks: what each shows, how they join, print and go through JSON; and attention under random expressions of them
+// against the dense definition, forward and backward.
+import * as fc from 'fast-check';
+import { inspect } from 'node:util';
+import {
+  attention,
+  grad,
+  manualSeed,
+  mask,
+  type Mask,
+  memory,
+  nn,
+  randn,
+  record,
+  resetPeakMemory,
+  scaledDotProductAttention,
+  tensor,
+  type Tensor,
+  tidy,
+  zeros,
+} from 'fovea';
+import { describe, expect, it } from 'vitest';
+import { codeOf, device, list } from '../helpers.js';
+import { expression, type Pair, type Place, type Sees } from './mask-oracle.js';
+
+const sizes = fc.record({
+  b: fc.integer({ min: 1, max: 2 }),
+  h: fc.constantFrom(1, 2),
+  n: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 120, max: 300 })),
+  m: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 120, max: 300 })),
+});
+function dense({ b, h, n, m }: Place, sees: Sees): Uint8Array {
+  const seen = new Uint8Array(b * h * n * m);
+  for (let at = 0; at < seen.length; at++)
+    seen[at] = Number(sees(Math.floor(at / (h * n * m)), Math.floor(at / (n * m)) % h, Math.floor(at / m) % n, at % m));
+  return seen;
+}
+const randomTensor = ({ b, h, n, m }: Place): fc.Arbitrary<Pair> =>
+  fc
+    .tuple(fc.constantFrom(1, b), fc.constantFrom(1, h), fc.constantFrom(1, n), fc.constantFrom(1, m))
+    .chain((shape) => {
+      const size = shape.reduce((x, y) => x * y);
+      return fc.array(fc.boolean(), { minLength: size, maxLength: size }).map((values): Pair => {
+        const at = (index: number[]): number =>
+          index.reduce((sum, x, axis) => sum * shape[axis]! + (shape[axis] === 1 ? 0 : x), 0);
+        return {
+          mask: mask.tensorMask(tensor(values, { shape, dtype: 'bool', device })),
+          sees: (...index) => values[at(index)]!,
+        };
+      });
+    });
+const cases = sizes.chain((place) => expression(place, randomTensor(place)).map((pair) => ({ place, pair })));
+
+describe('masks', () => {
+  it('show what they say, whatever they are joined of', () => {
+    fc.assert(
+      fc.property(cases, ({ place, pair }) => {
+        const { b, h, n, m } = place;
+        const seen = pair.mask.toTensor(n, m, { batch: b, heads: h, device });
+        expect(seen.shape).toEqual([b, h, n, m]);
+        expect(Buffer.compare(seen.dataSync() as Uint8Array, dense(place, pair.sees))).toBe(0);
+      }),
+      { numRuns: 300, endOnFailure: true },
+    );
+  });
+
+  it('give attention the result and gradients of a dense mask', () => {
+    fc.assert(
+      fc.property(
+        cases,
+        fc.constantFrom('float32', 'bfloat16', 'float64'),
+        fc.constantFrom(1, 2),
+        ({ place, pair }, dtype, group) => {
+          const { b, h, n, m } = place;
+          const g = h % group === 0 ? h / group : h;
+          const of = (heads: number, length: number, width: number): Tensor =>
+            randn([b, heads, length, width], { dtype: dtype as 'float32', device, requiresGrad: true });
+          const inputs = [of(h, n, 24), of(g, m, 24), of(g, m, 16)] as const;
+          const dO = randn([b, h, n, 16], { dtype: dtype as 'float32', device });
+          const results = [
+            pair.mask,
+            tensor(dense(place, pair.sees), { shape: [b, h, n, m], dtype: 'bool', device }),
+          ].map((seen) => {
+            for (const x of inputs) x.grad = null;
+            const o = attention(...inputs, { mask: seen });
+            o.backward(dO);
+            return [o, ...inputs.map((x) => x.grad!)].map((x) => x.detach().to('float64').dataSync() as Float64Array);
+          });
+          const epsilon = { float32: 2 ** -23, bfloat16: 2 ** -7, float64: 2 ** -52 }[dtype as 'float32'];
+          results[0]!.forEach((values, which) => {
+            const others = results[1]![which]!;
+            const largest = others.reduce((most, x) => Math.max(most, Math.abs(x)), 1);
+            let worst = 0;
+            values.forEach((x, i) => {
+              const error = Math.abs(x - others[i]!) / largest;
+              if (!(error <= worst)) worst = error;
+            });
+            // the same sums, cut into other tiles
+            expect(worst).toBeLessThanOrEqual(32 * epsilon);
+          });
+        },
+      ),
+      { numRuns: 150, endOnFailure: true },
+    );
+  });
+});
+
+const visible = (m: Mask, n: number, keys = n): string[] => {
+  const values = m.toTensor(n, keys, { device }).dataSync() as Uint8Array;
+  return Array.from({ length: n }, (_, i) =>
+    Array.from(values.slice(i * keys, (i + 1) * keys), (x) => '.#'[x]).join(''),
+  );
+};
+
+describe('the masks there are', () => {
+  it.each<[string, Mask, string[]]>([
+    ['causal()', mask.causal(), ['#....', '##...', '###..', '####.', '#####']],
+    ['slidingWindow(1, 0)', mask.slidingWindow(1, 0), ['#....', '##...', '.##..', '..##.', '...##']],
+    ['slidingWindow(1, 1)', mask.slidingWindow(1), ['##...', '###..', '.###.', '..###', '...##']],
+    ['dilated(2, 1)', mask.dilated(2, 1), ['#.#..', '.#.#.', '#.#.#', '.#.#.', '..#.#']],
+    ['prefix(2)', mask.prefix(2), ['##...', '##...', '##...', '##...', '##...']],
+    ['strided(2)', mask.strided(2), ['#....', '##...', '###..', '.###.', '#.###']],
+    ['fixed(2)', mask.fixed(2), ['#....', '##...', '.##..', '.###.', '.#.##']],
+    ['fixed(3, { summary: 2 })', mask.fixed(3, { summary: 2 }), ['#....', '##...', '###..', '.###.', '.####']],
+    ['globalTokens([1])', mask.globalTokens([1]), ['.#...', '#####', '.#...', '.#...', '.#...']],
+    ['padding([3])', mask.padding([3]), ['###..', '###..', '###..', '###..', '###..']],
+    ['documents([0, 0, 7, 7, 0])', mask.documents([0, 0, 7, 7, 0]), ['##..#', '##..#', '..##.', '..##.', '##..#']],
+    [
+      'blocks([[true, false], [true, true]], 3)',
+      mask.blocks(
+        [
+          [true, false],
+          [true, true],
+        ],
+        3,
+      ),
+      ['###..', '###..', '###..', '#####', '#####'],
+    ],
+  ])('%s', (text, m, expected) => {
+    expect(String(m)).toBe(text);
+    expect(visible(m, 5)).toEqual(expected);
+  });
+
+  it('are aligned at the last key where asked', () => {
+    expect(visible(mask.causal({ align: 'bottomRight' }), 2, 4)).toEqual(['###.', '####']);
+    expect(visible(mask.causal(), 2, 4)).toEqual(['#...', '##..']);
+    expect(visible(mask.slidingWindow(1, 0, { align: 'bottomRight' }), 2, 4)).toEqual(['.##.', '..##']);
+    expect(visible(mask.documents([0, 0, 1, 1]), 2, 4)).toEqual(['..##', '..##']);
+    expect(visible(mask.causal({ align: 'bottomRight' }), 3, 2)).toEqual(['..', '#.', '##']);
+  });
+
+  it('choose random blocks alike, as many as asked, and otherwise for another seed', () => {
+    const rows = (seed: number): string[] => visible(mask.randomBlocks(3, seed, { size: 4 }), 64);
+    expect(rows(5)).toEqual(rows(5));
+    expect(rows(5)).not.toEqual(rows(6));
+    const counts = rows(5).map((row) => [...row].filter((x) => x === '#').length);
+    expect(new Set(counts)).toEqual(new Set([12]));
+    // each block is chosen about as often as any other: 3 of 16 in 200 tables of 16 rows
+    const chosen = new Array<number>(16).fill(0);
+    for (let seed = 0; seed < 200; seed++)
+      for (const row of visible(mask.randomBlocks(3, seed, { size: 1 }), 16))
+        [...row].forEach((x, j) => (chosen[j]! += Number(x === '#')));
+    for (const count of chosen) expect(Math.abs(count - 600)).toBeLessThan(5 * Math.sqrt((600 * 13) / 16));
+    expect(visible(mask.randomBlocks(9, 1, { size: 2 }), 3)).toEqual(['###', '###', '###']);
+  });
+});
+
+describe('mask values', () => {
+  const joined = mask
+    .causal({ align: 'bottomRight' })
+    .and(mask.padding([3, 5]))
+    .or(mask.globalTokens([0]).not());
+  it('print as the calls that make them', () => {
+    expect(String(joined)).toBe("causal({ align: 'bottomRight' }).and(padding([3, 5])).or(globalTokens([0]).not())");
+    expect(String(mask.documents([...new Array<number>(20).keys()]))).toBe(
+      'documents([0, 1, 2, 3, 4, 5, 6, 7, … 20 in all])',
+    );
+    expect(String(mask.tensorMask(tensor([true, false])).and(mask.randomBlocks(2, 7, { size: 16 })))).toBe(
+      'tensorMask(Tensor bool [2]).and(randomBlocks(2, 7, { size: 16 }))',
+    );
+    expect(inspect({ joined })).toContain('Mask causal(');
+  });
+
+  it('do not change', () => {
+    const indices = [1];
+    const m = mask.globalTokens(indices);
+    indices.push(2);
+    expect(String(m)).toBe('globalTokens([1])');
+    expect(Object.isFrozen(m)).toBe(true);
+    m.and(mask.causal()).not();
+    expect(String(m)).toBe('globalTokens([1])');
+    expect(String(m.not().not())).toBe('globalTokens([1])');
+  });
+
+  it('go through JSON', () => {
+    fc.assert(
+      fc.property(cases, ({ place, pair }) => {
+        const { b, h, n, m } = place;
+        const back = mask.fromJson(JSON.parse(JSON.stringify(pair.mask)));
+        expect(String(back)).toBe(String(pair.mask));
+        const seen = back.toTensor(n, m, { batch: b, heads: h }).dataSync() as Uint8Array;
+        expect(Buffer.compare(seen, dense(place, pair.sees))).toBe(0);
+      }),
+      { numRuns: 60, endOnFailure: true },
+    );
+    const ids = tensor([0n, 0n, 1n], { dtype: 'int64' });
+    expect(JSON.stringify(mask.documents(ids))).toBe('{"type":"documents","ids":[0,0,1]}');
+  });
+
+  it('take lengths and numbers of documents from tensors, as they are at the call', () => {
+    const lengths = tensor([1, 3], { dtype: 'int32', device });
+    const ids = tensor(
+      [
+        [0, 0, 1],
+        [0, 1, 1],
+      ],
+      { dtype: 'int64', device },
+    );
+    const m = mask.padding(lengths).and(mask.documents(ids));
+    const seen = (): number[] => Array.from(m.toTensor(3, 3, { batch: 2, device }).dataSync() as Uint8Array);
+    expect(seen()).toEqual([1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0, 1, 1]);
+    lengths.fill_(2);
+    expect(seen()).toEqual([1, 1, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0]);
+  });
+
+  it('draw themselves', () => {
+    const svg = mask.causal().toSvg({ queries: 3 });
+    expect(svg.match(/<rect x="0" y="\d" width="\d" height="1"\/>/g)).toHaveLength(3);
+    expect(svg).toContain('<title>causal(), 3 queries by 3 keys</title>');
+    const coarse = mask.causal().toSvg({ queries: 8, cells: 2 });
+    expect(coarse).toContain('2×2 cells');
+    expect(coarse).toContain('fill-opacity="0.63"');
+    const [first, second] = [0, 1].map((batch) => mask.padding([1, 2]).toSvg({ queries: 2, batches: 2, batch }));
+    expect(first).toContain('width="1" height="1"/>');
+    expect(second).toContain('width="2" height="1"/>');
+  });
+});
+
+describe('attention under masks', () => {
+  const qkv = (n: number, m: number, requiresGrad = false): [Tensor, Tensor, Tensor] => [
+    randn([1, 2, n, 8], { device, requiresGrad }),
+    randn([1, 2, m, 8], { device, requiresGrad }),
+    randn([1, 2, m, 8], { device, requiresGrad }),
+  ];
+  it('has causality beside a mask, as scaledDotProductAttention and MultiheadAttention have', () => {
+    const [q, k, v] = qkv(6, 6);
+    const both = mask.causal().and(mask.slidingWindow(2));
+    const expected = list(attention(q, k, v, { mask: both }));
+    expect(list(attention(q, k, v, { causal: 'topLeft', mask: mask.slidingWindow(2) }))).toEqual(expected);
+    expect(list(scaledDotProductAttention(q, k, v, { isCausal: true, attnMask: mask.slidingWindow(2) }))).toEqual(
+      expected,
+    );
+    const padded = scaledDotProductAttention(q, k, v, {
+      attnMask: both,
+      keyPaddingMask: tensor([[true, true, true, true, false, false]], { device }),
+    });
+    expect(list(padded)).toEqual(list(attention(q, k, v, { mask: both.and(mask.padding([4])) })));
+    const layer = new nn.MultiheadAttention(8, 2, { batchFirst: true });
+    const x = randn([3, 6, 8]);
+    const [fused] = layer.forward(x, x, x, { attnMask: both, needWeights: false });
+    const [seen, weights] = layer.forward(x, x, x, { attnMask: both });
+    const [dense] = layer.forward(x, x, x, { attnMask: both.toTensor(6), needWeights: false });
+    list(fused).forEach((value, i) => expect(value).toBeCloseTo(list(dense)[i]!, 6));
+    list(fused).forEach((value, i) => expect(value).toBeCloseTo(list(seen)[i]!, 5));
+    expect(list(weights!.select(1, 0).select(0, 0).select(0, 5)).map(Boolean)).toEqual([
+      false,
+      false,
+      false,
+      true,
+      true,
+      true,
+    ]);
+  });
+
+  it('joins tensors as it joins masks', () => {
+    const [q, k, v] = qkv(5, 7);
+    const a = tensor([true, false, true, true, false, true, true], { shape: [1, 1, 1, 7], device });
+    const b = tensor([true, true, false, true, true], { shape: [5, 1], device });
+    const m = mask.tensorMask(a).or(b).and(mask.prefix(6)).not();
+    const [x, y] = [list(a), list(b)];
+    const seen = Array.from({ length: 35 }, (_, at) => !((x[at % 7]! || y[Math.floor(at / 7)]!) && at % 7 < 6));
+    const expected = attention(q, k, v, { mask: tensor(seen, { shape: [5, 7], device }) });
+    expect(list(attention(q, k, v, { mask: m }))).toEqual(list(expected));
+  });
+
+  it('differentiates twice', () => {
+    const seen = mask.slidingWindow(1, 0).or(mask.globalTokens([0]));
+    const second = (m: Mask | Tensor): number[] => {
+      manualSeed(3);
+      const [q, k, v] = qkv(4, 4, true);
+      const o = attention(q, k, v, { mask: m }).square().sum();
+      const [dq] = grad([o], [q], { createGraph: true });
+      return [q, k, v].flatMap((_, i) => list(grad([dq!.square().sum()], [q, k, v], { retainGraph: true })[i]!));
+    };
+    const expected = second(seen.toTensor(4, 4, { device }));
+    second(seen).forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 5));
+  });
+
+  it('drops the weights that it drops under a dense mask', () => {
+    const [q, k, v] = qkv(9, 33);
+    const m = mask.slidingWindow(12, 5);
+    const run = (given: Mask | Tensor): number[] => {
+      manualSeed(5);
+      return list(attention(q, k, v, { mask: given, dropoutP: 0.5 }));
+    };
+    const expected = run(m.toTensor(9, 33, { device }));
+    run(m).forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 5));
+  });
+
+  it('allocates nothing of the size of the scores', () => {
+    const [n, d] = [2048, 8];
+    const of = (): Tensor => randn([1, 1, n, d], { requiresGrad: true });
+    const [q, k, v] = [of(), of(), of()];
+    const m = mask
+      .slidingWindow(32)
+      .or(mask.globalTokens([0, 7]))
+      .and(mask.documents([...new Array<number>(n).keys()].map((i) => i >> 9)));
+    attention(q, k, v, { mask: m }).sum().backward(); // gradients and programs stay
+    const before = memory().live;
+    resetPeakMemory();
+    attention(q, k, v, { mask: m }).sum().backward();
+    expect(memory().peak - before).toBeLessThan((n * n) / 2);
+  });
+
+  it('keeps one program for a mask, and frees it with the mask', () => {
+    const [q, k, v] = qkv(5, 5);
+    const m = mask.slidingWindow(3);
+    attention(q, k, v, { mask: m });
+    const { tensors } = memory();
+    for (let i = 0; i < 10; i++) tidy(() => void attention(q, k, v, { mask: m }));
+    expect(memory().tensors).toBe(tensors);
+  });
+
+  it('records a step over a cache that grows', () => {
+    const options = (m: Mask) => ({ mask: m.and(mask.causal({ align: 'bottomRight' })) });
+    const cache = [randn([1, 1, 12, 8], { device }), randn([1, 1, 12, 8], { device })] as const;
+    const m = mask.slidingWindow(3, 0, { align: 'bottomRight' }).or(mask.globalTokens([0], { align: 'bottomRight' }));
+    using step = record((q: Tensor) => attention(q, cache[0], cache[1], options(m)));
+    for (let i = 0; i < 3; i++) {
+      const q = randn([1, 1, 1, 8], { device });
+      expect(list(step(q))).toEqual(list(attention(q, cache[0], cache[1], options(m))));
+    }
+  });
+});
+
+describe('wrong masks', () => {
+  const [q, k, v] = [0, 1, 2].map(() => zeros([2, 2, 4, 8])) as [Tensor, Tensor, Tensor];
+  const attend = (m: unknown) => () => attention(q, k, v, { mask: m as Mask });
+  it.each<[string, () => unknown, string, RegExp]>([
+    ['an unknown alignment', () => mask.causal({ align: 'left' as never }), 'FOVEA_ARGUMENT', /mask\.causal.*align/],
+    ['an unknown option', () => mask.causal({ alignment: 1 } as never), 'FOVEA_ARGUMENT', /alignment/],
+    ['a negative window', () => mask.slidingWindow(-1), 'FOVEA_ARGUMENT', /slidingWindow.*left/],
+    ['half a step', () => mask.dilated(0.5, 1), 'FOVEA_ARGUMENT', /dilated.*step/],
+    ['a summary beyond the stride', () => mask.fixed(3, { summary: 4 }), 'FOVEA_ARGUMENT', /at most 3.*summary/],
+    ['a ragged table', () => mask.blocks([[true], [true, false]], 2), 'FOVEA_ARGUMENT', /blocks.*table/],
+    ['an empty table', () => mask.blocks([], 2), 'FOVEA_ARGUMENT', /blocks.*table/],
+    ['ragged documents', () => mask.documents([[1, 2], [1]]), 'FOVEA_ARGUMENT', /documents.*ids\[1\]/],
+    ['documents of floats', () => mask.documents(zeros([4])), 'FOVEA_DTYPE', /documents.*integers.*float32/],
+    ['lengths that are no list', () => mask.padding(3 as never), 'FOVEA_ARGUMENT', /padding.*lengths/],
+    ['a tensor of floats', () => mask.tensorMask(zeros([4])), 'FOVEA_DTYPE', /bool.*float32.*bias/],
+    ['what is no mask', () => mask.causal().and(3 as never), 'FOVEA_ARGUMENT', /mask\.and.*mask/],
+    ['attention with what is no mask', attend({}), 'FOVEA_ARGUMENT', /attention.*mask/],
+    ['documents for other keys', attend(mask.documents([1, 1, 1])), 'FOVEA_SHAPE', /attention.*documents.*4 keys/],
+    [
+      'documents for other batches',
+      attend(
+        mask.documents([
+          [1, 1, 1, 1],
+          [1, 1, 1, 1],
+          [1, 1, 1, 1],
+        ]),
+      ),
+      'FOVEA_SHAPE',
+      /3 batches/,
+    ],
+    ['lengths for other batches', attend(mask.padding([1, 2, 3])), 'FOVEA_SHAPE', /padding.*3 batches.*2/],
+    ['a table that is too small', attend(mask.blocks([[true]], 3)), 'FOVEA_SHAPE', /blocks covers 3 queries.*4/],
+    ['tables of other heads', attend(mask.blocks([[[true]], [[true]], [[true]]], 4)), 'FOVEA_SHAPE', /blocks.*3 heads/],
+    ['a token that is not there', attend(mask.globalTokens([4])), 'FOVEA_SHAPE', /globalTokens.*position 4/],
+    ['a tensor with too many axes', attend(zeros([1, 1, 1, 4, 4], { dtype: 'bool' })), 'FOVEA_SHAPE', /more axes/],
+    ['JSON of no mask', () => mask.fromJson({ type: 'toString' } as never), 'FOVEA_ARGUMENT', /fromJson/],
+    ['JSON of nothing', () => mask.fromJson(null as never), 'FOVEA_ARGUMENT', /fromJson/],
+    [
+      'JSON with wrong values',
+      () => mask.fromJson({ type: 'prefix', length: 'x' } as never),
+      'FOVEA_ARGUMENT',
+      /prefix/,
+    ],
+    ['JSON without terms', () => mask.fromJson({ type: 'and', terms: [] }), 'FOVEA_ARGUMENT', /terms/],
+    ['a head that is not there', () => mask.causal().toSvg({ head: 1 }), 'FOVEA_ARGUMENT', /less than heads.* head/],
+  ])('%s', (_, run, code, mentions) => {
+    expect(run).toThrow(mentions);
+    expect(codeOf(run)).toBe(code);
+  });
+});
