@@ -54,7 +54,11 @@ export class KvCache {
   constructor({ layers, batch, heads, capacity, headDim, dtype, device = 'cpu' }: KvCacheOptions) {
     this.capacity = capacity;
     this.#device = device;
-    const make = (): Tensor => keep(empty([batch, heads, capacity, headDim], { dtype, device }));
+    const make = (): Tensor => {
+      const positions = keep(empty([batch, heads, capacity, headDim], { dtype, device }));
+      live(positions).sharedVersion().appends = true;
+      return positions;
+    };
     this.#layers = Array.from({ length: layers }, () => ({ k: make(), v: make() }));
     // What a recorded step makes is empty again in its replays.
     eachTime(() => {

@@ -4,6 +4,8 @@
  * the replay.
  */
 import { noGrad } from '../autograd/backward.js';
+import { Module } from '../nn/module.js';
+import { isSurrounded } from '../nn/surroundings.js';
 import { tensor } from '../ops/index.js';
 import { modeChanges } from '../tensor/capture.js';
 import { isAutocastEnabled } from '../tensor/modes.js';
@@ -48,12 +50,14 @@ export class RecordedDecoding implements Disposable {
 
   /**
    * Whether the next step, of `count` tokens, may be recorded. Under `autocast` it may not, since parameters that were
-   * converted once would be converted by every replay.
+   * converted once would be converted by every replay; nor while something watches the model's calls.
    */
   takes(count: number): boolean {
     if (this.#modes !== modeChanges) {
       this.#modes = modeChanges;
-      this.#recordable = this.#model.recordable ?? false;
+      const model = this.#model;
+      const watched = model instanceof Module && isSurrounded(model.modules());
+      this.#recordable = (model.recordable ?? false) && !watched;
     }
     return this.#recordable && count === 1 && this.#cache.length > 0 && !isAutocastEnabled();
   }

@@ -8,6 +8,7 @@
  */
 import { maskFor } from '../ops/attention.js';
 import { attentionProbabilities } from '../ops/attention-reference.js';
+import { watched } from '../ops/attention-watch.js';
 import { type AttentionOptions, dropout, matmul } from '../ops/index.js';
 import type { Tensor } from '../tensor/tensor.js';
 
@@ -23,13 +24,11 @@ export function attentionWithWeights(
   v: Tensor,
   { mask, bias, causal, scale = 1 / Math.sqrt(q.shape.at(-1)!), dropoutP = 0 }: AttentionWeightsOptions,
 ): { output: Tensor; weights: Tensor } {
-  const seen = maskFor(
-    'attention',
-    { ...(mask ? { mask } : {}), causal: causal ?? false },
-    [q, k],
-    q.shape.slice(0, 2),
-  );
-  const { p } = attentionProbabilities({ q, k, bias, ...seen }, { scale, ...seen });
+  const given = { ...(mask ? { mask } : {}), causal: causal ?? false };
+  const seen = maskFor('attention', given, [q, k], q.shape.slice(0, 2));
+  const inputs = { q, k, bias, mask: seen.mask, pattern: seen.pattern };
+  const attrs = { scale, causal: seen.causal, maskInPattern: seen.maskInPattern };
+  const { p } = attentionProbabilities(inputs, attrs);
   const weights = dropoutP > 0 ? dropout(p, { p: dropoutP }) : p;
-  return { output: matmul(weights, v), weights };
+  return { output: watched(inputs, attrs, matmul(weights, v)), weights };
 }

@@ -13,7 +13,8 @@ import { deviceArg, isDeviceName, type Device } from '../tensor/device.js';
 import { Code, type Dtype, isDtype, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
-import { isParameter, parameter } from './parameter.js';
+import { isParameter, parameter, zeroGrad } from './parameter.js';
+import { within } from './surroundings.js';
 
 /** Tensors by key, as PyTorch and Hugging Face name them; no prototype. */
 export type StateDict = Record<string, Tensor>;
@@ -115,7 +116,7 @@ export class Module {
   #call(forward: AnyForward, args: readonly unknown[]): unknown {
     let used = args;
     for (const hook of this.#preHooks) used = hook(this, used) ?? used;
-    let output = tidy(() => forward.apply(this, [...used]));
+    let output = tidy(within(this, () => forward.apply(this, [...used])));
     for (const hook of this.#hooks) output = hook(this, used, output) ?? output;
     return output;
   }
@@ -387,14 +388,5 @@ export class Module {
   /** What `using` calls: `dispose()`. */
   [Symbol.dispose](): void {
     this.dispose();
-  }
-}
-
-/** Frees the gradients of `parameters`. */
-export function zeroGrad(parameters: Iterable<Tensor>): void {
-  for (const tensor of parameters) {
-    const { gradient } = tensor;
-    tensor.grad = null;
-    gradient?.dispose();
   }
 }

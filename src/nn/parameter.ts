@@ -20,3 +20,12 @@ export function parameter(tensor: Tensor, options: { requiresGrad?: boolean } = 
 export function isParameter(value: unknown): value is Tensor {
   return typeof value === 'object' && value !== null && parameters.has(value as Tensor);
 }
+
+/** Frees the gradients of `parameters`. */
+export function zeroGrad(parameters: Iterable<Tensor>): void {
+  for (const tensor of parameters) {
+    const { gradient } = tensor;
+    tensor.grad = null;
+    gradient?.dispose();
+  }
+}

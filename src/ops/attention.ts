@@ -10,6 +10,7 @@ import { Code, isFloat } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { attentionReference, causalCodes } from './attention-reference.js';
+import { watched } from './attention-watch.js';
 import { lowered, toLowered } from './autocast.js';
 import { expand, sumTo } from './broadcast.js';
 import { castTo } from './cast.js';
@@ -148,9 +149,11 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
     dropoutP: dropoutP === 1 ? 0 : dropoutP,
     ...counters,
   };
-  const result = attentionOp({ q: x, k: y, v: z, bias, mask: seen.mask, pattern: seen.pattern }, attrs);
+  const inputs = { q: x, k: y, v: z, bias, mask: seen.mask, pattern: seen.pattern };
+  const result = attentionOp(inputs, attrs);
   const { lse } = result;
-  const o = dropoutP === 1 ? mul(result.o, filled(op, [], 0, code, x.slot!.device)) : result.o;
+  const kept = dropoutP === 1 ? mul(result.o, filled(op, [], 0, code, x.slot!.device)) : result.o;
+  const o = watched(inputs, attrs, kept);
   if (lead.length === 2) return { output: o, lse };
   const n = x.shape[2]!;
   return { output: reshape(o, [...lead, n, z.shape[3]!]), lse: reshape(lse, [...lead, n]) };

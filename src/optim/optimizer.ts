@@ -6,7 +6,7 @@
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
-import { zeroGrad } from '../nn/module.js';
+import { zeroGrad } from '../nn/parameter.js';
 import { fullLike } from '../ops/index.js';
 import { kernels } from '../ops/kernels.gen.js';
 import { capturing, eachTime, holdsWhile, once, refuseInRecording, varying } from '../tensor/capture.js';

@@ -12,6 +12,8 @@ export class Version {
   owners = 1;
   /** Whether other threads may write to the storage, which nothing here would notice. */
   leftThread = false;
+  /** Whether writes go behind what anybody has read, as in a cache, so that views stay what they were. */
+  appends = false;
 }
 
 /** What kernels read in place of a slot's values; null: asked for once, not made yet. */
