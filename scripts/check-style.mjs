@@ -19,6 +19,7 @@ const floors = [
   ['ops', 'functional'],
   ['nn'],
   ['optim', 'io', 'text', 'generate', 'models', 'train'],
+  ['inspect'],
   ['cli'],
 ];
 

@@ -23,7 +23,7 @@ const full = { FOVEA_TIER: 'full' };
 const jobs = String(availableParallelism());
 
 /** What the sanitizers see: the tests that reach native code and start no other process. */
-const sanitized = ['ops', 'tensor', 'autograd', 'nn', 'io', 'models', 'generate', 'train', 'types'];
+const sanitized = ['ops', 'tensor', 'autograd', 'nn', 'io', 'models', 'generate', 'train', 'inspect', 'types'];
 
 /** The paths of the test files in some folders of test/. */
 function testsIn(folders) {

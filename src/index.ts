@@ -16,4 +16,5 @@ export { load } from './models/index.js';
 export * as io from './io/index.js';
 export * as generate from './generate/index.js';
 export * as train from './train/index.js';
+export * as inspect from './inspect/index.js';
 export { ByteTokenizer, type StreamingDecoder } from './text/index.js';
