@@ -1,3 +1,13 @@
 /** What attention does in a model: its weights, figures of them, pictures of them, and the model without some heads. */
+export { alignment, type Alignment, compareHeads, entropy, type EntropyOptions } from './analysis.js';
 export type { AttentionCapture, WeightsOptions } from './capture.js';
 export { type AttentionObserver, observe, type ObserveOptions } from './observe.js';
+export {
+  classifyHeads,
+  type ClassifyOptions,
+  type HeadClass,
+  type HeadPattern,
+  type PatternScores,
+} from './patterns.js';
+export { rollout, type RolloutOptions } from './rollout.js';
+export type { MapOptions, WeightSource } from './weight-rows.js';
