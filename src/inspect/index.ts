@@ -1,4 +1,5 @@
 /** What attention does in a model: its weights, figures of them, pictures of them, and the model without some heads. */
+export { ablate, type Ablation } from './ablate.js';
 export { alignment, type Alignment, compareHeads, entropy, type EntropyOptions } from './analysis.js';
 export type { AttentionCapture, WeightsOptions } from './capture.js';
 export { type AttentionObserver, observe, type ObserveOptions } from './observe.js';
