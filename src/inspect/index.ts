@@ -2,6 +2,9 @@
 export { ablate, type Ablation } from './ablate.js';
 export { alignment, type Alignment, compareHeads, entropy, type EntropyOptions } from './analysis.js';
 export type { AttentionCapture, WeightsOptions } from './capture.js';
+export type { GridOptions } from './grid.js';
+export { heatmapSvg, type HeatmapOptions } from './heatmap-svg.js';
+export { htmlReport, type ReportOptions, type ReportSection } from './html-report.js';
 export { type AttentionObserver, observe, type ObserveOptions } from './observe.js';
 export {
   classifyHeads,
