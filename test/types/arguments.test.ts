@@ -1,6 +1,6 @@
 // Whatever a layer, an optimizer, a file or a model is given, it works or says why in a FoveaError: no TypeError from
 // within. The functions of tensors have such a test beside the op table.
-import { functional as F, FoveaError, io, load, nn, optim, randn, strict, tensor, tidy, train } from 'fovea';
+import { functional as F, FoveaError, inspect, io, load, nn, optim, randn, strict, tensor, tidy, train } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { expect, it } from 'vitest';
 
@@ -56,6 +56,22 @@ const calls: Record<string, (value: never) => unknown> = {
   'generate, eosTokenId': (v) => model.generate({ inputIds, eosTokenId: v, maxNewTokens: 1 }),
   'generate, topK': (v) => model.generate({ inputIds, topK: v, maxNewTokens: 1 }),
   trainCausalLM: (v) => train.trainCausalLM(model, v, { steps: 1, batchSize: 1 }),
+  'inspect.observe': (v) => inspect.observe(v),
+  'inspect.observe, modules': (v) => inspect.observe(model, { modules: v }).dispose(),
+  'inspect.entropy': (v) => inspect.entropy(v, v),
+  'inspect.alignment': (v) => inspect.alignment(v),
+  'inspect.compareHeads': (v) => inspect.compareHeads(randn([1, 2, 2]), v),
+  'inspect.rollout': (v) => inspect.rollout(v),
+  'inspect.rollout, layers': (v) => inspect.rollout([v], v),
+  'inspect.classifyHeads': (v) => inspect.classifyHeads(v),
+  'inspect.classifyHeads, tokenIds': (v) => inspect.classifyHeads(randn([2, 2]), { tokenIds: v, segments: v }),
+  'inspect.heatmapSvg': (v) => inspect.heatmapSvg(v),
+  'inspect.heatmapSvg, queries': (v) => inspect.heatmapSvg(randn([1, 1]).abs(), { queries: v }),
+  'inspect.htmlReport': (v) => inspect.htmlReport(v),
+  'inspect.htmlReport, sections': (v) => inspect.htmlReport([v], v),
+  'inspect.ablate': (v) => inspect.ablate(v, v, () => 1),
+  'inspect.ablate, ablations': (v) => inspect.ablate(model, v, () => 1),
+  'inspect.ablate, fn': (v) => inspect.ablate(model, [{ module: 'transformer' }], v),
   tidy: (v) => tidy(v),
   strict: (v) => strict(v),
 };
