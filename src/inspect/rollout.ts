@@ -36,8 +36,8 @@ interface Layer {
   rows(from: number, to: number): Tensor;
 }
 
-/** How many weights of a layer are there at once. */
-const atOnce = 1 << 24;
+/** How many weights of a layer below are there at once: 16 MB in float32. */
+const atOnce = 1 << 22;
 
 function layerOf(op: string, source: WeightSource, at: number): Layer {
   if (source instanceof AttentionCapture) {

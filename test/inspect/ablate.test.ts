@@ -76,11 +76,13 @@ test('only the request that asks is without heads', async () => {
   const model = new Slow();
   const x = heads(1, 2, 3, 4);
   const plain = list(model.attend.forward(x, x, x));
-  const [without, meanwhile] = await Promise.all([
+  const [without, first, meanwhile] = await Promise.all([
     inspect.ablate(model, [{ module: 'attend', heads: [0, 1] }], () => model.forward(x, 4)),
+    inspect.ablate(model, [{ module: 'attend', heads: [0] }], () => model.forward(x, 3)),
     model.forward(x, 2),
   ]);
   expect(new Set(list(without))).toEqual(new Set([0]));
+  expect(list(first)).toEqual(plain.map((value, i) => (i < 12 ? 0 : value)));
   expect(list(meanwhile)).toEqual(plain);
 });
 

@@ -1,5 +1,5 @@
 // Figures of attention weights, against the same in plain JavaScript.
-import { inspect, noGrad, randint, randn, tensor, type Tensor } from 'fovea';
+import { eye, inspect, noGrad, randint, randn, tensor, type Tensor } from 'fovea';
 import { describe, expect, test } from 'vitest';
 import { compare } from '../golden.js';
 import { codeOf, list } from '../helpers.js';
@@ -87,6 +87,13 @@ describe('compareHeads', () => {
     expect([0, 4, 8].map((i) => list(all)[i])).toEqual([0, 0, 0]);
   });
 
+  test('heads that differ by rounding are no distance apart', () => {
+    const rows = randomRows(64, 16, 9);
+    const nearly = rows.map((row) => row.map((p, j) => p * (1 + (j % 2 ? 1e-7 : -1e-7))));
+    const [distance] = list(inspect.compareHeads(tensor([rows]), tensor([nearly])));
+    expect(distance).toBeLessThan(1e-3);
+  });
+
   test('of other heads and in batches', () => {
     const [a, b] = [[4, 5, 6].map((seed) => randomRows(3, 4, seed)), [7, 8].map((seed) => randomRows(3, 4, seed))];
     const measured = inspect.compareHeads(tensor([a, a]), tensor([b, b]));
@@ -146,6 +153,17 @@ describe('rollout', () => {
       ]),
     ]);
     expect(list(blind)).toEqual([1, 0, 0.25, 0.75]);
+  });
+
+  test('of long inputs goes through layers in blocks of rows', () => {
+    const [model, n] = [new Attend(), 1100];
+    using observer = inspect.observe(model);
+    for (const _ of [0, 1])
+      noGrad(() => model.forward(...([0, 1, 2].map(() => randn([1, 4, n, 2])) as [Tensor, Tensor, Tensor])));
+    const mixed = observer.captures.map((capture) => capture.weights().mean(1).add(eye(n)).div(2));
+    const expected = mixed[1]!.narrow(1, 700, 3).matmul(mixed[0]!);
+    const measured = inspect.rollout(observer.captures, { rows: [700, 703] });
+    expect(compare(list(measured), list(expected)).difference).toBeLessThan(1e-6);
   });
 
   test('refuses what does not go together', () => {

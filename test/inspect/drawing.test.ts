@@ -172,6 +172,18 @@ describe('htmlReport', () => {
     expect(floats(section!.values[0]!)).toHaveLength(64);
   });
 
+  test('of long inputs reads all rows, block by block', async () => {
+    const [n, m] = [900, 700];
+    const weights = noGrad(() => randn([2, n, m]).softmax(-1));
+    const html = await inspect.htmlReport([{ weights }], { maxCells: 10 });
+    const [{ values }] = dataOf(html).sections as [Data['sections'][0]];
+    const expected = weights.reshape([2, 10, 90, 10, 70]).amax([2, 4]);
+    expect(compare(values.flatMap(floats), list(expected)).difference).toBe(0);
+    const nats = list(inspect.entropy(weights, { reduction: 'mean' }));
+    const shown = [...html.matchAll(/entropy ([\d.]+) nats/g)].map(([, entropy]) => Number(entropy));
+    expect(compare(shown, nats).difference).toBeLessThan(0.006);
+  });
+
   test('refuses what does not fit', async () => {
     const weights = tensor([randomRows(3, 4, 1), randomRows(3, 4, 2)]);
     await expect(inspect.htmlReport([])).rejects.toThrow(/run the model first/);
