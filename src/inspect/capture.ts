@@ -117,7 +117,8 @@ export class AttentionCapture implements Disposable {
    * @returns [b, heads, rows, m] (b = 1 with `batch`) in float32, float64 for float64, outside of the graph; a row that
    *   saw no key is zero
    * @throws FOVEA_INDEX for rows, heads or a sequence that are not there, FOVEA_ARGUMENT for other options,
-   *   FOVEA_DISPOSED after the observer's end, FOVEA_UNSUPPORTED if q, k, mask or bias were written to since the call
+   *   FOVEA_DISPOSED after the observer's end, FOVEA_UNSUPPORTED if q, k, mask or bias were written to since the call, or
+   *   where scores have a term that is not known here
    */
   weights(options?: WeightsOptions): Tensor {
     const op = 'AttentionCapture.weights';
@@ -135,7 +136,6 @@ export class AttentionCapture implements Disposable {
         'FOVEA_DISPOSED',
         `${op}: the capture of ${this.module || 'the model'} was disposed; ask before its observer ends or is cleared`,
       );
-    // A storage that had been written to before the call is a cache, which grows behind what is held here.
     if (this.#unknown !== undefined)
       throw new FoveaError(
         'FOVEA_UNSUPPORTED',
@@ -161,26 +161,28 @@ export class AttentionCapture implements Disposable {
     const shared = this.heads / this.keyHeads;
     const keyHeads = heads && index(heads.map((head) => Math.floor(head / shared)));
     const keys = ofBatch(k!.tensor);
-    const queries = narrow(ofHeads(ofBatch(q!.tensor)), 2, from, to - from);
+    const queries = narrow(ofBatch(q!.tensor), 2, from, to - from);
+    const visible = [mask && ofRows(ofHeads(ofBatch(mask.tensor))), this.#past(from, to)].filter(
+      (x) => x !== undefined,
+    );
     const { p } = attentionProbabilities(
       {
-        q: wide(queries),
+        q: wide(heads ? indexSelect(queries, 1, index(heads)) : queries),
         k: wide(keyHeads ? indexSelect(keys, 1, keyHeads) : keys),
         bias: bias && wide(ofRows(ofHeads(ofBatch(bias.tensor)))),
-        mask: this.#visible(mask && ofRows(ofHeads(ofBatch(mask.tensor))), from, to),
+        mask: visible.length ? visible.reduce(logicalAnd) : undefined,
       },
       { scale: this.scale },
     );
     return p;
   }
 
-  /** The mask of some rows, with what is causal about them: row i of the part is query from + i. */
-  #visible(mask: Tensor | undefined, from: number, to: number): Tensor | undefined {
-    if (this.causal === false) return mask;
+  /** What a causal mask shows to some rows, of which row i is query from + i. */
+  #past(from: number, to: number): Tensor | undefined {
+    if (this.causal === false) return undefined;
     const shift = this.causal === 'topLeft' ? 0 : this.keys - this.queries;
     const { device } = this.#held.q!.tensor;
-    const past = tril(ones([to - from, this.keys], { dtype: 'bool', device }), from + shift);
-    return mask ? logicalAnd(mask, past) : past;
+    return tril(ones([to - from, this.keys], { dtype: 'bool', device }), from + shift);
   }
 
   /** Frees what it holds. Twice is fine. */

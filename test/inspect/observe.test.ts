@@ -85,6 +85,16 @@ describe('weights', () => {
     expect(scale).toBeCloseTo(1 / Math.sqrt(8), 12);
   });
 
+  test('of the only head, as often as it is asked for', () => {
+    const model = new Attend();
+    using observer = inspect.observe(model);
+    const q = heads(1, 1, 3, 4);
+    model.forward(q, q, q, { mask: randomMask(1, 1, 3, 3), bias: randn([3]) });
+    const [capture] = observer.captures;
+    const one = list(capture!.weights());
+    expect(list(capture!.weights({ heads: [0, 0] }))).toEqual([...one, ...one]);
+  });
+
   test.each(['bfloat16', 'float16', 'float64'] as const)('of %s', (dtype) => {
     const model = new Attend();
     using observer = inspect.observe(model);
