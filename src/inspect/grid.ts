@@ -80,10 +80,11 @@ export class GridBuilder {
   }
 }
 
-/** What a cell stands for, or '' where it stands for one weight. */
-export function poolingNote({ perRow, perColumn, pooling }: Grid): string {
-  if (perRow === 1 && perColumn === 1) return '';
-  return `each cell is the ${pooling === 'max' ? 'largest' : 'mean'} of ${perRow} × ${perColumn} weights`;
+/** How large the maps are, and what a cell stands for where it is not one weight. */
+export function sizeNote({ n, m }: WeightRows, { perRow, perColumn, pooling }: Grid): string {
+  const size = `${n} queries × ${m} keys`;
+  if (perRow === 1 && perColumn === 1) return size;
+  return `${size}; each cell is the ${pooling === 'max' ? 'largest' : 'mean'} of ${perRow} × ${perColumn} weights`;
 }
 
 /** Names of queries or keys: what was given, else their numbers. @throws FOVEA_ARGUMENT, FOVEA_SHAPE */

@@ -3,7 +3,7 @@
  * larger the weight. Colours follow the reader's preference by a style of its own; nothing is loaded from elsewhere.
  */
 import { countArg, numberArg, argumentError, optionsArg } from '../tensor/check.js';
-import { cellLabels, type Grid, GridBuilder, type GridOptions, labelsArg, poolingNote } from './grid.js';
+import { cellLabels, type Grid, GridBuilder, type GridOptions, labelsArg, sizeNote } from './grid.js';
 import { escapeMarkup, shorten, visible } from './markup.js';
 import { eachRow, type MapOptions, weightRows, type WeightSource } from './weight-rows.js';
 
@@ -118,7 +118,9 @@ export function drawMap(grid: Grid, values: Float32Array, { max, queries, keys, 
 
 /** What a map says in words. */
 export function mapNote(grid: Grid, values: Float32Array): string {
-  return `largest weight ${digits(largest(values))}${poolingNote(grid) && `, ${poolingNote(grid)}`}`;
+  const { pooling, perRow, perColumn } = grid;
+  const what = pooling === 'mean' && perRow * perColumn > 1 ? 'cell' : 'weight';
+  return `largest ${what} ${digits(largest(values))}`;
 }
 
 /** The weight of full colour. @throws FOVEA_ARGUMENT unless it is above 0 */
@@ -156,17 +158,18 @@ export async function heatmapSvg(weights: WeightSource, options?: HeatmapOptions
     const note = `Head ${rows.heads[at]!}, ${mapNote(grid, values)}`;
     return { note, ...drawMap(grid, values, { max: max ?? largest(values), queries, keys }) };
   });
-  return sheet(title, maps, columns);
+  return sheet(title, sizeNote(rows, grid), maps, columns);
 }
 
-/** Maps in rows below a title, each with its note above. */
-function sheet(title: string, maps: readonly (DrawnMap & { note: string })[], columns: number): string {
+/** Maps in rows below a title and what is to be said of all, each with its note above. */
+function sheet(title: string, common: string, maps: readonly (DrawnMap & { note: string })[], columns: number): string {
   const across = Math.min(columns, maps.length);
-  const cellWidth = Math.max(...maps.map(({ width, note }) => Math.max(width, note.length * letter))) + 16;
+  const cellWidth = Math.ceil(Math.max(...maps.map(({ width, note }) => Math.max(width, note.length * letter)))) + 16;
   const cellHeight = Math.max(...maps.map(({ height }) => height)) + 28;
-  const [width, height] = [across * cellWidth + 16, Math.ceil(maps.length / across) * cellHeight + 40];
+  const words = Math.ceil(Math.max(title.length * 9, common.length * letter)) + 32;
+  const [width, height] = [Math.max(words, across * cellWidth + 16), Math.ceil(maps.length / across) * cellHeight + 60];
   const drawn = maps.map(({ note, body }, i) => {
-    const [x, y] = [16 + (i % across) * cellWidth, 40 + Math.floor(i / across) * cellHeight];
+    const [x, y] = [16 + (i % across) * cellWidth, 60 + Math.floor(i / across) * cellHeight];
     const name = escapeMarkup(note);
     return `<g transform="translate(${x} ${y})" role="img" aria-label="${name}">
 <text y="12">${name}</text><g transform="translate(0 20)">${body}</g></g>`;
@@ -175,11 +178,13 @@ function sheet(title: string, maps: readonly (DrawnMap & { note: string })[], co
   return `<svg xmlns="http://www.w3.org/2000/svg" class="fovea" role="group" aria-label="${name}"
 width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">
 <title>${name}</title>
+<desc>${escapeMarkup(common)}</desc>
 <style>${palette}
 ${mapStyle}
 .fovea .sheet{fill:var(--paper)}.fovea .title{font:600 14px system-ui,sans-serif;fill:var(--text)}</style>
 <rect class="sheet" width="${width}" height="${height}"/>
 <text class="title" x="16" y="24">${name}</text>
+<text x="16" y="42">${escapeMarkup(common)}</text>
 ${drawn.join('\n')}
 </svg>
 `;

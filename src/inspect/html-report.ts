@@ -2,7 +2,7 @@
  * A report of attention as one HTML file: heads side by side, what they look at, and every weight under the pointer.
  */
 import { argumentError, countArg, optionsArg, withoutUndefined } from '../tensor/check.js';
-import { cellLabels, GridBuilder, type GridOptions, labelsArg, poolingNote } from './grid.js';
+import { cellLabels, GridBuilder, type GridOptions, labelsArg, sizeNote } from './grid.js';
 import { checkedMax, digits, type DrawnMap, drawMap, largest, mapNote } from './heatmap-svg.js';
 import { escapeJson, escapeMarkup, visible } from './markup.js';
 import { AttentionObserver } from './observe.js';
@@ -111,9 +111,8 @@ async function draw(section: ReportSection, at: number, options: ReportOptions):
     const map = drawMap(grid, values, { max: options.max ?? largest(values), queries, keys, marker });
     return figure(map, mapNote(grid, values), found[i]!, at);
   });
-  const note = [`${rows.n} queries × ${rows.m} keys`, poolingNote(grid)].filter(Boolean).join('; ');
   return {
-    html: `<section><h2>${escapeMarkup(title)}</h2><p>${escapeMarkup(note)}</p>
+    html: `<section><h2>${escapeMarkup(title)}</h2><p>${escapeMarkup(sizeNote(rows, grid))}</p>
 <div class="maps">${figures.join('\n')}</div></section>`,
     data: {
       rows: grid.rows,

@@ -72,13 +72,13 @@ export interface ClassifyOptions extends MapOptions {
   globalKeys?: number;
   /** Which key has the position of query 0 (default m - n, so that the last query and the last key meet). */
   offset?: number;
-  /** From which score on a head has a pattern (default: block and distributed 0.8, the others 0.5). */
+  /** From which score on a head has a pattern (default: 0.5, distributed 0.8). */
   thresholds?: Partial<Record<Exclude<HeadPattern, 'mixed'>, number>>;
 }
 
 const optionNames = ['heads', 'batch', 'tokenIds', 'segments', 'window', 'globalKeys', 'offset', 'thresholds'] as const;
 const order = ['induction', 'firstToken', 'local', 'block', 'global', 'distributed'] as const;
-const defaults = { induction: 0.5, firstToken: 0.5, local: 0.5, block: 0.8, global: 0.5, distributed: 0.8 };
+const defaults = { induction: 0.5, firstToken: 0.5, local: 0.5, block: 0.5, global: 0.5, distributed: 0.8 };
 
 /** Weight on a set of keys, beside what chance would put there if a query may see all keys, or none that come later. */
 class Share {

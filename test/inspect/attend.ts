@@ -42,8 +42,11 @@ function at(x: { shape: readonly number[]; data: number[] }, place: readonly num
 }
 const read = (x: Tensor): { shape: readonly number[]; data: number[] } => ({ shape: [...x.shape], data: list(x) });
 
+/** Options of attention with what the formula below reads. */
+export type TensorOptions = Omit<AttentionOptions, 'mask'> & { mask?: Tensor };
+
 /** softmax(scale q kᵀ + bias, where mask) by its formula: [b, h, n, m] row by row, in double precision. */
-export function weightsOf(q: Tensor, k: Tensor, options: AttentionOptions = {}): number[] {
+export function weightsOf(q: Tensor, k: Tensor, options: TensorOptions = {}): number[] {
   const [[b, h, n, d], [, g, m]] = [q.shape, k.shape] as unknown as [number[], number[]] as [
     [number, number, number, number],
     [number, number, number],

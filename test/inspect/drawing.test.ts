@@ -74,7 +74,10 @@ describe('heatmapSvg', () => {
     const largest = Math.max(...expected.flat());
     for (const [i, row] of expected.entries())
       for (const [j, x] of row.entries()) expect(Math.abs(cells.get(`${i} ${j}`)! - x / largest)).toBeLessThan(1 / 64);
-    expect(svg).toContain(`each cell is the ${pooling === 'max' ? 'largest' : 'mean'} of 3 × 2 weights`);
+    expect(svg).toContain(pooling === 'max' ? 'largest weight ' : 'largest cell ');
+    expect(svg).toContain(
+      `11 queries × 7 keys; each cell is the ${pooling === 'max' ? 'largest' : 'mean'} of 3 × 2 weights`,
+    );
   });
 
   test('of a capture is that of its weights; long inputs stay small', async () => {
@@ -165,8 +168,8 @@ describe('htmlReport', () => {
   test('classes and entropy are of all weights, whatever is drawn', async () => {
     const rows = Array.from({ length: 40 }, (_, i) => Array.from({ length: 40 }, (_unused, j) => Number(i === j)));
     const html = await inspect.htmlReport([{ weights: tensor(rows) }], { maxCells: 8 });
-    expect(html).toContain('Head 0 · local<small>entropy 0 nats, largest weight 1, each cell is the largest of 5 × 5');
-    expect(html).toContain('40 queries × 40 keys; each cell');
+    expect(html).toContain('Head 0 · local<small>entropy 0 nats, largest weight 1</small>');
+    expect(html).toContain('<p>40 queries × 40 keys; each cell is the largest of 5 × 5 weights</p>');
     const [section] = dataOf(html).sections;
     expect(section!.queries[1]).toBe('5 … 9');
     expect(floats(section!.values[0]!)).toHaveLength(64);

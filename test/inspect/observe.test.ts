@@ -1,6 +1,5 @@
 // Capture of attention: the weights equal their formula, and nothing of the model changes.
 import {
-  type AttentionOptions,
   attention,
   autocast,
   fullLike,
@@ -18,14 +17,14 @@ import {
 import { describe, expect, test } from 'vitest';
 import { compare } from '../golden.js';
 import { codeOf, list } from '../helpers.js';
-import { Attend, heads, Outer, tiny, weightsOf } from './attend.js';
+import { Attend, heads, Outer, type TensorOptions, tiny, weightsOf } from './attend.js';
 
 const randomMask = (...shape: number[]): Tensor => randint(0, 3, shape).gt(0);
 const tokens = (length: number, batch = 1): Tensor => randint(0, 40, [batch, length], { dtype: 'int64' });
 
 describe('weights', () => {
   const [b, h, n, m, d] = [2, 6, 5, 7, 3];
-  const cases: [name: string, g: number, options: () => AttentionOptions][] = [
+  const cases: [name: string, g: number, options: () => TensorOptions][] = [
     ['no mask', h, () => ({})],
     ['grouped heads', 3, () => ({})],
     ['one key head, another scale', 1, () => ({ scale: 0.7 })],
