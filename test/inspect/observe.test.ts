@@ -251,7 +251,9 @@ describe('an observer', () => {
       })(),
       seen.forward(heads(1, 1, 5, 2), 3),
     ]);
-    expect(observer.captures.map(({ queries }) => queries)).toEqual([5, 2]);
+    // On a busy machine timers of a few milliseconds may end in any order.
+    expect(new Set(observer.captures.map(({ queries }) => queries))).toEqual(new Set([2, 5]));
+    expect(observer.captures).toHaveLength(2);
   });
 
   test('keeps captures through tidy and frees them at its end', () => {
@@ -263,7 +265,8 @@ describe('an observer', () => {
     const observer = tidy(() => inspect.observe(model));
     run();
     const weights = observer.captures.map((capture) => capture.weights());
-    expect(weights.every((w) => list(w.sum(-1)).every((sum) => Math.abs(sum - 1) < 1e-5))).toBe(true);
+    const sums = weights.flatMap((w) => tidy(() => list(w.sum(-1))));
+    expect(sums.every((sum) => Math.abs(sum - 1) < 1e-5)).toBe(true);
     const capture = observer.captures[0]!;
     observer.clear();
     expect(capture.isDisposed).toBe(true);
@@ -271,9 +274,7 @@ describe('an observer', () => {
     expect(observer.captures.map(({ call }) => call)).toEqual([0, 0]);
     observer.dispose();
     for (const w of weights) w.dispose();
-    // What the test itself made for its sums, the garbage collector frees.
-    globalThis.gc!();
-    expect(memory().tensors).toBeLessThanOrEqual(before + 4);
+    expect(memory().tensors).toBeLessThanOrEqual(before);
     expect(observer.isDisposed).toBe(true);
     expect(codeOf(() => capture.weights())).toBe('FOVEA_DISPOSED');
     expect(codeOf(() => observer.get('transformer.h.0.attn'))).toBe('FOVEA_DISPOSED');
