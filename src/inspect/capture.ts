@@ -9,6 +9,7 @@
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
 import { attentionProbabilities, causalCodes } from '../ops/attention-reference.js';
+import { patternVisible } from '../ops/mask-lowering.js';
 import { indexSelect, logicalAnd, narrow, ones, tensor, tril, unsqueeze } from '../ops/index.js';
 import { optionsArg } from '../tensor/check.js';
 import { alias, slotOf, type Tensor } from '../tensor/tensor.js';
@@ -33,11 +34,11 @@ interface Held {
   readonly writes: number;
 }
 
-/** The same handle under a tensor that no `tidy` frees, with axes in front until there are four. */
-function hold(x: Tensor): Held {
+/** The same handle under a tensor that no `tidy` frees, with axes in front until there are `axes`. */
+function hold(x: Tensor, axes: number): Held {
   const writes = slotOf(x, 'inspect.observe', 'tensor').sharedVersion().count;
   let held = noGrad(() => alias(x));
-  while (held.rank < 4) {
+  while (held.rank < axes) {
     const grown = noGrad(() => unsqueeze(held, 0));
     held.dispose();
     held = grown;
@@ -45,7 +46,20 @@ function hold(x: Tensor): Held {
   return { tensor: keep(held), writes };
 }
 
-const knownTerms = ['q', 'k', 'v', 'bias', 'mask', 'scale', 'causal', 'dropoutP', 'seed', 'offset'];
+const knownTerms = [
+  'q',
+  'k',
+  'v',
+  'bias',
+  'mask',
+  'pattern',
+  'scale',
+  'causal',
+  'maskInPattern',
+  'dropoutP',
+  'seed',
+  'offset',
+];
 /** What decides scores, but is not known here: better no weights than wrong ones. */
 function unknownTerm({ inputs, attrs }: WatchedCall): string | undefined {
   const present = Object.entries({ ...inputs, ...attrs }).filter(([, value]) => Boolean(value));
@@ -79,8 +93,10 @@ export class AttentionCapture implements Disposable {
   readonly causal: 'topLeft' | 'bottomRight' | false;
   /** Factor of the scores. */
   readonly scale: number;
-  readonly #held: Partial<Record<'q' | 'k' | 'bias' | 'mask', Held>> = {};
+  readonly #held: Partial<Record<'q' | 'k' | 'bias' | 'mask' | 'pattern', Held>> = {};
   readonly #unknown: string | undefined;
+  /** Whether the pattern reads the mask, which then means nothing by itself. */
+  readonly #maskInPattern: boolean;
   #disposed = false;
 
   /** Observers make these. */
@@ -89,9 +105,9 @@ export class AttentionCapture implements Disposable {
     this.#unknown = unknownTerm(watched);
     this.module = module;
     this.call = call;
-    for (const name of ['q', 'k', 'bias', 'mask'] as const) {
+    for (const name of ['q', 'k', 'bias', 'mask', 'pattern'] as const) {
       const x = inputs[name];
-      if (x) this.#held[name] = hold(x);
+      if (x) this.#held[name] = hold(x, name === 'pattern' ? 1 : 4);
     }
     const [q, k] = [this.#held.q!.tensor.shape, this.#held.k!.tensor.shape];
     [this.batch, this.heads, this.queries] = q as [number, number, number];
@@ -102,6 +118,7 @@ export class AttentionCapture implements Disposable {
     };
     this.causal = codes[attrs.causal ?? causalCodes.none] ?? false;
     this.scale = attrs.scale ?? 1;
+    this.#maskInPattern = attrs.maskInPattern ?? false;
   }
 
   /** Whether its tensors were freed. */
@@ -152,7 +169,9 @@ export class AttentionCapture implements Disposable {
   }
 
   #compute(from: number, to: number, heads: readonly number[] | undefined, batch: number | undefined): Tensor {
-    const { q, k, bias, mask } = this.#held;
+    const { q, k, bias } = this.#held;
+    const mask = this.#maskInPattern ? undefined : this.#held.mask;
+    const pattern = this.#pattern(from, to);
     const { device } = q!.tensor;
     const index = (list: readonly number[]): Tensor => tensor([...list], { dtype: 'int64', device });
     const ofBatch = (x: Tensor): Tensor => (batch === undefined ? x : part(x, 0, (y) => narrow(y, 0, batch, 1)));
@@ -162,9 +181,11 @@ export class AttentionCapture implements Disposable {
     const keyHeads = heads && index(heads.map((head) => Math.floor(head / shared)));
     const keys = ofBatch(k!.tensor);
     const queries = narrow(ofBatch(q!.tensor), 2, from, to - from);
-    const visible = [mask && ofRows(ofHeads(ofBatch(mask.tensor))), this.#past(from, to)].filter(
-      (x) => x !== undefined,
-    );
+    const visible = [
+      mask && ofRows(ofHeads(ofBatch(mask.tensor))),
+      pattern && ofHeads(ofBatch(pattern)),
+      this.#past(from, to),
+    ].filter((x) => x !== undefined);
     const { p } = attentionProbabilities(
       {
         q: wide(heads ? indexSelect(queries, 1, index(heads)) : queries),
@@ -175,6 +196,15 @@ export class AttentionCapture implements Disposable {
       { scale: this.scale },
     );
     return p;
+  }
+
+  /** What a mask that is a program shows to some rows, [b, h, to - from, m]. */
+  #pattern(from: number, to: number): Tensor | undefined {
+    const { pattern, mask } = this.#held;
+    if (pattern === undefined) return undefined;
+    const { batch: b, heads: h, queries: n, keys: m } = this;
+    const inputs = { pattern: pattern.tensor, mask: mask?.tensor, maskInPattern: this.#maskInPattern };
+    return patternVisible(inputs, { b, h, n, m }, { first: from, count: to - from });
   }
 
   /** What a causal mask shows to some rows, of which row i is query from + i. */
