@@ -7,6 +7,8 @@ export * from './autograd/index.js';
 export * as functional from './functional.js';
 export * as mask from './ops/mask-kinds.js';
 export { Mask, type MaskTensorOptions } from './ops/mask.js';
+export * as positionBias from './ops/position-bias-kinds.js';
+export { PositionBias } from './ops/position-bias.js';
 export type { BlockTable, MaskAlign, MaskJson, MaskNumbers } from './ops/mask-node.js';
 export type { MaskSvgOptions } from './ops/mask-svg.js';
 export * as nn from './nn/index.js';

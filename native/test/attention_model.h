@@ -20,6 +20,8 @@ struct AttentionCase {
   // multiples of 16 bytes apart.
   enum Rows { dense, strided, misaligned } rows = dense;
   std::vector<int64_t> pattern = {};  // a program; empty: not given
+  int64_t distances = 0;              // size of the bias by distance; 0: not given
+  bool one_distance = false;          // for all heads
 };
 
 // Bias, mask and dropout at once.
@@ -48,7 +50,7 @@ inline Tensor attention_operand(const AttentionCase& c, std::vector<int64_t> sha
 }
 
 struct AttentionInputs {
-  Tensor q, k, v, d_o, bias, mask, pattern;
+  Tensor q, k, v, d_o, bias, mask, pattern, distance;
   explicit AttentionInputs(const AttentionCase& c)
       : q(attention_operand(c, {c.b, c.h, c.n, c.d}, 1)),
         k(attention_operand(c, {c.b, c.g, c.m, c.d}, 2)),
@@ -63,6 +65,10 @@ struct AttentionInputs {
       pattern = Tensor(Dtype::i64, {int64_t(c.pattern.size())});
       std::memcpy(pattern.view.data, c.pattern.data(), c.pattern.size() * sizeof(int64_t));
     }
+    if (c.distances) {
+      distance = Tensor::expanded(accumulator_of(c.dtype), {c.h, c.distances}, {c.one_distance, false});
+      distance.fill_random(7, -1, 1);
+    }
   }
   template <class T>
   Tensor* optional(const std::vector<T>& given, Tensor& t) const {
@@ -73,8 +79,17 @@ struct AttentionInputs {
   }
   std::vector<Tensor*> forward(const AttentionCase& c) {
     std::vector<Tensor*> inputs = scores(c);
-    inputs.push_back(optional(c.pattern, pattern));
+    add_terms(c, inputs);
     return inputs;
+  }
+  void add_terms(const AttentionCase& c, std::vector<Tensor*>& inputs) {
+    inputs.push_back(optional(c.pattern, pattern));
+    inputs.push_back(c.distances ? &distance : nullptr);
+  }
+  // Where the bias of score (i, j) is in the table of its head.
+  static int64_t distance_at(const AttentionCase& c, int64_t head, int64_t i, int64_t j) {
+    const int64_t at = j - i - (c.attrs.distanceAligned ? c.m - c.n : 0) + c.attrs.distanceZero;
+    return head * c.distances + std::clamp<int64_t>(at, 0, c.distances - 1);
   }
   // The program as the model asks it.
   PatternProgram program(const AttentionCase& c) const {
@@ -89,14 +104,15 @@ struct AttentionInputs {
 };
 
 struct AttentionOutputs {
-  Tensor o, lse, dq, dk, dv, dbias;
+  Tensor o, lse, dq, dk, dv, dbias, ddistance;
   explicit AttentionOutputs(const AttentionCase& c)
       : o(c.dtype, {c.b, c.h, c.n, c.e}),
         lse(accumulator_of(c.dtype), {c.b, c.h, c.n}),
         dq(c.dtype, {c.b, c.h, c.n, c.d}),
         dk(c.dtype, {c.b, c.g, c.m, c.d}),
         dv(c.dtype, {c.b, c.g, c.m, c.e}),
-        dbias(c.dtype, {c.b, c.h, c.n, c.m}) {}
+        dbias(c.dtype, {c.b, c.h, c.n, c.m}),
+        ddistance(accumulator_of(c.dtype), {c.b, c.h, c.distances}) {}
 };
 
 template <class Run>
@@ -107,15 +123,16 @@ template <class Run>
 void attention_backward(const Run& run, const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out) {
   std::vector<Tensor*> inputs = in.scores(c);
   for (Tensor* t : {&out.o, &out.lse, &in.d_o}) inputs.push_back(t);
-  inputs.push_back(in.optional(c.pattern, in.pattern));
+  in.add_terms(c, inputs);
   run("attentionBackward", c.attrs, inputs, {&out.dq, &out.dk, &out.dv});
   if (!c.bias.empty() && out.dbias.size() > 0) run("attentionBiasBackward", c.attrs, inputs, {&out.dbias});
+  if (c.distances) run("attentionDistanceBackward", c.attrs, inputs, {&out.ddistance});
 }
 
 // The definition.
 struct AttentionModel {
-  std::vector<double> o, lse, dq, dk, dv, dbias;
-  std::vector<double> p, factor;  // of one row
+  std::vector<double> o, lse, dq, dk, dv, dbias, ddistance;
+  std::vector<double> p, factor, uncapped;  // of one row; the last: gradients of capped scores times this
 
   AttentionModel(const AttentionCase& c, const AttentionInputs& in)
       : o(size_t(c.b * c.h * c.n * c.e)),
@@ -124,8 +141,10 @@ struct AttentionModel {
         dk(size_t(c.b * c.g * c.m * c.d)),
         dv(size_t(c.b * c.g * c.m * c.e)),
         dbias(size_t(c.b * c.h * c.n * c.m)),
+        ddistance(size_t(c.b * c.h * c.distances)),
         p(size_t(c.m)),
-        factor(size_t(c.m)) {
+        factor(size_t(c.m)),
+        uncapped(size_t(c.m), 1) {
     const std::vector<double> q = in.q.values(), k = in.k.values(), v = in.v.values(), d_o = in.d_o.values();
     for (int64_t row = 0; row < c.b * c.h * c.n; row++) {
       int64_t head = row / c.n / c.h * c.g + row / c.n % c.h / (c.h / c.g);
@@ -145,6 +164,11 @@ struct AttentionModel {
       double s = 0;
       for (int64_t l = 0; l < c.d; l++) s += qi[l] * kh[j * c.d + l];
       s *= c.attrs.scale;
+      if (const double cap = c.attrs.softcap; cap > 0) {
+        const double t = std::tanh(s / cap);
+        s = cap * t, uncapped[size_t(j)] = 1 - t * t;
+      }
+      if (c.distances) s += in.distance.at(AttentionInputs::distance_at(c, row / c.n % c.h, i, j));
       if (!c.bias.empty()) s += in.bias.at(at);
       bool hidden = (!c.mask.empty() && !c.attrs.maskInPattern && in.mask.at(at) == 0) ||
                     (pattern.present() && !pattern_sees(pattern, row / c.n / c.h, row / c.n % c.h, i, j)) ||
@@ -174,6 +198,8 @@ struct AttentionModel {
       }
       double ds = pj * (f * dp - delta);
       dbias[size_t(row * c.m + j)] = ds;
+      if (c.distances) { ddistance[size_t(AttentionInputs::distance_at(c, row / c.n, row % c.n, j))] += ds; }
+      ds *= uncapped[size_t(j)];
       for (int64_t l = 0; l < c.d; l++) {
         dq[size_t(row * c.d + l)] += c.attrs.scale * ds * kh[j * c.d + l];
         dk[size_t((head * c.m + j) * c.d + l)] += c.attrs.scale * ds * qi[l];
@@ -230,6 +256,8 @@ void check_attention(const Run& run, const AttentionCase& c, AttentionInputs& in
   compare_attention("dk", c, run.where(), out.dk, model.dk, tolerance);
   compare_attention("dv", c, run.where(), out.dv, model.dv, tolerance);
   if (!c.bias.empty()) compare_attention("dbias", c, run.where(), out.dbias, model.dbias, tolerance);
+  // sums of as many as there are queries
+  if (c.distances) compare_attention("ddistance", c, run.where(), out.ddistance, model.ddistance, 4 * tolerance);
 }
 template <class Run>
 void check_attention(const Run& run, const AttentionCase& c, AttentionInputs& in) {

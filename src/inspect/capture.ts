@@ -8,9 +8,8 @@
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
-import { attentionProbabilities, causalCodes } from '../ops/attention-reference.js';
-import { patternVisible } from '../ops/mask-lowering.js';
-import { indexSelect, logicalAnd, narrow, ones, tensor, tril, unsqueeze } from '../ops/index.js';
+import { attentionProbabilities, causalCodes, patternVisible, type ScoreAttrs } from '../ops/attention-reference.js';
+import { indexSelect, logicalAnd, narrow, tensor, unsqueeze } from '../ops/index.js';
 import { optionsArg } from '../tensor/check.js';
 import { alias, slotOf, type Tensor } from '../tensor/tensor.js';
 import { keep } from '../tensor/tidy.js';
@@ -46,16 +45,17 @@ function hold(x: Tensor, axes: number): Held {
   return { tensor: keep(held), writes };
 }
 
-const knownTerms = [
-  'q',
-  'k',
+const heldInputs = ['q', 'k', 'bias', 'mask', 'pattern', 'distance'] as const;
+const knownTerms: readonly string[] = [
+  ...heldInputs,
   'v',
-  'bias',
-  'mask',
-  'pattern',
   'scale',
   'causal',
   'maskInPattern',
+  'softcap',
+  'distanceZero',
+  'distanceAligned',
+  'lookup',
   'dropoutP',
   'seed',
   'offset',
@@ -93,10 +93,9 @@ export class AttentionCapture implements Disposable {
   readonly causal: 'topLeft' | 'bottomRight' | false;
   /** Factor of the scores. */
   readonly scale: number;
-  readonly #held: Partial<Record<'q' | 'k' | 'bias' | 'mask' | 'pattern', Held>> = {};
+  readonly #held: Partial<Record<(typeof heldInputs)[number], Held>> = {};
+  readonly #attrs: ScoreAttrs;
   readonly #unknown: string | undefined;
-  /** Whether the pattern reads the mask, which then means nothing by itself. */
-  readonly #maskInPattern: boolean;
   #disposed = false;
 
   /** Observers make these. */
@@ -105,9 +104,9 @@ export class AttentionCapture implements Disposable {
     this.#unknown = unknownTerm(watched);
     this.module = module;
     this.call = call;
-    for (const name of ['q', 'k', 'bias', 'mask', 'pattern'] as const) {
+    for (const name of heldInputs) {
       const x = inputs[name];
-      if (x) this.#held[name] = hold(x, name === 'pattern' ? 1 : 4);
+      if (x) this.#held[name] = hold(x, name === 'pattern' || name === 'distance' ? 1 : 4);
     }
     const [q, k] = [this.#held.q!.tensor.shape, this.#held.k!.tensor.shape];
     [this.batch, this.heads, this.queries] = q as [number, number, number];
@@ -118,7 +117,7 @@ export class AttentionCapture implements Disposable {
     };
     this.causal = codes[attrs.causal ?? causalCodes.none] ?? false;
     this.scale = attrs.scale ?? 1;
-    this.#maskInPattern = attrs.maskInPattern ?? false;
+    this.#attrs = attrs;
   }
 
   /** Whether its tensors were freed. */
@@ -169,8 +168,9 @@ export class AttentionCapture implements Disposable {
   }
 
   #compute(from: number, to: number, heads: readonly number[] | undefined, batch: number | undefined): Tensor {
-    const { q, k, bias } = this.#held;
-    const mask = this.#maskInPattern ? undefined : this.#held.mask;
+    const { q, k, bias, distance } = this.#held;
+    const { maskInPattern = false, ...attrs } = this.#attrs;
+    const mask = maskInPattern ? undefined : this.#held.mask;
     const pattern = this.#pattern(from, to);
     const { device } = q!.tensor;
     const index = (list: readonly number[]): Tensor => tensor([...list], { dtype: 'int64', device });
@@ -181,19 +181,20 @@ export class AttentionCapture implements Disposable {
     const keyHeads = heads && index(heads.map((head) => Math.floor(head / shared)));
     const keys = ofBatch(k!.tensor);
     const queries = narrow(ofBatch(q!.tensor), 2, from, to - from);
-    const visible = [
-      mask && ofRows(ofHeads(ofBatch(mask.tensor))),
-      pattern && ofHeads(ofBatch(pattern)),
-      this.#past(from, to),
-    ].filter((x) => x !== undefined);
+    const visible = [mask && ofRows(ofHeads(ofBatch(mask.tensor))), pattern && ofHeads(ofBatch(pattern))].filter(
+      (x) => x !== undefined,
+    );
+    const table = distance?.tensor;
     const { p } = attentionProbabilities(
       {
         q: wide(heads ? indexSelect(queries, 1, index(heads)) : queries),
         k: wide(keyHeads ? indexSelect(keys, 1, keyHeads) : keys),
         bias: bias && wide(ofRows(ofHeads(ofBatch(bias.tensor)))),
         mask: visible.length ? visible.reduce(logicalAnd) : undefined,
+        distance: table && (heads && table.shape[0] !== 1 ? indexSelect(table, 0, index(heads)) : table),
       },
-      { scale: this.scale },
+      attrs,
+      { first: from, queries: this.queries },
     );
     return p;
   }
@@ -203,16 +204,8 @@ export class AttentionCapture implements Disposable {
     const { pattern, mask } = this.#held;
     if (pattern === undefined) return undefined;
     const { batch: b, heads: h, queries: n, keys: m } = this;
-    const inputs = { pattern: pattern.tensor, mask: mask?.tensor, maskInPattern: this.#maskInPattern };
-    return patternVisible(inputs, { b, h, n, m }, { first: from, count: to - from });
-  }
-
-  /** What a causal mask shows to some rows, of which row i is query from + i. */
-  #past(from: number, to: number): Tensor | undefined {
-    if (this.causal === false) return undefined;
-    const shift = this.causal === 'topLeft' ? 0 : this.keys - this.queries;
-    const { device } = this.#held.q!.tensor;
-    return tril(ones([to - from, this.keys], { dtype: 'bool', device }), from + shift);
+    const read = this.#attrs.maskInPattern ? mask?.tensor : undefined;
+    return patternVisible(pattern.tensor, read, [b, h, to - from, m], { first: from, queries: n });
   }
 
   /** Frees what it holds. Twice is fine. */

@@ -6,7 +6,7 @@
  * q [b, h, n, d], k [b, h, m, d], v [b, h, m, e]. This holds all n · m probabilities in memory; the fused kernel, which
  * layers use when nobody asks for weights, does not.
  */
-import { maskFor } from '../ops/attention.js';
+import { maskFor } from '../ops/attention-inputs.js';
 import { attentionProbabilities } from '../ops/attention-reference.js';
 import { watched } from '../ops/attention-watch.js';
 import { type AttentionOptions, dropout, matmul } from '../ops/index.js';

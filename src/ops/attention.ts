@@ -3,44 +3,49 @@
  * (FlashAttention-2, Dao 2023, https://arxiv.org/abs/2307.08691); h / g query heads share a key head (Ainslie et al.
  * 2023, https://arxiv.org/abs/2305.13245). A row that may see no key gives zeros, lse = -inf and zero gradients.
  */
-import { FoveaError } from '../errors.js';
 import { refuseWindow } from '../tensor/capture.js';
-import { argumentError, numberArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
-import { Code, isFloat } from '../tensor/dtype.js';
-import { sizeOf } from '../tensor/layout.js';
+import { argumentError, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
+import { CPU, deviceName } from '../tensor/device.js';
+import { Code } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
-import { attentionReference, causalCodes } from './attention-reference.js';
+import { asFour, maskFor, termsFor } from './attention-inputs.js';
+import { attentionLookup } from './attention-lookup.js';
+import { attentionReference, type ScoreAttrs } from './attention-reference.js';
 import { watched } from './attention-watch.js';
 import { lowered, toLowered } from './autocast.js';
-import { expand, sumTo } from './broadcast.js';
-import { castTo } from './cast.js';
+import { sumTo } from './broadcast.js';
 import { filled } from './creation.js';
-import { defineOp } from './define-op.js';
+import { defineOp, insteadOf } from './define-op.js';
 import { mul } from './elementwise.js';
-import { kernels } from './kernels.gen.js';
+import { kernels, type Kernels } from './kernels.gen.js';
 import { Mask, maskArg } from './mask.js';
-import { type LoweredMask, lowerMask } from './mask-lowering.js';
+import type { PositionBias } from './position-bias.js';
 import { resultType } from './promote.js';
 import { defaultGenerator, Generator } from './random.js';
-import { reshape, unsqueeze } from './shape.js';
+import { sum } from './reduce.js';
+import { reshape } from './shape.js';
+
+type AttentionInputs = Kernels['attention']['in'];
+type AttentionAttrs = Kernels['attention']['attrs'];
 
 const attentionOp = defineOp({
   kernel: 'attention',
   backwardKernels: ['attentionBackward', 'attentionBiasBackward'],
-  saves: ['q', 'k', 'v', 'bias', 'mask', 'pattern', 'o', 'lse'],
+  saves: ['q', 'k', 'v', 'bias', 'mask', 'pattern', 'distance', 'o', 'lse'],
   auxiliary: ['lse'],
   shapes: true,
   reference: attentionReference,
-  gradient({ q, k, v, bias, mask, pattern, o, lse }, { o: dO }, attrs, shapes, wants) {
-    const common = { q, k, v, mask, pattern, o, lse, dO };
+  gradient({ q, k, v, bias, mask, pattern, distance, o, lse }, { o: dO }, attrs, shapes, wants) {
+    const common = { q, k, v, mask, pattern, distance, o, lse, dO };
     const { dq, dk, dv } = kernels.attentionBackward({ ...common, bias }, attrs);
-    if (!wants.bias) return { q: dq, k: dk, v: dv };
-    return {
-      q: dq,
-      k: dk,
-      v: dv,
-      bias: sumTo(kernels.attentionBiasBackward({ ...common, bias }, attrs).dbias, shapes.bias),
-    };
+    const gradients: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor; distance?: Tensor } = { q: dq, k: dk, v: dv };
+    if (wants.bias)
+      gradients.bias = sumTo(kernels.attentionBiasBackward({ ...common, bias }, attrs).dbias, shapes.bias);
+    if (wants.distance) {
+      const { ddistance } = kernels.attentionDistanceBackward({ ...common, bias, distance }, attrs);
+      gradients.distance = sumTo(sum(ddistance, 0), shapes.distance);
+    }
+    return gradients;
   },
 });
 
@@ -54,6 +59,15 @@ export interface AttentionOptions {
   causal?: 'topLeft' | 'bottomRight' | false;
   /** Factor of the scores; default 1 / sqrt(d). */
   scale?: number;
+  /** c > 0: scores become c tanh(score / c), before biases (Gemma 2). */
+  softcap?: number;
+  /** Added by distance of key and query: `positionBias.alibi(heads)`, `.relative(table)` or `.t5(weight)`. */
+  positionBias?: PositionBias;
+  /**
+   * Divides scores and biases; default 1. Towards 0 attention becomes a lookup, which 0 is: the mean of the values whose
+   * keys have the highest score, without dropout; gradients go to v alone.
+   */
+  temperature?: number;
   /** Probability of a weight to be dropped; default 0. */
   dropoutP?: number;
   /** Where the numbers of dropout come from; default: the one that `manualSeed` seeds. */
@@ -61,7 +75,18 @@ export interface AttentionOptions {
   /** Give { output, lse } instead of the output; no gradient goes through lse. */
   returnLse?: boolean;
 }
-const optionNames = ['mask', 'bias', 'causal', 'scale', 'dropoutP', 'generator', 'returnLse'] as const;
+const optionNames = [
+  'mask',
+  'bias',
+  'causal',
+  'scale',
+  'softcap',
+  'positionBias',
+  'temperature',
+  'dropoutP',
+  'generator',
+  'returnLse',
+] as const;
 
 /** The output, and the logarithm of the sum of the exponentials of each row of scores. */
 export interface AttentionOutput {
@@ -71,51 +96,13 @@ export interface AttentionOutput {
   lse: Tensor;
 }
 
-/** Leading axes merged to b, and heads to h, so that the kernel sees four axes; a missing head or batch is 1. */
-function asFour(op: string, name: string, x: Tensor): Tensor {
-  const { shape } = slotOf(x, op, name);
-  if (shape.length < 2) throw shapeError(op, `expected ${name} [b,h,length,d], received [${shape.join(',')}]`);
-  if (shape.length === 4) return x;
-  const tail = shape.slice(-3);
-  return reshape(x, shape.length === 2 ? [1, 1, ...tail] : [sizeOf(shape.slice(0, -3)), ...tail]);
-}
-
-/** A mask or bias with axes in front until it has four, merged like those of the queries. */
-function scoresLike(op: string, name: string, x: Tensor, lead: readonly number[]): Tensor {
-  const { shape } = slotOf(x, op, name);
-  if (shape.length > lead.length + 2)
-    throw shapeError(op, `${name} [${shape.join(',')}] has more axes than the scores`);
-  let grown = x;
-  while (grown.rank < lead.length + 2) grown = unsqueeze(grown, 0);
-  if (grown.rank === 4) return grown;
-  if (grown.rank < 4) return reshape(grown, [...new Array<number>(4 - grown.rank).fill(1), ...grown.shape]);
-  const batch = grown.shape.slice(0, -3);
-  if (batch.every((n) => n === 1)) return reshape(grown, [1, ...grown.shape.slice(-3)]);
-  return reshape(expand(grown, [...lead.slice(0, -1), ...grown.shape.slice(-3)]), [
-    sizeOf(lead.slice(0, -1)),
-    ...grown.shape.slice(-3),
-  ]);
-}
-
-/**
- * What the options let queries q [b, h, n, d] see of keys k [b, g, m, d].
- *
- * @param lead the shape of the queries that the user gave, but for the last two axes
- * @returns inputs and attributes of the kernel
- * @throws as `attention` does for a mask
- */
-export function maskFor(
-  op: string,
-  { mask, causal }: Pick<AttentionOptions, 'mask' | 'causal'>,
-  [q, k]: readonly [q: Tensor, k: Tensor],
-  lead: readonly number[],
-): LoweredMask {
-  if (mask === undefined) return { causal: causal ? causalCodes[causal] : causalCodes.none, maskInPattern: false };
-  const given = maskArg(op, 'mask', mask);
-  const whole = causal ? new Mask({ type: 'causal', align: causal }).and(given) : given;
-  const [[b, h, n], m] = [q.shape as [number, number, number], k.shape[2]!];
-  const toScores = (t: Tensor): Tensor => scoresLike(op, 'mask', t, lead);
-  return lowerMask(op, whole.node, { b, h, n, m, device: q.slot!.device, keys: k, toScores });
+/** By the kernel, or by other ops where it cannot. */
+function attend(inputs: AttentionInputs, attrs: AttentionAttrs & ScoreAttrs): { o: Tensor; lse: Tensor } {
+  const { device } = inputs.q.slot!;
+  if (attrs.lookup) return insteadOf('attention', 'no kernel looks up values', () => attentionLookup(inputs, attrs));
+  if (device === CPU || !attrs.softcap) return attentionOp(inputs, attrs);
+  const reason = `there is no attention kernel for ${deviceName(device)} that caps scores`;
+  return insteadOf('attention', reason, () => attentionReference(inputs, attrs));
 }
 
 function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): AttentionOutput {
@@ -124,16 +111,10 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
   const four = [asFour(op, 'q', q), asFour(op, 'k', k), asFour(op, 'v', v)] as const;
   const code = lowered(resultType(four));
   const [x, y, z] = four.map((t) => toLowered(t, code)) as [Tensor, Tensor, Tensor];
-  if (options.bias && !isFloat(slotOf(options.bias, op, 'bias').dtype))
-    throw new FoveaError(
-      'FOVEA_DTYPE',
-      `${op}: expected floats for bias, received ${options.bias.dtype}; a mask of integers needs .to('bool')`,
-    );
-  const bias = options.bias && castTo(scoresLike(op, 'bias', options.bias, lead), code);
   if (causal !== false && causal !== 'topLeft' && causal !== 'bottomRight')
     throw argumentError(op, 'causal', "'topLeft', 'bottomRight' or false", causal);
   const seen = maskFor(op, options, [x, y], lead);
-  const scale = options.scale === undefined ? 1 / Math.sqrt(x.shape[3]!) : numberArg(op, 'scale', options.scale);
+  const terms = termsFor(op, options, [x, y], lead);
   probabilityArg(op, 'dropoutP', dropoutP);
   if (options.generator !== undefined && !(options.generator instanceof Generator))
     throw argumentError(op, 'generator', 'a Generator', options.generator);
@@ -143,14 +124,14 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
   const counters = dropoutP > 0 ? (options.generator ?? defaultGenerator()).reserve(scores) : undefined;
   // With p = 1 nothing is left to divide by 1 - p.
   const attrs = {
-    scale,
+    ...terms.attrs,
     causal: seen.causal,
     maskInPattern: seen.maskInPattern,
     dropoutP: dropoutP === 1 ? 0 : dropoutP,
     ...counters,
   };
-  const inputs = { q: x, k: y, v: z, bias, mask: seen.mask, pattern: seen.pattern };
-  const result = attentionOp(inputs, attrs);
+  const inputs = { q: x, k: y, v: z, ...terms.inputs, mask: seen.mask, pattern: seen.pattern };
+  const result = attend(inputs, attrs);
   const { lse } = result;
   const kept = dropoutP === 1 ? mul(result.o, filled(op, [], 0, code, x.slot!.device)) : result.o;
   const o = watched(inputs, attrs, kept);

@@ -138,15 +138,25 @@ export function defineOp<K extends KernelName, S extends keyof (Required<In<K>> 
 
 /** The reference consists of defined ops, so the tape differentiates it by itself. */
 function fallBack(spec: AnySpec, reason: string, x: Tensors, attrs: AnyAttrs): Tensors {
+  return insteadOf(spec.kernel, reason, () => spec.reference!(x, attrs));
+}
+
+/**
+ * Runs what a kernel cannot do as other ops, and keeps the reason.
+ *
+ * @param reason why the kernel cannot, as it goes on from "attention: "
+ * @returns what `run` returns
+ * @throws FOVEA_UNSUPPORTED in strict mode
+ */
+export function insteadOf<T>(kernel: KernelName, reason: string, run: () => T): T {
   if (activeMode().strict)
     throw new FoveaError(
       'FOVEA_UNSUPPORTED',
-      `${spec.kernel}: ${reason}, and strict mode refuses its slower reference; leave strict() or change the device`,
+      `${kernel}: ${reason}, and strict mode refuses its slower reference; leave strict() or change the device`,
     );
-  reasons.set(spec.kernel, reason);
+  reasons.set(kernel, reason);
   // The op has already converted its operands: what it is composed of must not choose again.
-  if (activeMode().autocast !== null) return runUnder({ autocast: null }, () => spec.reference!(x, attrs));
-  return spec.reference!(x, attrs);
+  return activeMode().autocast === null ? run() : runUnder({ autocast: null }, run);
 }
 
 const NO_SHAPES: Record<string, readonly number[]> = {};

@@ -10,13 +10,11 @@ import { Code } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import { isTensor, type Tensor } from '../tensor/tensor.js';
 import { keep } from '../tensor/tidy.js';
-import { causalCodes } from './attention-reference.js';
-import { expand } from './broadcast.js';
+import { causalCodes, patternVisible } from './attention-reference.js';
 import { castTo } from './cast.js';
 import { logicalAnd, logicalNot, logicalOr } from './compare.js';
 import { tensor } from './creation.js';
 import { concat } from './join.js';
-import { kernels } from './kernels.gen.js';
 import type { MaskNode } from './mask-node.js';
 import { extentOf, headTables, programOf, randomExtent, type ScoreSizes } from './mask-program.js';
 import { reshape } from './shape.js';
@@ -146,8 +144,7 @@ function dense(node: MaskNode, place: ScorePlace): Tensor {
   const { b, h, n, m } = place;
   if (tensorsIn(node).length === 0) {
     const pattern = programTensor(node, node, place);
-    const sizes = { batch: needsBatches(node) ? b : 1, heads: needsHeads(node) ? h : 1 };
-    return kernels.attentionVisible({ pattern }, { ...sizes, rows: n, queries: n, keys: m }).seen;
+    return patternVisible(pattern, undefined, [needsBatches(node) ? b : 1, needsHeads(node) ? h : 1, n, m]);
   }
   if (node.type === 'tensorMask') return place.toScores(node.mask);
   if (node.type === 'not') return logicalNot(dense(node.term, place));
@@ -210,20 +207,4 @@ export function visibleOf(op: string, node: MaskNode, sizes: ScoreSizes, device:
     return reshape(mask, [...new Array<number>(4 - mask.rank).fill(1), ...mask.shape]);
   };
   return dense(node, { ...sizes, device, toScores });
-}
-
-/**
- * What a pattern, and the mask that it reads, say of every key.
- *
- * @returns bool [batch, heads, n, m]
- */
-export function patternVisible(
-  { pattern, mask, maskInPattern }: { pattern: Tensor; mask?: Tensor | undefined; maskInPattern: boolean },
-  { b, h, n, m }: ScoreSizes,
-  rows: { first: number; count: number } = { first: 0, count: n },
-): Tensor {
-  return kernels.attentionVisible(
-    { pattern, mask: maskInPattern && mask ? expand(mask, [b, h, n, m]) : undefined },
-    { batch: b, heads: h, rows: rows.count, first: rows.first, queries: n, keys: m },
-  ).seen;
 }

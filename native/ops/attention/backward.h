@@ -40,11 +40,13 @@ template <class T, class A = Compute<T>>
 void pack_query_block(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t block,
                       A* packed) {
   int64_t first = block * kColumns, end = min_of(first + kColumns, p.n);
-  if (!p.sees(bi, hi, {first, end, 0, p.m})) return;  // then no tile needs them
-  pack_panels<T>(p.q, bi, hi, first, end, packed);
-  pack_panels<T>(p.d_o, bi, hi, first, end, packed + plan.d_o);
-  pack_row_block<T>(p.q, bi, hi, first, end, packed + plan.query_rows);
-  pack_row_block<T>(p.d_o, bi, hi, first, end, packed + plan.d_o_rows);
+  // What sees nothing is in no tile of queries, but its strip may be one of others, too, which takes lse and delta.
+  if (p.sees(bi, hi, {first, end, 0, p.m})) {
+    pack_panels<T>(p.q, bi, hi, first, end, packed);
+    pack_panels<T>(p.d_o, bi, hi, first, end, packed + plan.d_o);
+    pack_row_block<T>(p.q, bi, hi, first, end, packed + plan.query_rows);
+    pack_row_block<T>(p.d_o, bi, hi, first, end, packed + plan.d_o_rows);
+  }
   A *lse = packed + plan.lse, *delta = packed + plan.delta;
   for (int64_t i = first; i < end; i++) {
     A x = p.lse.template as<A>()[bi * p.lse.strides[0] + hi * p.lse.strides[1] + i * p.lse.strides[2]];
@@ -91,13 +93,14 @@ template <class T>
 struct BackwardScratch {
   using A = Compute<T>;
   static constexpr int kRows = Products<T>::kRows;
-  A *scores, *slopes, *factors;  // tiles
-  A* query_factors;              // dropout factors of kColumns queries for all keys of the strips, kColumns apart
+  A *scores, *slopes, *factors, *capped;  // tiles; the last: what capping makes of gradients
+  A* query_factors;  // dropout factors of kColumns queries for all keys of the strips, kColumns apart
   A* strips;
   int64_t d, e;
   FOVEA_INLINE BackwardScratch(const AttentionShape& s, A* memory) : d(s.d), e(s.e) {
     scores = memory, slopes = scores + kAttentionMaxTile, factors = slopes + kAttentionMaxTile;
-    query_factors = factors + kAttentionMaxTile, strips = query_factors + kColumns * kColumns;
+    capped = factors + kAttentionMaxTile, query_factors = capped + kAttentionMaxTile,
+    strips = query_factors + kColumns * kColumns;
   }
   FOVEA_INLINE RowStrip<A> strip(int64_t index, int64_t first, int64_t n) const {
     int64_t wide_d = attention_pad(d), wide_e = attention_pad(e);
@@ -149,6 +152,15 @@ FOVEA_INLINE void slope_row(A factor, A* scores, A* slopes, const A* factors, co
   }
 }
 
+// From the gradients of capped scores to those of what was capped.
+template <class T>
+FOVEA_INLINE void uncap_slopes(const Problem<T>& p, int64_t rows, int64_t begin, int64_t end,
+                               const BackwardScratch<T>& mine) {
+  if (p.cap2 == 0) return;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = r * kColumns + begin; c < r * kColumns + end; c++) mine.slopes[c] *= mine.capped[c];
+}
+
 // Dropout of queries [i0, i0 + kColumns) against keys from `first` on, generated where keys are neighbours.
 template <class T, class A = Compute<T>>
 void drop_keys(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i0, int64_t first, const BackwardScratch<T>& mine) {
@@ -178,6 +190,7 @@ void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<
   Products<T>::score_tile(strip.rows, p.e, strip.y, queries.y + i0 * Products<T>::depth(p.e), begin, padded,
                           mine.slopes);
   const A factor = scale_tile(p, strip.rows, begin, padded, mine.scores);
+  cap_tile<T, A>(p, strip.rows, begin, padded, mine.scores, mine.capped);
   if (p.dropout.threshold) drop_strip<T>(strip.first - block, strip.rows, count, mine);
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t at = r * kColumns;
@@ -186,6 +199,7 @@ void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<
     slope_row<T, 1>(factor, mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors + at : nullptr,
                     queries.lse + i0, queries.delta + i0, begin, padded);
   }
+  uncap_slopes(p, strip.rows, begin, padded, mine);
   Products<T>::add_product(strip.rows, count - begin, mine.scores + begin, queries.y_rows, i0 + begin, p.e, strip.dy);
   Products<T>::add_product(strip.rows, count - begin, mine.slopes + begin, queries.x_rows, i0 + begin, p.d, strip.dx);
 }
@@ -200,6 +214,7 @@ Columns slopes_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, const Col
   Products<T>::score_tile(strip.rows, p.d, strip.x, keys.x + j0 * Products<T>::depth(p.d), begin, padded, mine.scores);
   Products<T>::score_tile(strip.rows, p.e, strip.y, keys.y + j0 * Products<T>::depth(p.e), begin, padded, mine.slopes);
   const A factor = scale_tile(p, strip.rows, begin, padded, mine.scores);
+  cap_tile<T, A>(p, strip.rows, begin, padded, mine.scores, mine.capped);
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t at = r * kColumns, i = strip.first + r;
     if (columns.edit) edit_scores(line_of_keys(p, bi, hi, i, j0, columns), mine.scores + at, begin, padded);
@@ -270,6 +285,7 @@ void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const Backwar
       RowStrip<A> strip = mine.strip(s, first + s * kRows, p.n);
       const Columns seen = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
       if (seen.none()) continue;
+      uncap_slopes(p, strip.rows, seen.begin, round_up(seen.count, kPanel<A>), mine);
       Products<T>::add_product(strip.rows, seen.count - seen.begin, mine.slopes + seen.begin, keys.x_rows,
                                j0 + seen.begin, p.d, strip.dx);
     }
@@ -279,28 +295,6 @@ void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const Backwar
     write_rows<T>(strip, strip.dx, p.scale, bi * p.h + hi, call.out[0]);
   }
 }
-// The same walk, but ds itself is what is wanted.
-template <class T, class A = Compute<T>>
-void gradients_of_bias(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
-                       const StripBlocks<T>& blocks, int64_t block, const A* packed, const BackwardScratch<T>& mine) {
-  constexpr int kRows = Products<T>::kRows;
-  ColumnHead<A> keys = keys_of(p, plan, bi, hi, packed);
-  int64_t first = block * blocks.rows_each(), end = min_of(first + blocks.rows_each(), p.n);
-  for (int64_t i = first; i < end; i += kRows) {
-    RowStrip<A> strip = mine.strip(0, i, p.n);
-    start_rows(p, p.q, p.d_o, bi, hi, strip);
-    for (int64_t j0 = 0; j0 < p.m; j0 += kColumns) {
-      const Columns seen = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
-      const int64_t width = min_of(kColumns, p.m - j0), end = max_of(seen.count, 0);
-      for (int64_t r = 0; r < strip.rows; r++) {
-        A* row = mine.slopes + r * kColumns;
-        fill_zero(row, min_of(seen.begin, width)), fill_zero(row + end, width - end);
-        convert_row(row, call.out[0].as<T>() + p.element(bi, hi, i + r, j0), width);
-      }
-    }
-  }
-}
-
 template <class T>
 void attention_gradients(Call& call, const BackwardProblem<T>& p) {
   using A = Compute<T>;
@@ -323,24 +317,6 @@ void attention_gradients(Call& call, const BackwardProblem<T>& p) {
               block = query_blocks.count - 1 - (chunk - keys) % query_blocks.count;
       int64_t head = row / p.group, at = start + head, hi = at % p.g * p.group + row % p.group;
       gradients_of_queries(call, p, plan, at / p.g, hi, query_blocks, block, packed + head * plan.head, mine);
-    });
-  }
-}
-template <class T>
-void bias_gradient(Call& call, const BackwardProblem<T>& p) {
-  using A = Compute<T>;
-  const BackwardPlan plan(p);
-  const StripBlocks<T> blocks(p.n);
-  A *packed = call.scratch<A>(), *scratch = packed + plan.heads * plan.head;
-  for (int64_t start = 0; start < p.b * p.g; start += plan.heads) {
-    int64_t heads = min_of(plan.heads, p.b * p.g - start);
-    pack_heads(call, p, plan, start, heads);
-    for_chunks(call, p.small(), heads * p.group * blocks.count, [&](int64_t chunk, int thread) {
-      BackwardScratch<T> mine(p, scratch + thread * plan.thread);
-      [[maybe_unused]] const typename Products<T>::Use use;
-      int64_t row = chunk / blocks.count, head = row / p.group, at = start + head,
-              hi = at % p.g * p.group + row % p.group;
-      gradients_of_bias(call, p, plan, at / p.g, hi, blocks, chunk % blocks.count, packed + head * plan.head, mine);
     });
   }
 }

@@ -1,6 +1,6 @@
-// Attention on the CPU: see op.cc for what it computes, forward.h, decode.h and backward.h for how.
-#include "ops/attention/backward.h"
+// Attention on the CPU: see op.cc for what it computes, forward.h, decode.h, backward.h and score_gradients.h for how.
 #include "ops/attention/decode.h"
+#include "ops/attention/score_gradients.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -20,6 +20,9 @@ void attention_bias_backward(Call& call, const AttentionAttrs& attrs) {
   dispatch_float(call.in[0].dtype, [&]<class T>() { bias_gradient(call, BackwardProblem<T>(call, attrs)); });
 }
 
+void attention_distance_backward(Call& call, const AttentionAttrs& attrs) {
+  dispatch_float(call.in[0].dtype, [&]<class T>() { distance_gradient(call, BackwardProblem<T>(call, attrs)); });
+}
 // Every answer of a pattern, for whoever wants to see it, and for compositions of other ops.
 void attention_visible(Call& call, const VisibleAttrs& attrs) {
   const View &seen = call.out[0], &mask = call.in[1];
@@ -42,6 +45,7 @@ void attention_visible(Call& call, const VisibleAttrs& attrs) {
 FOVEA_KERNELS(attention, FOVEA_KERNEL("attention", attention, AttentionAttrs),
               FOVEA_KERNEL("attentionBackward", attention_backward, AttentionAttrs),
               FOVEA_KERNEL("attentionBiasBackward", attention_bias_backward, AttentionAttrs),
+              FOVEA_KERNEL("attentionDistanceBackward", attention_distance_backward, AttentionAttrs),
               FOVEA_KERNEL("attentionVisible", attention_visible, VisibleAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -169,6 +169,7 @@ struct DecodeHead {
   void soften(int64_t r, int64_t j0, int64_t keys, bool partly) const {
     int64_t i = r % p.n, padded = round_up(keys, kPanel<A>);
     A* row = mine.scores + r * kColumns;
+    if (p.cap2 != 0) cap_scores<A>(p.cap2, row, nullptr, 0, padded);
     edit_scores(line_of_keys(p, bi, head(r), i, j0, {.count = keys, .partly = partly}), row, 0, padded);
     Vec<A> total{};
     bool any = false;

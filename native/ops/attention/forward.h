@@ -86,6 +86,7 @@ void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head,
   const int64_t begin = columns.begin, padded = round_up(columns.count, P);
   Products<T>::score_tile(strip.rows, p.d, strip.q, head.keys + j0 * Products<T>::depth(p.d), begin, padded, tile);
   const A factor = scale_tile(p, strip.rows, begin, padded, tile);
+  cap_tile<T, A>(p, strip.rows, begin, padded, tile, nullptr);
   bool any = false;
   for (int64_t r = 0; r < strip.rows; r++) {
     int64_t i = strip.first + r;

@@ -1,4 +1,5 @@
-// What becomes of raw scores: bias, mask, causality, pattern and dropout. Included by per-instruction-set files only.
+// What becomes of raw scores: soft cap, biases, mask, causality, pattern and dropout. Included by per-instruction-set
+// files only.
 //
 // Scores are kept in units of log2: s2 = log2(e) (scale q k^T + bias), so that softmax takes 2^x and not e^x.
 #pragma once
@@ -78,10 +79,13 @@ struct Problem : AttentionShape {
   using A = Compute<T>;
   const View &q, &k, &v, &bias, &mask;
   Pattern pattern;
-  int64_t causal;
-  A scale, scale2;  // for scores, and for scores in units of log2
+  const View& distance;
+  int64_t causal, distance_zero;  // the latter: place of score (0, 0) in the bias by distance
+  A scale, scale2;                // for scores, and for scores in units of log2
+  A cap2;                         // the soft cap in those units; 0: none
   Dropout dropout;
 
+  // The pattern, and then the bias by distance, come behind the inputs that the ops share otherwise.
   Problem(const Call& call, const AttentionAttrs& attrs, int pattern_input)
       : AttentionShape(call.in[0], call.in[1], call.in[2]),
         q(call.in[0]),
@@ -90,9 +94,15 @@ struct Problem : AttentionShape {
         bias(call.in[3]),
         mask(call.in[4]),
         pattern(call, call.in[pattern_input], attrs.maskInPattern ? &mask : nullptr, b, h, n, m),
+        distance(call.in[pattern_input + 1]),
         causal(attrs.causal),
+        distance_zero(attrs.distanceZero - (attrs.distanceAligned ? m - n : 0)),
         scale(A(attrs.scale)),
-        scale2(A(attrs.scale * kLog2e)) {
+        scale2(A(attrs.scale * kLog2e)),
+        cap2(A(attrs.softcap * kLog2e)) {
+    if (!(attrs.softcap >= 0)) call.fail("FOVEA_ARGUMENT", "softcap is %g; pass a positive number", attrs.softcap);
+    if (distance.present() && distance.shape[1] == 0)
+      call.fail("FOVEA_SHAPE", "the bias by distance is empty; give it a value at least");
     if (causal < 0 || causal > 2)
       call.fail("FOVEA_ARGUMENT", "causal is %lld; pass 0 (no), 1 (top left) or 2 (bottom right)", (long long)causal);
     double p = attrs.dropoutP;
@@ -108,7 +118,9 @@ struct Problem : AttentionShape {
   FOVEA_INLINE int64_t visible_keys(int64_t i) const { return causal ? clamp_to(i + 1 + shift(), 0, m) : m; }
   FOVEA_INLINE int64_t first_query(int64_t j) const { return causal ? clamp_to(j - shift(), 0, n) : 0; }
   // A mask that the pattern reads means nothing by itself.
-  FOVEA_INLINE bool edits_scores() const { return bias.present() || (mask.present() && !pattern.reads_mask()); }
+  FOVEA_INLINE bool edits_scores() const {
+    return bias.present() || distance.present() || (mask.present() && !pattern.reads_mask());
+  }
   // Some key may be hidden from some query.
   FOVEA_INLINE bool hides() const { return causal || edits_scores() || pattern.present(); }
   // What queries [i, i + rows) of a head see of the keys from j0 on.
@@ -156,6 +168,20 @@ struct Problem : AttentionShape {
   }
 };
 
+// ---- biases by distance
+
+// A stretch of columns whose places in the table of a head go up, or down, by one from column to column. body(first,
+// last, place, step) gets the columns [first, last) from `place` on; beyond the ends of the table, step is 0.
+template <class Body>
+FOVEA_INLINE void for_distances(int64_t place, int64_t step, int64_t size, int64_t first, int64_t last, Body&& body) {
+  const int64_t before = step > 0 ? -place : place - (size - 1), behind = step > 0 ? size - place : place + 1;
+  const int64_t inside = clamp_to(before, first, max_of(first, last)),
+                outside = clamp_to(behind, inside, max_of(inside, last));
+  if (first < inside) body(first, inside, step > 0 ? 0 : size - 1, int64_t(0));
+  if (inside < outside) body(inside, outside, place + step * inside, step);
+  if (outside < last) body(outside, last, step > 0 ? size - 1 : 0, int64_t(0));
+}
+
 // ---- packing, by blocks of rows of a head
 
 // A transposed block of rows [first, end) in panels.
@@ -188,9 +214,11 @@ template <class T>
 struct Line {
   const T* bias = nullptr;
   const Bool* mask = nullptr;
-  int64_t bias_step = 0, mask_step = 0;
-  int64_t first, last;  // columns outside of [first, last) are hidden
-  bool partly = false;  // and so are those that are not `seen`
+  const Compute<T>* distance = nullptr;  // the table of this head
+  int64_t bias_step = 0, mask_step = 0, distance_step = 0;
+  int64_t distance_place = 0, distance_size = 0;  // of column 0
+  int64_t first, last;                            // columns outside of [first, last) are hidden
+  bool partly = false;                            // and so are those that are not `seen`
   SeenBits seen{};
 };
 template <class T>
@@ -203,6 +231,11 @@ FOVEA_INLINE Line<T> line_at(const Problem<T>& p, int64_t bi, int64_t hi, int64_
     line.mask =
         mask.as<Bool>() + bi * mask.strides[0] + hi * mask.strides[1] + i * mask.strides[2] + j * mask.strides[3];
     line.mask_step = mask.strides[axis];
+  }
+  if (p.distance.present()) {
+    line.distance = p.distance.template as<Compute<T>>() + hi * p.distance.strides[0];
+    line.distance_step = axis == 3 ? 1 : -1, line.distance_size = p.distance.shape[1];
+    line.distance_place = p.distance_zero + j - i;
   }
   return line;
 }
@@ -242,6 +275,12 @@ void edit_scores(const Line<T>& line, A* row, int64_t begin, int64_t end) {
     const A* bias = row_as<A>(line.bias + line.first * line.bias_step, line.bias_step, max_of(count, 0), buffer);
     for (int64_t c = 0; c < count; c++) row[line.first + c] += A(kLog2e) * bias[c];
   }
+  if (line.distance)
+    for_distances(line.distance_place, line.distance_step, line.distance_size, line.first, line.last,
+                  [&](int64_t first, int64_t last, int64_t place, int64_t step) {
+                    for (int64_t c = first; c < last; c++)
+                      row[c] += A(kLog2e) * line.distance[place + (c - first) * step];
+                  });
   if (line.mask && line.mask_step == 1) {
     for (int64_t c = line.first; c < line.last; c++) row[c] = line.mask[c].value ? row[c] : -kInfinity<A>;
   } else if (line.mask) {
@@ -258,10 +297,32 @@ void edit_scores(const Line<T>& line, A* row, int64_t begin, int64_t end) {
 template <class T, class A>
 FOVEA_INLINE A scale_tile(const Problem<T>& p, int64_t rows, int64_t begin, int64_t end, A* tile) {
   if (Products<T>::kScalesStrips) return 1;
-  if (!p.bias.present() && p.scale2 > 0) return p.scale2;
+  if (!p.bias.present() && !p.distance.present() && p.cap2 == 0 && p.scale2 > 0) return p.scale2;
   for (int64_t r = 0; r < rows; r++)
     for (int64_t c = begin; c < end; c++) tile[r * kColumns + c] *= p.scale2;
   return 1;
+}
+
+// Caps scaled scores in row[begin, end), whole vectors. `slopes`, if given, gets the factors of their gradients.
+FOVEA_INLINE Vec<float> tanh_of(Vec<float> x) { return tanh(x); }
+FOVEA_INLINE Vec<double> tanh_of(Vec<double> x) {
+  for (int i = 0; i < kLanes<double>; i++) x[i] = __builtin_tanh(x[i]);
+  return x;
+}
+template <class A>
+void cap_scores(A cap2, A* row, A* slopes, int64_t begin, int64_t end) {
+  for (int64_t c = begin; c < end; c += kLanes<A>) {
+    const Vec<A> t = tanh_of(load(row + c) / cap2);
+    store(row + c, t * cap2);
+    if (slopes) store(slopes + c, 1 - t * t);
+  }
+}
+// The same for a tile, if scores are capped.
+template <class T, class A>
+FOVEA_INLINE void cap_tile(const Problem<T>& p, int64_t rows, int64_t begin, int64_t end, A* tile, A* slopes) {
+  if (p.cap2 == 0) return;
+  for (int64_t r = 0; r < rows; r++)
+    cap_scores(p.cap2, tile + r * kColumns, slopes ? slopes + r * kColumns : nullptr, begin, end);
 }
 
 // ---- one row of softmax, key block by key block

@@ -90,7 +90,7 @@ struct BackwardPlan : AttentionPlan {
     values = m * deep_d, key_rows = values + m * deep_e, queries = key_rows + m * d;
     head = queries + s.group * query_head;
     choose_heads(s);
-    thread = attention_pad(kAttentionRows * (deep_d + deep_e + d + e)) + 3 * kAttentionMaxTile +
+    thread = attention_pad(kAttentionRows * (deep_d + deep_e + d + e)) + 4 * kAttentionMaxTile +
              kAttentionMaxStrips * kAttentionMaxPanel;
     thread += kAttentionColumns * kAttentionColumns;
   }

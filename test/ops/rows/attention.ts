@@ -1,5 +1,5 @@
 // Attention and rotary positions.
-import { functional as F, info, type Tensor, zeros } from 'fovea';
+import { functional as F, info, positionBias, type Tensor, zeros } from 'fovea';
 import { device } from '../../helpers.js';
 import { tensorErrors } from '../errors.js';
 import { alongAxis, count, matmul, Nd, softmaxRow } from '../nd.js';
@@ -12,9 +12,14 @@ const onTensorCores = device === 'cpu' && info().isa !== 'amx' ? {} : { rounding
 interface AttentionArgs extends Args {
   causal?: 'topLeft' | 'bottomRight' | false;
   scale?: number;
+  softcap?: number;
+  temperature?: number;
 }
+/** What is added for a distance (key minus query, the queries being the last of the keys), of heads. */
+type ByDistance = (head: number, distance: number) => number;
 /** [b,h,n,d] x [b,g,m,d] x [b,g,m,e], written as the definition. A row that sees nothing is zero. */
-function attend(q: Nd, k: Nd, v: Nd, { causal, scale }: AttentionArgs, bias?: Nd, mask?: Nd): Nd {
+function attend(q: Nd, k: Nd, v: Nd, args: AttentionArgs, bias?: Nd, mask?: Nd, byDistance?: ByDistance): Nd {
+  const { causal, softcap, temperature = 1 } = args;
   const [b, h, n, d] = q.shape as [number, number, number, number];
   const [g, m, e] = [k.shape[1]!, k.shape[2]!, v.shape[3]!];
   const shared = (x: Nd): Nd =>
@@ -27,8 +32,12 @@ function attend(q: Nd, k: Nd, v: Nd, { causal, scale }: AttentionArgs, bias?: Nd
     scores.data.map((s, flat) => {
       at = flat;
       const index = [Math.floor(at / (n * m * h)), Math.floor(at / (n * m)) % h, Math.floor(at / m) % n, at % m];
-      const seen = visible(index[2]!, index[3]!) && (!mask || mask.at(index) !== 0);
-      return seen ? s * (scale ?? 1 / Math.sqrt(d)) + (bias ? bias.at(index) : 0) : Number.NEGATIVE_INFINITY;
+      const [, head, i, j] = index as [number, number, number, number];
+      if (!visible(i, j) || (mask && mask.at(index) === 0)) return Number.NEGATIVE_INFINITY;
+      const scaled = s * (args.scale ?? 1 / Math.sqrt(d));
+      const capped = softcap ? softcap * Math.tanh(scaled / softcap) : scaled;
+      const terms = (bias ? bias.at(index) : 0) + (byDistance ? byDistance(head, j - (i + m - n)) : 0);
+      return (capped + terms) / temperature;
     }),
   );
   const weights =
@@ -107,6 +116,68 @@ const masks: Sample[] = [
     { shape: [1, 1, 1, 130], dtype: 'bool' },
   ]),
 ];
+const capped: Sample[] = [
+  grouped('soft cap', [1, 2, 1, 4, 5, 3, 2], { softcap: 0.8, scale: 1 }, [], true),
+  grouped('soft cap, causal', [2, 2, 2, 140, 150, 16, 16], { softcap: 3, causal: 'bottomRight' }),
+  grouped('soft cap, decoding', [1, 4, 2, 1, 300, 32, 32], { softcap: 2, temperature: 0.7 }),
+  grouped('temperature', [1, 2, 2, 5, 6, 4, 4], { temperature: 0.4 }, [], true),
+];
+/** Biases by position: how the extra input makes one, and what it adds in float64. */
+const positions = {
+  relative: {
+    make: (x: Tensor) => positionBias.relative(x),
+    adds: (x: Nd): ByDistance => {
+      const r = (x.shape[1]! - 1) / 2;
+      return (head, distance) => x.at([x.shape[0] === 1 ? 0 : head, Math.max(-r, Math.min(r, distance)) + r]);
+    },
+  },
+  alibi: {
+    make: (x: Tensor) => positionBias.alibi(x),
+    adds:
+      (x: Nd): ByDistance =>
+      (head, distance) =>
+        -x.at([head]) * Math.abs(distance),
+  },
+  t5: {
+    make: (x: Tensor) => positionBias.t5(x, { maxDistance: 8 }),
+    // of 8 buckets: each way 0, 1, [2, 4), [4, ...)
+    adds:
+      (x: Nd): ByDistance =>
+      (head, distance) => {
+        const far = Math.abs(distance);
+        return x.at([(distance > 0 ? 4 : 0) + (far < 2 ? far : far < 4 ? 2 : 3), head]);
+      },
+  },
+  t5Causal: {
+    make: (x: Tensor) => positionBias.t5(x, { maxDistance: 16, bidirectional: false }),
+    // of 8 buckets: 0, 1, 2, 3, [4, 5.7), [5.7, 8), [8, 11.3), [11.3, ...)
+    adds:
+      (x: Nd): ByDistance =>
+      (head, distance) => {
+        const far = Math.max(-distance, 0);
+        return x.at([far < 4 ? far : far < 6 ? 4 : far < 8 ? 5 : far < 12 ? 6 : 7, head]);
+      },
+  },
+} as const;
+type Position = keyof typeof positions;
+const placed = (
+  position: Position,
+  extra: number[],
+  dims: [number, number, number, number, number, number, number],
+  args: AttentionArgs = {},
+  gradcheck = false,
+): Sample => grouped(position, dims, { ...args, position }, [{ shape: extra }], gradcheck);
+const byPosition: Sample[] = [
+  placed('relative', [2, 5], [2, 2, 1, 4, 5, 3, 2], {}, true),
+  placed('relative', [1, 3], [1, 2, 2, 5, 3, 2, 2], { causal: 'topLeft' }, true),
+  placed('relative', [2, 101], [1, 2, 1, 150, 260, 16, 16], { softcap: 4 }),
+  placed('relative', [4, 33], [2, 4, 2, 1, 300, 16, 16]),
+  placed('alibi', [2], [1, 2, 1, 5, 5, 3, 2], { causal: 'topLeft', temperature: 2 }, true),
+  placed('alibi', [2], [1, 2, 2, 140, 133, 8, 8]),
+  placed('t5', [8, 2], [1, 2, 2, 7, 9, 2, 2], {}, true),
+  placed('t5', [8, 2], [1, 2, 1, 33, 40, 8, 8], { scale: 1 }),
+  placed('t5Causal', [8, 2], [1, 2, 1, 40, 40, 8, 8], { causal: 'topLeft' }),
+];
 const tagged = (samples: Sample[], kind: 'bias' | 'mask'): Sample[] =>
   samples.map((s) => ({ ...s, label: `${kind} ${s.label}`, args: { ...s.args, [kind]: true } }));
 const attentionErrors = (name: string, f: (q: Tensor, k: Tensor, v: Tensor) => unknown): Row['errors'] => [
@@ -138,15 +209,24 @@ const attentionErrors = (name: string, f: (q: Tensor, k: Tensor, v: Tensor) => u
 const attention: Row = {
   name: 'attention',
   dtypes: FLOATS,
-  samples: [...attentionSamples, ...tagged(biased, 'bias'), ...tagged(masks, 'mask')],
-  run: ([q, k, v, extra], { bias, mask, ...args }: Args) =>
+  samples: [...attentionSamples, ...tagged(biased, 'bias'), ...tagged(masks, 'mask'), ...capped, ...byPosition],
+  run: ([q, k, v, extra], { bias, mask, position, ...args }: Args) =>
     F.attention(q!, k!, v!, {
       ...args,
       ...(bias ? { bias: extra! } : {}),
       ...(mask ? { mask: extra! } : {}),
+      ...(position ? { positionBias: positions[position as Position].make(extra!) } : {}),
     }) as Tensor,
-  reference: ([q, k, v, extra], { bias, mask, ...args }) =>
-    attend(q!, k!, v!, args, bias ? extra : undefined, mask ? extra : undefined),
+  reference: ([q, k, v, extra], { bias, mask, position, ...args }) =>
+    attend(
+      q!,
+      k!,
+      v!,
+      args,
+      bias ? extra : undefined,
+      mask ? extra : undefined,
+      position ? positions[position as Position].adds(extra!) : undefined,
+    ),
   tolerance: close(192, onTensorCores),
   differentiable: [0, 1, 2, 3],
   errors: [

@@ -1,0 +1,134 @@
+/** How what users give `attention` becomes inputs and attributes of its kernel. */
+import { FoveaError } from '../errors.js';
+import { argumentError, numberArg, shapeError } from '../tensor/check.js';
+import { CPU, deviceName, type Device } from '../tensor/device.js';
+import { accumulatorOf, isFloat } from '../tensor/dtype.js';
+import { sizeOf } from '../tensor/layout.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
+import type { AttentionOptions } from './attention.js';
+import { biasByDistance, causalCodes, type ScoreAttrs, type ScoreInputs } from './attention-reference.js';
+import { expand } from './broadcast.js';
+import { castTo } from './cast.js';
+import { insteadOf } from './define-op.js';
+import { add, mul } from './elementwise.js';
+import { Mask, maskArg } from './mask.js';
+import { type LoweredMask, lowerMask } from './mask-lowering.js';
+import { positionBiasArg } from './position-bias.js';
+import { reshape, unsqueeze } from './shape.js';
+
+/** Leading axes merged to b, and heads to h, so that the kernel sees four axes. @returns it; a missing head or batch is 1 */
+export function asFour(op: string, name: string, x: Tensor): Tensor {
+  const { shape } = slotOf(x, op, name);
+  if (shape.length < 2) throw shapeError(op, `expected ${name} [b,h,length,d], received [${shape.join(',')}]`);
+  if (shape.length === 4) return x;
+  const tail = shape.slice(-3);
+  return reshape(x, shape.length === 2 ? [1, 1, ...tail] : [sizeOf(shape.slice(0, -3)), ...tail]);
+}
+
+/** A mask or bias with axes in front until it has four, merged like those of the queries. */
+function scoresLike(op: string, name: string, x: Tensor, lead: readonly number[]): Tensor {
+  const { shape } = slotOf(x, op, name);
+  if (shape.length > lead.length + 2)
+    throw shapeError(op, `${name} [${shape.join(',')}] has more axes than the scores`);
+  let grown = x;
+  while (grown.rank < lead.length + 2) grown = unsqueeze(grown, 0);
+  if (grown.rank === 4) return grown;
+  if (grown.rank < 4) return reshape(grown, [...new Array<number>(4 - grown.rank).fill(1), ...grown.shape]);
+  const batch = grown.shape.slice(0, -3);
+  if (batch.every((n) => n === 1)) return reshape(grown, [1, ...grown.shape.slice(-3)]);
+  return reshape(expand(grown, [...lead.slice(0, -1), ...grown.shape.slice(-3)]), [
+    sizeOf(lead.slice(0, -1)),
+    ...grown.shape.slice(-3),
+  ]);
+}
+
+/**
+ * What the options let queries q [b, h, n, d] see of keys k [b, g, m, d].
+ *
+ * @param lead the shape of the queries that the user gave, but for the last two axes
+ * @returns inputs and attributes of the kernel
+ * @throws as `attention` does for a mask
+ */
+export function maskFor(
+  op: string,
+  { mask, causal }: Pick<AttentionOptions, 'mask' | 'causal'>,
+  [q, k]: readonly [q: Tensor, k: Tensor],
+  lead: readonly number[],
+): LoweredMask {
+  if (mask === undefined) return { causal: causal ? causalCodes[causal] : causalCodes.none, maskInPattern: false };
+  const given = maskArg(op, 'mask', mask);
+  const whole = causal ? new Mask({ type: 'causal', align: causal }).and(given) : given;
+  const [[b, h, n], m] = [q.shape as [number, number, number], k.shape[2]!];
+  const toScores = (t: Tensor): Tensor => scoresLike(op, 'mask', t, lead);
+  return lowerMask(op, whole.node, { b, h, n, m, device: q.slot!.device, keys: k, toScores });
+}
+
+/** What is added to scores and done to them. */
+export interface AttentionTerms {
+  inputs: Pick<ScoreInputs, 'bias' | 'distance'>;
+  attrs: Pick<ScoreAttrs, 'scale' | 'softcap' | 'distanceZero' | 'distanceAligned' | 'lookup'>;
+}
+
+function biasFor(op: string, options: AttentionOptions, code: number, lead: readonly number[]): Tensor | undefined {
+  const { bias } = options;
+  if (!bias) return undefined;
+  if (!isFloat(slotOf(bias, op, 'bias').dtype))
+    throw new FoveaError(
+      'FOVEA_DTYPE',
+      `${op}: expected floats for bias, received ${bias.dtype}; a mask of integers needs .to('bool')`,
+    );
+  return castTo(scoresLike(op, 'bias', bias, lead), code);
+}
+
+function checkedNumbers(
+  op: string,
+  options: AttentionOptions,
+  d: number,
+): { scale: number; softcap: number; t: number } {
+  const { softcap, temperature = 1 } = options;
+  const scale = options.scale === undefined ? 1 / Math.sqrt(d) : numberArg(op, 'scale', options.scale);
+  if (softcap !== undefined && !(numberArg(op, 'softcap', softcap) > 0 && softcap < Infinity))
+    throw argumentError(op, 'softcap', 'a number above 0', softcap, 'leave it out for scores as they are');
+  if (!(numberArg(op, 'temperature', temperature) >= 0 && temperature < Infinity))
+    throw argumentError(op, 'temperature', 'a number of at least 0', temperature);
+  if (temperature === 0 && (options.dropoutP ?? 0) > 0)
+    throw argumentError(op, 'dropoutP', '0 beside the temperature 0', options.dropoutP);
+  // a lookup does not depend on what all scores are divided by
+  return { scale, softcap: softcap ?? 0, t: temperature || 1 };
+}
+
+/**
+ * The terms of scores, divided by the temperature: t c tanh(s / (t c)) is (c tanh(s / c)) / t with s and c divided.
+ *
+ * @param lead the shape of the queries that the user gave, but for the last two axes
+ * @returns inputs and attributes of the kernel
+ * @throws FOVEA_DTYPE, FOVEA_SHAPE, FOVEA_ARGUMENT for terms that do not fit
+ */
+export function termsFor(
+  op: string,
+  options: AttentionOptions,
+  [q, k]: readonly [q: Tensor, k: Tensor],
+  lead: readonly number[],
+): AttentionTerms {
+  const { dtype: code, device } = q.slot!;
+  const [, h, n, d] = q.shape as [number, number, number, number];
+  const { scale, softcap, t } = checkedNumbers(op, options, d);
+  const divided = (x: Tensor): Tensor => (t === 1 ? x : mul(x, 1 / t));
+  const lookup = options.temperature === 0;
+  const attrs = { scale: scale / t, softcap: softcap / t, distanceZero: 0, distanceAligned: true, lookup };
+  const given = biasFor(op, options, code, lead);
+  const bias = given && divided(given);
+  if (options.positionBias === undefined) return { inputs: { bias }, attrs };
+  const m = k.shape[2]!;
+  const place = { h, n, m, device: deviceName(device) as Device, keys: k };
+  const { table, zero } = positionBiasArg(op, options.positionBias).make(op, place);
+  if (table.shape[0] !== 1 && table.shape[0] !== h)
+    throw shapeError(op, `positionBias has ${table.shape[0]} heads, but the queries have ${h}`);
+  const distance = divided(castTo(table, accumulatorOf(code)));
+  attrs.distanceZero = zero;
+  if (device === CPU) return { inputs: { bias, distance }, attrs };
+  const reason = `there is no attention kernel for ${deviceName(device)} that adds biases by distance`;
+  const all = insteadOf('attention', reason, () => biasByDistance(distance, attrs, n, m, { first: 0, queries: n }));
+  const dense = castTo(unsqueeze(all, 0), code);
+  return { inputs: { bias: bias ? add(bias, dense) : dense }, attrs };
+}
