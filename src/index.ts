@@ -9,6 +9,8 @@ export * as mask from './ops/mask-kinds.js';
 export { Mask, type MaskTensorOptions } from './ops/mask.js';
 export * as positionBias from './ops/position-bias-kinds.js';
 export { PositionBias } from './ops/position-bias.js';
+export * as score from './ops/score-kinds.js';
+export { Score } from './ops/score.js';
 export type { BlockTable, MaskAlign, MaskJson, MaskNumbers } from './ops/mask-node.js';
 export type { MaskSvgOptions } from './ops/mask-svg.js';
 export * as nn from './nn/index.js';

@@ -1,119 +1,10 @@
 // Attention and its gradients against the definition in float64, one score at a time, on the CPU and on emulated
 // devices.
 #pragma once
-#include <algorithm>
-
 #include "core/random.h"
-#include "ops/attention/attrs.h"
-#include "test/harness.h"
-#include "test/pattern_model.h"
+#include "test/attention_case.h"
 
 namespace fovea::test {
-
-struct AttentionCase {
-  int64_t b, h, g, n, m, d, e;
-  AttentionAttrs attrs = {};
-  Dtype dtype = Dtype::f32;
-  // Axes of b, h, n, m along which bias and mask repeat; empty: not given.
-  std::vector<bool> bias = {}, mask = {};
-  // How the elements of q, k, v and dO lie: as [b, h, n, d]; as [b, n, h, d]; the latter with rows that are no
-  // multiples of 16 bytes apart.
-  enum Rows { dense, strided, misaligned } rows = dense;
-  std::vector<int64_t> pattern = {};  // a program; empty: not given
-  int64_t distances = 0;              // size of the bias by distance; 0: not given
-  bool one_distance = false;          // for all heads
-};
-
-// Bias, mask and dropout at once.
-inline AttentionCase edited_attention(Dtype dtype) {
-  const std::vector<bool> heads = {false, true, false, false}, queries = {false, false, true, false};
-  return {1, 2, 1, 21, 33, 20, 12, {.scale = 0.25, .dropoutP = 0.3, .seed = 9}, dtype, heads, queries};
-}
-// Every choice of axes, by number: body(axes, those along which something repeats, the rest).
-template <class Body>
-void for_each_axes(const Body& body) {
-  for (int axes = 0; axes < 16; axes++) {
-    std::vector<bool> some = {(axes & 1) != 0, (axes & 2) != 0, (axes & 4) != 0, (axes & 8) != 0}, rest = some;
-    rest.flip();
-    body(axes, some, rest);
-  }
-}
-
-inline Tensor attention_operand(const AttentionCase& c, std::vector<int64_t> shape, uint64_t seed) {
-  if (c.rows == AttentionCase::dense) return Tensor::random(c.dtype, shape, seed, -1.5, 1.5);
-  std::vector<int64_t> wide = shape;
-  if (c.rows == AttentionCase::misaligned) wide[3]++;
-  Tensor t = Tensor::strided(c.dtype, wide, {0, 2, 1, 3});
-  t.view.shape[3] = shape[3];
-  t.fill_random(seed, -1.5, 1.5);
-  return t;
-}
-
-struct AttentionInputs {
-  Tensor q, k, v, d_o, bias, mask, pattern, distance;
-  explicit AttentionInputs(const AttentionCase& c)
-      : q(attention_operand(c, {c.b, c.h, c.n, c.d}, 1)),
-        k(attention_operand(c, {c.b, c.g, c.m, c.d}, 2)),
-        v(attention_operand(c, {c.b, c.g, c.m, c.e}, 3)),
-        d_o(attention_operand(c, {c.b, c.h, c.n, c.e}, 4)) {
-    if (!c.bias.empty()) bias = Tensor::expanded(c.dtype, {c.b, c.h, c.n, c.m}, c.bias), bias.fill_random(5);
-    if (!c.mask.empty()) {
-      mask = Tensor::expanded(Dtype::boolean, {c.b, c.h, c.n, c.m}, c.mask);
-      mask.fill_random(6);
-    }
-    if (!c.pattern.empty()) {
-      pattern = Tensor(Dtype::i64, {int64_t(c.pattern.size())});
-      std::memcpy(pattern.view.data, c.pattern.data(), c.pattern.size() * sizeof(int64_t));
-    }
-    if (c.distances) {
-      distance = Tensor::expanded(accumulator_of(c.dtype), {c.h, c.distances}, {c.one_distance, false});
-      distance.fill_random(7, -1, 1);
-    }
-  }
-  template <class T>
-  Tensor* optional(const std::vector<T>& given, Tensor& t) const {
-    return given.empty() ? nullptr : &t;
-  }
-  std::vector<Tensor*> scores(const AttentionCase& c) {
-    return {&q, &k, &v, optional(c.bias, bias), optional(c.mask, mask)};
-  }
-  std::vector<Tensor*> forward(const AttentionCase& c) {
-    std::vector<Tensor*> inputs = scores(c);
-    add_terms(c, inputs);
-    return inputs;
-  }
-  void add_terms(const AttentionCase& c, std::vector<Tensor*>& inputs) {
-    inputs.push_back(optional(c.pattern, pattern));
-    inputs.push_back(c.distances ? &distance : nullptr);
-  }
-  // Where the bias of score (i, j) is in the table of its head.
-  static int64_t distance_at(const AttentionCase& c, int64_t head, int64_t i, int64_t j) {
-    const int64_t at = j - i - (c.attrs.distanceAligned ? c.m - c.n : 0) + c.attrs.distanceZero;
-    return head * c.distances + std::clamp<int64_t>(at, 0, c.distances - 1);
-  }
-  // The program as the model asks it.
-  PatternProgram program(const AttentionCase& c) const {
-    PatternProgram p;
-    if (c.pattern.empty()) return p;
-    p.words = c.pattern.data(), p.shift = c.m - c.n;
-    if (c.attrs.maskInPattern)
-      p.mask = mask.view.as<Bool>(), p.mask_batch = mask.view.strides[0], p.mask_head = mask.view.strides[1],
-      p.mask_query = mask.view.strides[2], p.mask_key = mask.view.strides[3];
-    return p;
-  }
-};
-
-struct AttentionOutputs {
-  Tensor o, lse, dq, dk, dv, dbias, ddistance;
-  explicit AttentionOutputs(const AttentionCase& c)
-      : o(c.dtype, {c.b, c.h, c.n, c.e}),
-        lse(accumulator_of(c.dtype), {c.b, c.h, c.n}),
-        dq(c.dtype, {c.b, c.h, c.n, c.d}),
-        dk(c.dtype, {c.b, c.g, c.m, c.d}),
-        dv(c.dtype, {c.b, c.g, c.m, c.e}),
-        dbias(c.dtype, {c.b, c.h, c.n, c.m}),
-        ddistance(accumulator_of(c.dtype), {c.b, c.h, c.distances}) {}
-};
 
 template <class Run>
 void attention_forward(const Run& run, const AttentionCase& c, AttentionInputs& in, AttentionOutputs& out) {
@@ -127,11 +18,12 @@ void attention_backward(const Run& run, const AttentionCase& c, AttentionInputs&
   run("attentionBackward", c.attrs, inputs, {&out.dq, &out.dk, &out.dv});
   if (!c.bias.empty() && out.dbias.size() > 0) run("attentionBiasBackward", c.attrs, inputs, {&out.dbias});
   if (c.distances) run("attentionDistanceBackward", c.attrs, inputs, {&out.ddistance});
+  if (c.additive) run("attentionVectorBackward", c.attrs, inputs, {&out.dvector});
 }
 
 // The definition.
 struct AttentionModel {
-  std::vector<double> o, lse, dq, dk, dv, dbias, ddistance;
+  std::vector<double> o, lse, dq, dk, dv, dbias, ddistance, dvector, vector;
   std::vector<double> p, factor, uncapped;  // of one row; the last: gradients of capped scores times this
 
   AttentionModel(const AttentionCase& c, const AttentionInputs& in)
@@ -142,9 +34,11 @@ struct AttentionModel {
         dv(size_t(c.b * c.g * c.m * c.e)),
         dbias(size_t(c.b * c.h * c.n * c.m)),
         ddistance(size_t(c.b * c.h * c.distances)),
+        dvector(size_t(c.b * c.h * c.d)),
         p(size_t(c.m)),
         factor(size_t(c.m)),
         uncapped(size_t(c.m), 1) {
+    if (c.additive) vector = in.vector.values();
     const std::vector<double> q = in.q.values(), k = in.k.values(), v = in.v.values(), d_o = in.d_o.values();
     for (int64_t row = 0; row < c.b * c.h * c.n; row++) {
       int64_t head = row / c.n / c.h * c.g + row / c.n % c.h / (c.h / c.g);
@@ -162,7 +56,8 @@ struct AttentionModel {
     for (int64_t j = 0; j < c.m; j++) {
       int64_t i = row % c.n, at = row * c.m + j;
       double s = 0;
-      for (int64_t l = 0; l < c.d; l++) s += qi[l] * kh[j * c.d + l];
+      const double* w = c.additive ? vector.data() + row / c.n % c.h * c.d : nullptr;
+      for (int64_t l = 0; l < c.d; l++) s += w ? w[l] * std::tanh(qi[l] + kh[j * c.d + l]) : qi[l] * kh[j * c.d + l];
       s *= c.attrs.scale;
       if (const double cap = c.attrs.softcap; cap > 0) {
         const double t = std::tanh(s / cap);
@@ -198,11 +93,16 @@ struct AttentionModel {
       }
       double ds = pj * (f * dp - delta);
       dbias[size_t(row * c.m + j)] = ds;
-      if (c.distances) { ddistance[size_t(AttentionInputs::distance_at(c, row / c.n, row % c.n, j))] += ds; }
-      ds *= uncapped[size_t(j)];
+      if (c.distances) ddistance[size_t(AttentionInputs::distance_at(c, row / c.n, row % c.n, j))] += ds;
+      ds *= uncapped[size_t(j)] * c.attrs.scale;
       for (int64_t l = 0; l < c.d; l++) {
-        dq[size_t(row * c.d + l)] += c.attrs.scale * ds * kh[j * c.d + l];
-        dk[size_t((head * c.m + j) * c.d + l)] += c.attrs.scale * ds * qi[l];
+        double of_q = kh[j * c.d + l], of_k = qi[l];
+        if (c.additive) {
+          const double t = std::tanh(qi[l] + kh[j * c.d + l]);
+          of_q = of_k = vector[size_t(row / c.n % c.h * c.d + l)] * (1 - t * t);
+          dvector[size_t(row / c.n * c.d + l)] += ds * t;
+        }
+        dq[size_t(row * c.d + l)] += ds * of_q, dk[size_t((head * c.m + j) * c.d + l)] += ds * of_k;
       }
     }
   }
@@ -258,6 +158,7 @@ void check_attention(const Run& run, const AttentionCase& c, AttentionInputs& in
   if (!c.bias.empty()) compare_attention("dbias", c, run.where(), out.dbias, model.dbias, tolerance);
   // sums of as many as there are queries
   if (c.distances) compare_attention("ddistance", c, run.where(), out.ddistance, model.ddistance, 4 * tolerance);
+  if (c.additive) compare_attention("dvector", c, run.where(), out.dvector, model.dvector, 4 * tolerance);
 }
 template <class Run>
 void check_attention(const Run& run, const AttentionCase& c, AttentionInputs& in) {

@@ -15,9 +15,10 @@ struct RunAttention {
   template <class Attrs>
   void operator()(const char* name, const Attrs& attrs, const std::vector<Tensor*>& in,
                   const std::vector<Tensor*>& out) const {
-    const View views[] = {in[0]->view, in[1]->view, in[2]->view};
+    std::vector<View> views;
+    for (const Tensor* t : in) views.push_back(t ? t->view : View());
     const auto workspace = std::strcmp(name, "attention") == 0 ? attention_workspace : attention_backward_workspace;
-    run(table, name, attrs, in, out, threads, workspace({views, 3}, {}, &attrs, threads));
+    run(table, name, attrs, in, out, threads, workspace({views.data(), int32_t(views.size())}, {}, &attrs, threads));
   }
   std::string where() const { return table.isa; }
 };
@@ -96,6 +97,23 @@ FOVEA_TEST(attention_terms) {
       if (t != Dtype::bf16) c.pattern = RandomPattern(3, c.b, c.h, n, m, false).joined(2);
       check(c);
     }
+}
+FOVEA_TEST(attention_additive) {
+  for (auto [n, m] : {std::pair<int64_t, int64_t>{1, 300}, {40, 20}, {150, 33}})
+    for (Dtype t : {Dtype::f32, Dtype::f64})
+      for (int64_t d : {1, 24, 40}) {
+        Case c{2, 4, 2, n, m, d, 16, {.scale = 0.7, .causal = d == 24 ? 2 : 0, .softcap = d == 40 ? 2.0 : 0}, t};
+        c.additive = true, c.distances = d == 40 ? 9 : 0;
+        check(c);
+      }
+  Case half{1, 1, 1, 3, 3, 4, 4, {}, Dtype::bf16};
+  half.additive = true;
+  AttentionInputs in(half);
+  for (const Table& table : tables_of_attention()) {
+    AttentionOutputs out(half);
+    const std::string code = code_of([&] { attention_forward(RunAttention{table}, half, in, out); });
+    FOVEA_CHECK(code == "FOVEA_DTYPE", "code %s", code.c_str());
+  }
 }
 FOVEA_TEST(attention_patterns) {
   for (auto [n, m] : {std::pair<int64_t, int64_t>{2, 300}, {40, 20}, {150, 150}, {230, 400}})

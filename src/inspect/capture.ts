@@ -45,7 +45,7 @@ function hold(x: Tensor, axes: number): Held {
   return { tensor: keep(held), writes };
 }
 
-const heldInputs = ['q', 'k', 'bias', 'mask', 'pattern', 'distance'] as const;
+const heldInputs = ['q', 'k', 'bias', 'mask', 'pattern', 'distance', 'vector'] as const;
 const knownTerms: readonly string[] = [
   ...heldInputs,
   'v',
@@ -106,7 +106,7 @@ export class AttentionCapture implements Disposable {
     this.call = call;
     for (const name of heldInputs) {
       const x = inputs[name];
-      if (x) this.#held[name] = hold(x, name === 'pattern' || name === 'distance' ? 1 : 4);
+      if (x) this.#held[name] = hold(x, name === 'q' || name === 'k' || name === 'bias' || name === 'mask' ? 4 : 1);
     }
     const [q, k] = [this.#held.q!.tensor.shape, this.#held.k!.tensor.shape];
     [this.batch, this.heads, this.queries] = q as [number, number, number];
@@ -168,7 +168,7 @@ export class AttentionCapture implements Disposable {
   }
 
   #compute(from: number, to: number, heads: readonly number[] | undefined, batch: number | undefined): Tensor {
-    const { q, k, bias, distance } = this.#held;
+    const { q, k, bias, distance, vector } = this.#held;
     const { maskInPattern = false, ...attrs } = this.#attrs;
     const mask = maskInPattern ? undefined : this.#held.mask;
     const pattern = this.#pattern(from, to);
@@ -184,14 +184,16 @@ export class AttentionCapture implements Disposable {
     const visible = [mask && ofRows(ofHeads(ofBatch(mask.tensor))), pattern && ofHeads(ofBatch(pattern))].filter(
       (x) => x !== undefined,
     );
-    const table = distance?.tensor;
+    const ofTable = (x: Held | undefined): Tensor | undefined =>
+      x && heads && x.tensor.shape[0] !== 1 ? indexSelect(x.tensor, 0, index(heads)) : x?.tensor;
     const { p } = attentionProbabilities(
       {
         q: wide(heads ? indexSelect(queries, 1, index(heads)) : queries),
         k: wide(keyHeads ? indexSelect(keys, 1, keyHeads) : keys),
         bias: bias && wide(ofRows(ofHeads(ofBatch(bias.tensor)))),
         mask: visible.length ? visible.reduce(logicalAnd) : undefined,
-        distance: table && (heads && table.shape[0] !== 1 ? indexSelect(table, 0, index(heads)) : table),
+        distance: ofTable(distance),
+        vector: ofTable(vector),
       },
       attrs,
       { first: from, queries: this.queries },

@@ -14,6 +14,8 @@ import { add, mul } from './elementwise.js';
 import { Mask, maskArg } from './mask.js';
 import { type LoweredMask, lowerMask } from './mask-lowering.js';
 import { positionBiasArg } from './position-bias.js';
+import { type ScoredOperands, scoreArg } from './score.js';
+import { scaledDot } from './score-kinds.js';
 import { reshape, unsqueeze } from './shape.js';
 
 /** Leading axes merged to b, and heads to h, so that the kernel sees four axes. @returns it; a missing head or batch is 1 */
@@ -63,9 +65,9 @@ export function maskFor(
   return lowerMask(op, whole.node, { b, h, n, m, device: q.slot!.device, keys: k, toScores });
 }
 
-/** What is added to scores and done to them. */
+/** What scores are made of beside masks, and what is done to them. */
 export interface AttentionTerms {
-  inputs: Pick<ScoreInputs, 'bias' | 'distance'>;
+  inputs: Pick<ScoreInputs, 'q' | 'k' | 'bias' | 'distance' | 'vector'>;
   attrs: Pick<ScoreAttrs, 'scale' | 'softcap' | 'distanceZero' | 'distanceAligned' | 'lookup'>;
 }
 
@@ -83,10 +85,10 @@ function biasFor(op: string, options: AttentionOptions, code: number, lead: read
 function checkedNumbers(
   op: string,
   options: AttentionOptions,
-  d: number,
+  otherwise: number,
 ): { scale: number; softcap: number; t: number } {
   const { softcap, temperature = 1 } = options;
-  const scale = options.scale === undefined ? 1 / Math.sqrt(d) : numberArg(op, 'scale', options.scale);
+  const scale = options.scale === undefined ? otherwise : numberArg(op, 'scale', options.scale);
   if (softcap !== undefined && !(numberArg(op, 'softcap', softcap) > 0 && softcap < Infinity))
     throw argumentError(op, 'softcap', 'a number above 0', softcap, 'leave it out for scores as they are');
   if (!(numberArg(op, 'temperature', temperature) >= 0 && temperature < Infinity))
@@ -95,6 +97,18 @@ function checkedNumbers(
     throw argumentError(op, 'dropoutP', '0 beside the temperature 0', options.dropoutP);
   // a lookup does not depend on what all scores are divided by
   return { scale, softcap: softcap ?? 0, t: temperature || 1 };
+}
+
+/** What a scoring function made of q and k, in their dtype. */
+function operandsOf(
+  op: string,
+  { q, k, vector }: ScoredOperands,
+  code: number,
+  heads: number,
+): Pick<ScoreInputs, 'q' | 'k' | 'vector'> {
+  if (vector && vector.shape[0] !== 1 && vector.shape[0] !== heads)
+    throw shapeError(op, `score has vectors for ${vector.shape[0]} heads, but the queries have ${heads}`);
+  return { q: castTo(q, code), k: castTo(k, code), vector: vector && castTo(vector, accumulatorOf(code)) };
 }
 
 /**
@@ -111,14 +125,16 @@ export function termsFor(
   lead: readonly number[],
 ): AttentionTerms {
   const { dtype: code, device } = q.slot!;
-  const [, h, n, d] = q.shape as [number, number, number, number];
-  const { scale, softcap, t } = checkedNumbers(op, options, d);
+  const [, h, n] = q.shape as [number, number, number];
+  const scored = (options.score === undefined ? scaledDot() : scoreArg(op, options.score)).prepare(op, q, k);
+  const operands = operandsOf(op, scored, code, h);
+  const { scale, softcap, t } = checkedNumbers(op, options, scored.scale);
   const divided = (x: Tensor): Tensor => (t === 1 ? x : mul(x, 1 / t));
   const lookup = options.temperature === 0;
   const attrs = { scale: scale / t, softcap: softcap / t, distanceZero: 0, distanceAligned: true, lookup };
   const given = biasFor(op, options, code, lead);
   const bias = given && divided(given);
-  if (options.positionBias === undefined) return { inputs: { bias }, attrs };
+  if (options.positionBias === undefined) return { inputs: { ...operands, bias }, attrs };
   const m = k.shape[2]!;
   const place = { h, n, m, device: deviceName(device) as Device, keys: k };
   const { table, zero } = positionBiasArg(op, options.positionBias).make(op, place);
@@ -126,9 +142,9 @@ export function termsFor(
     throw shapeError(op, `positionBias has ${table.shape[0]} heads, but the queries have ${h}`);
   const distance = divided(castTo(table, accumulatorOf(code)));
   attrs.distanceZero = zero;
-  if (device === CPU) return { inputs: { bias, distance }, attrs };
+  if (device === CPU) return { inputs: { ...operands, bias, distance }, attrs };
   const reason = `there is no attention kernel for ${deviceName(device)} that adds biases by distance`;
   const all = insteadOf('attention', reason, () => biasByDistance(distance, attrs, n, m, { first: 0, queries: n }));
   const dense = castTo(unsqueeze(all, 0), code);
-  return { inputs: { bias: bias ? add(bias, dense) : dense }, attrs };
+  return { inputs: { ...operands, bias: bias ? add(bias, dense) : dense }, attrs };
 }

@@ -40,6 +40,8 @@ export interface ScoreInputs {
   pattern?: Tensor | undefined;
   /** [h or 1, size]: added by distance. */
   distance?: Tensor | undefined;
+  /** [h or 1, d]: scores are sums of vector_c tanh(q_c + k_c) instead of products. */
+  vector?: Tensor | undefined;
 }
 /** How scores are made. */
 export interface ScoreAttrs {
@@ -127,6 +129,14 @@ function visibleIn(
   return parts;
 }
 
+/** q k^T, or its additive counterpart. @returns [b, h, n, m] */
+function rawScores({ q, k, vector }: ScoreInputs): Tensor {
+  const keys = repeatHeads(k, q.shape[1]! / k.shape[1]!);
+  if (!vector) return matmul(q, transpose(keys, -2, -1));
+  const each = castTo(reshape(vector, [vector.shape[0]!, 1, 1, vector.shape[1]!]), q.slot!.dtype);
+  return sum(mul(tanh(add(unsqueeze(q, 3), unsqueeze(keys, 2))), each), -1);
+}
+
 /** 1 / c at each of the c highest scores of a row, 0 elsewhere and in rows that see no key; NaN in rows with NaN. */
 function highest(scores: Tensor): Tensor {
   const top = amax(scores, -1, { keepdim: true });
@@ -146,10 +156,10 @@ export function attentionProbabilities(
   attrs: ScoreAttrs,
   rows: ScoreRows = { first: 0, queries: inputs.q.shape[2]! },
 ): { scores: Tensor; p: Tensor } {
-  const { q, k, bias, distance } = inputs;
+  const { q, bias, distance } = inputs;
   const { scale = 1, softcap = 0 } = attrs;
-  const [n, m] = [q.shape[2]!, k.shape[2]!];
-  let scores = mul(matmul(q, transpose(repeatHeads(k, q.shape[1]! / k.shape[1]!), -2, -1)), scale);
+  const [n, m] = [q.shape[2]!, inputs.k.shape[2]!];
+  let scores = mul(rawScores(inputs), scale);
   if (softcap) scores = mul(tanh(div(scores, softcap)), softcap);
   if (bias) scores = add(scores, bias);
   if (distance) scores = add(scores, castTo(biasByDistance(distance, attrs, n, m, rows), scores.slot!.dtype));

@@ -6,14 +6,15 @@
 import { refuseWindow } from '../tensor/capture.js';
 import { argumentError, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
 import { CPU, deviceName } from '../tensor/device.js';
-import { Code } from '../tensor/dtype.js';
+import { accumulatorOf, Code } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { asFour, maskFor, termsFor } from './attention-inputs.js';
-import { attentionLookup } from './attention-lookup.js';
 import { attentionReference, type ScoreAttrs } from './attention-reference.js';
+import { attentionByRows } from './attention-rows.js';
 import { watched } from './attention-watch.js';
 import { lowered, toLowered } from './autocast.js';
 import { sumTo } from './broadcast.js';
+import { castTo } from './cast.js';
 import { filled } from './creation.js';
 import { defineOp, insteadOf } from './define-op.js';
 import { mul } from './elementwise.js';
@@ -23,6 +24,7 @@ import type { PositionBias } from './position-bias.js';
 import { resultType } from './promote.js';
 import { defaultGenerator, Generator } from './random.js';
 import { sum } from './reduce.js';
+import type { Score } from './score.js';
 import { reshape } from './shape.js';
 
 type AttentionInputs = Kernels['attention']['in'];
@@ -31,21 +33,25 @@ type AttentionAttrs = Kernels['attention']['attrs'];
 const attentionOp = defineOp({
   kernel: 'attention',
   backwardKernels: ['attentionBackward', 'attentionBiasBackward'],
-  saves: ['q', 'k', 'v', 'bias', 'mask', 'pattern', 'distance', 'o', 'lse'],
+  saves: ['q', 'k', 'v', 'bias', 'mask', 'pattern', 'distance', 'vector', 'o', 'lse'],
   auxiliary: ['lse'],
   shapes: true,
   reference: attentionReference,
-  gradient({ q, k, v, bias, mask, pattern, distance, o, lse }, { o: dO }, attrs, shapes, wants) {
-    const common = { q, k, v, mask, pattern, distance, o, lse, dO };
-    const { dq, dk, dv } = kernels.attentionBackward({ ...common, bias }, attrs);
-    const gradients: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor; distance?: Tensor } = { q: dq, k: dk, v: dv };
-    if (wants.bias)
-      gradients.bias = sumTo(kernels.attentionBiasBackward({ ...common, bias }, attrs).dbias, shapes.bias);
-    if (wants.distance) {
-      const { ddistance } = kernels.attentionDistanceBackward({ ...common, bias, distance }, attrs);
-      gradients.distance = sumTo(sum(ddistance, 0), shapes.distance);
-    }
-    return gradients;
+  gradient({ q, k, v, bias, mask, pattern, distance, vector, o, lse }, { o: dO }, attrs, shapes, wants) {
+    const all = { q, k, v, bias, mask, pattern, distance, vector, o, lse, dO };
+    const { dq, dk, dv } = kernels.attentionBackward(all, attrs);
+    return {
+      q: dq,
+      k: dk,
+      v: dv,
+      bias: wants.bias ? sumTo(kernels.attentionBiasBackward(all, attrs).dbias, shapes.bias) : undefined,
+      distance: wants.distance
+        ? sumTo(sum(kernels.attentionDistanceBackward(all, attrs).ddistance, 0), shapes.distance)
+        : undefined,
+      vector: wants.vector
+        ? sumTo(sum(kernels.attentionVectorBackward(all, attrs).dvector, 0), shapes.vector)
+        : undefined,
+    };
   },
 });
 
@@ -57,7 +63,9 @@ export interface AttentionOptions {
   bias?: Tensor;
   /** 'topLeft': query i sees keys j <= i. 'bottomRight': j <= i + m - n, which decoding with a cache needs. */
   causal?: 'topLeft' | 'bottomRight' | false;
-  /** Factor of the scores; default 1 / sqrt(d). */
+  /** How scores are made of q and k; default `score.scaledDot()`. Others may take a q and k of different widths. */
+  score?: Score;
+  /** Factor of the scores; default that of `score`: 1 / sqrt(d) of scaled products, else 1. */
   scale?: number;
   /** c > 0: scores become c tanh(score / c), before biases (Gemma 2). */
   softcap?: number;
@@ -79,6 +87,7 @@ const optionNames = [
   'mask',
   'bias',
   'causal',
+  'score',
   'scale',
   'softcap',
   'positionBias',
@@ -96,13 +105,29 @@ export interface AttentionOutput {
   lse: Tensor;
 }
 
+/** Why the kernel of a device cannot, null where it can. */
+function missingTerm({ q, vector }: AttentionInputs, { lookup, softcap }: ScoreAttrs): string | null {
+  if (lookup) return 'no kernel looks up values';
+  const { device } = q.slot!;
+  if (device === CPU || !(softcap || vector)) return null;
+  return `there is no attention kernel for ${deviceName(device)} ${vector ? 'with additive scores' : 'that caps scores'}`;
+}
+
 /** By the kernel, or by other ops where it cannot. */
 function attend(inputs: AttentionInputs, attrs: AttentionAttrs & ScoreAttrs): { o: Tensor; lse: Tensor } {
-  const { device } = inputs.q.slot!;
-  if (attrs.lookup) return insteadOf('attention', 'no kernel looks up values', () => attentionLookup(inputs, attrs));
-  if (device === CPU || !attrs.softcap) return attentionOp(inputs, attrs);
-  const reason = `there is no attention kernel for ${deviceName(device)} that caps scores`;
-  return insteadOf('attention', reason, () => attentionReference(inputs, attrs));
+  const missing = missingTerm(inputs, attrs);
+  if (missing !== null) {
+    // rows of their own would draw other random numbers
+    const composed = attrs.dropoutP ? attentionReference : attentionByRows;
+    return insteadOf('attention', missing, () => composed(inputs, attrs));
+  }
+  const code = inputs.v.slot!.dtype;
+  if (!inputs.vector || accumulatorOf(code) === code) return attentionOp(inputs, attrs);
+  // additive scores are no products, which 16 bits would make faster
+  const wide = (x: Tensor): Tensor => castTo(x, accumulatorOf(code));
+  const { q, k, v, bias } = inputs;
+  const { o, lse } = attentionOp({ ...inputs, q: wide(q), k: wide(k), v: wide(v), bias: bias && wide(bias) }, attrs);
+  return { o: castTo(o, code), lse };
 }
 
 function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): AttentionOutput {
@@ -130,7 +155,7 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
     dropoutP: dropoutP === 1 ? 0 : dropoutP,
     ...counters,
   };
-  const inputs = { q: x, k: y, v: z, ...terms.inputs, mask: seen.mask, pattern: seen.pattern };
+  const inputs = { v: z, ...terms.inputs, mask: seen.mask, pattern: seen.pattern };
   const result = attend(inputs, attrs);
   const { lse } = result;
   const kept = dropoutP === 1 ? mul(result.o, filled(op, [], 0, code, x.slot!.device)) : result.o;
@@ -141,7 +166,8 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
 }
 
 /**
- * softmax(scale q k^T + bias, where mask) v, fused, forward and backward (Dao 2023, https://arxiv.org/abs/2307.08691).
+ * softmax(cap(scale score(q, k)) + biases, where mask) v, fused, forward and backward (Dao 2023,
+ * https://arxiv.org/abs/2307.08691).
  *
  * @param q [b, h, n, d], floats; axes in front of h count as batch, and b and h may be missing
  * @param k [b, g, m, d], g dividing h

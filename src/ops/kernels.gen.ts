@@ -111,10 +111,11 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   crossEntropy: ['logits:n c, target:n -> loss:n, lse:n', 'T int64 -> acc acc | T: float'],
   crossEntropyBackward: ['logits:n c, target:n, lse:n, dloss:n -> dlogits:n c', 'T int64 acc acc -> T | T: float'],
   crossEntropyBackward_: ['logits!:n c, target:n, lse:n, dloss:n ->', 'T int64 acc acc -> | T: float'],
-  attention: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, pattern?:w, distance?:h~ t -> o:b h n e, lse:b h n where h%g', 'T T T T bool int64 acc -> T acc | T: float'],
-  attentionBackward: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t -> dq:b h n d, dk:b g m d, dv:b g m e where h%g', 'T T T T bool T acc T int64 acc -> T T T | T: float'],
-  attentionBiasBackward: ['q:b h n d, k:b g m d, v:b g m e, bias:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t -> dbias:b h n m where h%g', 'T T T T bool T acc T int64 acc -> T | T: float'],
-  attentionDistanceBackward: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance:h~ t -> ddistance:b h t where h%g', 'T T T T bool T acc T int64 acc -> acc | T: float'],
+  attention: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, pattern?:w, distance?:h~ t, vector?:h~ d -> o:b h n e, lse:b h n where h%g', 'T T T T bool int64 acc acc -> T acc | T: float'],
+  attentionBackward: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t, vector?:h~ d -> dq:b h n d, dk:b g m d, dv:b g m e where h%g', 'T T T T bool T acc T int64 acc acc -> T T T | T: float'],
+  attentionBiasBackward: ['q:b h n d, k:b g m d, v:b g m e, bias:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t, vector?:h~ d -> dbias:b h n m where h%g', 'T T T T bool T acc T int64 acc acc -> T | T: float'],
+  attentionDistanceBackward: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance:h~ t, vector?:h~ d -> ddistance:b h t where h%g', 'T T T T bool T acc T int64 acc acc -> acc | T: float'],
+  attentionVectorBackward: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t, vector:h~ d -> dvector:b h d where h%g', 'T T T T bool T acc T int64 acc acc -> acc | T: float'],
   attentionVisible: ['pattern:w, mask?:b h n m -> seen:@batch @heads @rows @keys', 'int64 bool -> bool'],
   rope: ['x:b h n d, cos:b~ n r, sin:b~ n r -> y:b h n d', 'T acc acc -> T | T: float'],
   embedding: ['weight:v d, ids:... -> y:... d', 'T int -> T | T: any'],
@@ -370,14 +371,16 @@ export interface Kernels {
   crossEntropyBackward: { in: { logits: Tensor; target: Tensor; lse: Tensor; dloss: Tensor }; attrs: { ignoreIndex?: number | undefined; labelSmoothing?: number | undefined }; out: { dlogits: Tensor } };
   /** logits!:n c, target:n, lse:n, dloss:n ->   T int64 acc acc -> | T: float */
   crossEntropyBackward_: { in: { logits: Tensor; target: Tensor; lse: Tensor; dloss: Tensor }; attrs: { ignoreIndex?: number | undefined; labelSmoothing?: number | undefined }; out: Record<never, never> };
-  /** q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, pattern?:w, distance?:h~ t -> o:b h n e, lse:b h n where h%g   T T T T bool int64 acc -> T acc | T: float */
-  attention: { in: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor | undefined; mask?: Tensor | undefined; pattern?: Tensor | undefined; distance?: Tensor | undefined }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { o: Tensor; lse: Tensor } };
-  /** q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t -> dq:b h n d, dk:b g m d, dv:b g m e where h%g   T T T T bool T acc T int64 acc -> T T T | T: float */
-  attentionBackward: { in: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor | undefined; mask?: Tensor | undefined; o: Tensor; lse: Tensor; dO: Tensor; pattern?: Tensor | undefined; distance?: Tensor | undefined }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { dq: Tensor; dk: Tensor; dv: Tensor } };
-  /** q:b h n d, k:b g m d, v:b g m e, bias:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t -> dbias:b h n m where h%g   T T T T bool T acc T int64 acc -> T | T: float */
-  attentionBiasBackward: { in: { q: Tensor; k: Tensor; v: Tensor; bias: Tensor; mask?: Tensor | undefined; o: Tensor; lse: Tensor; dO: Tensor; pattern?: Tensor | undefined; distance?: Tensor | undefined }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { dbias: Tensor } };
-  /** q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance:h~ t -> ddistance:b h t where h%g   T T T T bool T acc T int64 acc -> acc | T: float */
-  attentionDistanceBackward: { in: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor | undefined; mask?: Tensor | undefined; o: Tensor; lse: Tensor; dO: Tensor; pattern?: Tensor | undefined; distance: Tensor }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { ddistance: Tensor } };
+  /** q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, pattern?:w, distance?:h~ t, vector?:h~ d -> o:b h n e, lse:b h n where h%g   T T T T bool int64 acc acc -> T acc | T: float */
+  attention: { in: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor | undefined; mask?: Tensor | undefined; pattern?: Tensor | undefined; distance?: Tensor | undefined; vector?: Tensor | undefined }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { o: Tensor; lse: Tensor } };
+  /** q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t, vector?:h~ d -> dq:b h n d, dk:b g m d, dv:b g m e where h%g   T T T T bool T acc T int64 acc acc -> T T T | T: float */
+  attentionBackward: { in: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor | undefined; mask?: Tensor | undefined; o: Tensor; lse: Tensor; dO: Tensor; pattern?: Tensor | undefined; distance?: Tensor | undefined; vector?: Tensor | undefined }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { dq: Tensor; dk: Tensor; dv: Tensor } };
+  /** q:b h n d, k:b g m d, v:b g m e, bias:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t, vector?:h~ d -> dbias:b h n m where h%g   T T T T bool T acc T int64 acc acc -> T | T: float */
+  attentionBiasBackward: { in: { q: Tensor; k: Tensor; v: Tensor; bias: Tensor; mask?: Tensor | undefined; o: Tensor; lse: Tensor; dO: Tensor; pattern?: Tensor | undefined; distance?: Tensor | undefined; vector?: Tensor | undefined }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { dbias: Tensor } };
+  /** q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance:h~ t, vector?:h~ d -> ddistance:b h t where h%g   T T T T bool T acc T int64 acc acc -> acc | T: float */
+  attentionDistanceBackward: { in: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor | undefined; mask?: Tensor | undefined; o: Tensor; lse: Tensor; dO: Tensor; pattern?: Tensor | undefined; distance: Tensor; vector?: Tensor | undefined }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { ddistance: Tensor } };
+  /** q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t, vector:h~ d -> dvector:b h d where h%g   T T T T bool T acc T int64 acc acc -> acc | T: float */
+  attentionVectorBackward: { in: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor | undefined; mask?: Tensor | undefined; o: Tensor; lse: Tensor; dO: Tensor; pattern?: Tensor | undefined; distance?: Tensor | undefined; vector: Tensor }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { dvector: Tensor } };
   /** pattern:w, mask?:b h n m -> seen:@batch @heads @rows @keys   int64 bool -> bool */
   attentionVisible: { in: { pattern: Tensor; mask?: Tensor | undefined }; attrs: { batch?: number | undefined; heads?: number | undefined; rows?: number | undefined; first?: number | undefined; queries?: number | undefined; keys?: number | undefined }; out: { seen: Tensor } };
   /** x:b h n d, cos:b~ n r, sin:b~ n r -> y:b h n d   T acc acc -> T | T: float */
@@ -575,10 +578,11 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   crossEntropy: { inputs: ["logits","target"], outputs: ["loss","lse"] },
   crossEntropyBackward: { inputs: ["logits","target","lse","dloss"], outputs: ["dlogits"] },
   crossEntropyBackward_: { inputs: ["logits","target","lse","dloss"], outputs: [] },
-  attention: { inputs: ["q","k","v","bias","mask","pattern","distance"], outputs: ["o","lse"] },
-  attentionBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance"], outputs: ["dq","dk","dv"] },
-  attentionBiasBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance"], outputs: ["dbias"] },
-  attentionDistanceBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance"], outputs: ["ddistance"] },
+  attention: { inputs: ["q","k","v","bias","mask","pattern","distance","vector"], outputs: ["o","lse"] },
+  attentionBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance","vector"], outputs: ["dq","dk","dv"] },
+  attentionBiasBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance","vector"], outputs: ["dbias"] },
+  attentionDistanceBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance","vector"], outputs: ["ddistance"] },
+  attentionVectorBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance","vector"], outputs: ["dvector"] },
   attentionVisible: { inputs: ["pattern","mask"], outputs: ["seen"] },
   rope: { inputs: ["x","cos","sin"], outputs: ["y"] },
   embedding: { inputs: ["weight","ids"], outputs: ["y"] },
@@ -1379,9 +1383,10 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const mask = given.mask === undefined ? null : slotOf(given.mask, 'attention', 'mask');
     const pattern = given.pattern === undefined ? null : slotOf(given.pattern, 'attention', 'pattern');
     const distance = given.distance === undefined ? null : slotOf(given.distance, 'attention', 'distance');
+    const vector = given.vector === undefined ? null : slotOf(given.vector, 'attention', 'vector');
     const o_ = new Slot(q.dtype);
     const lse_ = new Slot(accumulatorOf(q.dtype));
-    o_.id = native.run(104, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    o_.id = native.run(104, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     lse_.id = scratch[1]!;
     return { o: new Tensor(o_), lse: new Tensor(lse_) };
   },
@@ -1396,10 +1401,11 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dO = slotOf(given.dO, 'attentionBackward', 'dO');
     const pattern = given.pattern === undefined ? null : slotOf(given.pattern, 'attentionBackward', 'pattern');
     const distance = given.distance === undefined ? null : slotOf(given.distance, 'attentionBackward', 'distance');
+    const vector = given.vector === undefined ? null : slotOf(given.vector, 'attentionBackward', 'vector');
     const dq_ = new Slot(q.dtype);
     const dk_ = new Slot(q.dtype);
     const dv_ = new Slot(q.dtype);
-    dq_.id = native.run(105, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    dq_.id = native.run(105, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     dk_.id = scratch[1]!;
     dv_.id = scratch[2]!;
     return { dq: new Tensor(dq_), dk: new Tensor(dk_), dv: new Tensor(dv_) };
@@ -1415,8 +1421,9 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dO = slotOf(given.dO, 'attentionBiasBackward', 'dO');
     const pattern = given.pattern === undefined ? null : slotOf(given.pattern, 'attentionBiasBackward', 'pattern');
     const distance = given.distance === undefined ? null : slotOf(given.distance, 'attentionBiasBackward', 'distance');
+    const vector = given.vector === undefined ? null : slotOf(given.vector, 'attentionBiasBackward', 'vector');
     const dbias_ = new Slot(q.dtype);
-    dbias_.id = native.run(106, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    dbias_.id = native.run(106, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     return { dbias: new Tensor(dbias_) };
   },
   attentionDistanceBackward(given, attrs) {
@@ -1430,15 +1437,32 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dO = slotOf(given.dO, 'attentionDistanceBackward', 'dO');
     const pattern = given.pattern === undefined ? null : slotOf(given.pattern, 'attentionDistanceBackward', 'pattern');
     const distance = slotOf(given.distance, 'attentionDistanceBackward', 'distance');
+    const vector = given.vector === undefined ? null : slotOf(given.vector, 'attentionDistanceBackward', 'vector');
     const ddistance_ = new Slot(accumulatorOf(q.dtype));
-    ddistance_.id = native.run(107, ddistance_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    ddistance_.id = native.run(107, ddistance_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     return { ddistance: new Tensor(ddistance_) };
+  },
+  attentionVectorBackward(given, attrs) {
+    const q = slotOf(given.q, 'attentionVectorBackward', 'q');
+    const k = slotOf(given.k, 'attentionVectorBackward', 'k');
+    const v = slotOf(given.v, 'attentionVectorBackward', 'v');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'attentionVectorBackward', 'bias');
+    const mask = given.mask === undefined ? null : slotOf(given.mask, 'attentionVectorBackward', 'mask');
+    const o = slotOf(given.o, 'attentionVectorBackward', 'o');
+    const lse = slotOf(given.lse, 'attentionVectorBackward', 'lse');
+    const dO = slotOf(given.dO, 'attentionVectorBackward', 'dO');
+    const pattern = given.pattern === undefined ? null : slotOf(given.pattern, 'attentionVectorBackward', 'pattern');
+    const distance = given.distance === undefined ? null : slotOf(given.distance, 'attentionVectorBackward', 'distance');
+    const vector = slotOf(given.vector, 'attentionVectorBackward', 'vector');
+    const dvector_ = new Slot(accumulatorOf(q.dtype));
+    dvector_.id = native.run(108, dvector_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    return { dvector: new Tensor(dvector_) };
   },
   attentionVisible(given, attrs) {
     const pattern = slotOf(given.pattern, 'attentionVisible', 'pattern');
     const mask = given.mask === undefined ? null : slotOf(given.mask, 'attentionVisible', 'mask');
     const seen_ = new Slot(8);
-    seen_.id = native.run(108, seen_, pattern.id, mask === null ? 0 : mask.id, attrs.batch, attrs.heads, attrs.rows, attrs.first, attrs.queries, attrs.keys);
+    seen_.id = native.run(109, seen_, pattern.id, mask === null ? 0 : mask.id, attrs.batch, attrs.heads, attrs.rows, attrs.first, attrs.queries, attrs.keys);
     return { seen: new Tensor(seen_) };
   },
   rope(given, attrs) {
@@ -1446,35 +1470,35 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const cos = slotOf(given.cos, 'rope', 'cos');
     const sin = slotOf(given.sin, 'rope', 'sin');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(109, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
+    y_.id = native.run(110, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
     return { y: new Tensor(y_) };
   },
   embedding(given, _attrs) {
     const weight = slotOf(given.weight, 'embedding', 'weight');
     const ids = slotOf(given.ids, 'embedding', 'ids');
     const y_ = new Slot(weight.dtype);
-    y_.id = native.run(110, y_, weight.id, ids.id);
+    y_.id = native.run(111, y_, weight.id, ids.id);
     return { y: new Tensor(y_) };
   },
   embeddingBackward(given, attrs) {
     const ids = slotOf(given.ids, 'embeddingBackward', 'ids');
     const dy = slotOf(given.dy, 'embeddingBackward', 'dy');
     const dweight_ = new Slot(dy.dtype);
-    dweight_.id = native.run(111, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
+    dweight_.id = native.run(112, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
     return { dweight: new Tensor(dweight_) };
   },
   gather(given, _attrs) {
     const x = slotOf(given.x, 'gather', 'x');
     const index = slotOf(given.index, 'gather', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(112, y_, x.id, index.id);
+    y_.id = native.run(113, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   scatter_(given, _attrs) {
     const y = slotOf(given.y, 'scatter_', 'y');
     const index = slotOf(given.index, 'scatter_', 'index');
     const src = slotOf(given.src, 'scatter_', 'src');
-    native.run(113, y.id, index.id, src.id);
+    native.run(114, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1482,7 +1506,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y = slotOf(given.y, 'scatterAdd_', 'y');
     const index = slotOf(given.index, 'scatterAdd_', 'index');
     const src = slotOf(given.src, 'scatterAdd_', 'src');
-    native.run(114, y.id, index.id, src.id);
+    native.run(115, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1490,34 +1514,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'indexSelect', 'x');
     const index = slotOf(given.index, 'indexSelect', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(115, y_, x.id, index.id);
+    y_.id = native.run(116, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   indexAdd_(given, _attrs) {
     const y = slotOf(given.y, 'indexAdd_', 'y');
     const index = slotOf(given.index, 'indexAdd_', 'index');
     const src = slotOf(given.src, 'indexAdd_', 'src');
-    native.run(116, y.id, index.id, src.id);
+    native.run(117, y.id, index.id, src.id);
     y.touch();
     return { };
   },
   countNonzero(given, _attrs) {
     const x = slotOf(given.x, 'countNonzero', 'x');
     const count_ = new Slot(5);
-    count_.id = native.run(117, count_, x.id);
+    count_.id = native.run(118, count_, x.id);
     return { count: new Tensor(count_) };
   },
   nonzero(given, attrs) {
     const x = slotOf(given.x, 'nonzero', 'x');
     const index_ = new Slot(5);
-    index_.id = native.run(118, index_, x.id, attrs.count, attrs.rank);
+    index_.id = native.run(119, index_, x.id, attrs.count, attrs.rank);
     return { index: new Tensor(index_) };
   },
   sort(given, attrs) {
     const x = slotOf(given.x, 'sort', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(119, values_, indices_, x.id, attrs.descending);
+    values_.id = native.run(120, values_, indices_, x.id, attrs.descending);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
@@ -1525,56 +1549,56 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'topk', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(120, values_, indices_, x.id, attrs.k, attrs.largest);
+    values_.id = native.run(121, values_, indices_, x.id, attrs.k, attrs.largest);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
   uniform_(given, attrs) {
     const x = slotOf(given.x, 'uniform_', 'x');
-    native.run(121, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(122, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   normal_(given, attrs) {
     const x = slotOf(given.x, 'normal_', 'x');
-    native.run(122, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
+    native.run(123, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
     x.touch();
     return { };
   },
   randint_(given, attrs) {
     const x = slotOf(given.x, 'randint_', 'x');
-    native.run(123, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(124, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   dropout(given, attrs) {
     const x = slotOf(given.x, 'dropout', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(124, y_, x.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(125, y_, x.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   dropoutAdd(given, attrs) {
     const x = slotOf(given.x, 'dropoutAdd', 'x');
     const residual = slotOf(given.residual, 'dropoutAdd', 'residual');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(125, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(126, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   multinomial(given, attrs) {
     const probs = slotOf(given.probs, 'multinomial', 'probs');
     const ids_ = new Slot(5);
-    ids_.id = native.run(126, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
+    ids_.id = native.run(127, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   sampleTokens(given, attrs) {
     const logits = slotOf(given.logits, 'sampleTokens', 'logits');
     const ids_ = new Slot(5);
-    ids_.id = native.run(127, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
+    ids_.id = native.run(128, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   adamw_(given, attrs) {
     const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
-    native.runMany(128, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    native.runMany(129, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1583,7 +1607,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   radam_(given, attrs) {
     const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(129, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(130, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1591,7 +1615,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   nadam_(given, attrs) {
     const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(130, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(131, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1599,14 +1623,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   adagrad_(given, attrs) {
     const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
-    native.runMany(131, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    native.runMany(132, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.sum);
     return { };
   },
   rmsprop_(given, attrs) {
     const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
-    native.runMany(132, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    native.runMany(133, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
     touchAll(given.p);
     touchAll(given.v);
     touchAll(given.u);
@@ -1615,14 +1639,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lion_(given, attrs) {
     const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
-    native.runMany(133, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    native.runMany(134, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     return { };
   },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(134, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
+    native.runMany(135, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1630,37 +1654,37 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(135, norm_, handles);
+    norm_.id = native.runMany(136, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(136, handles, attrs.maxNorm);
+    native.runMany(137, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   packQuantized(given, attrs) {
     const x = slotOf(given.x, 'packQuantized', 'x');
     const packed_ = new Slot(6);
-    packed_.id = native.run(137, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(138, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   unpackQuantized(given, attrs) {
     const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
     const x_ = new Slot(6);
-    x_.id = native.run(138, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    x_.id = native.run(139, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { x: new Tensor(x_) };
   },
   quantize(given, attrs) {
     const w = slotOf(given.w, 'quantize', 'w');
     const packed_ = new Slot(6);
-    packed_.id = native.run(139, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(140, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   dequantize(given, attrs) {
     const packed = slotOf(given.packed, 'dequantize', 'packed');
     const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
-    w_.id = native.run(140, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    w_.id = native.run(141, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
     return { w: new Tensor(w_) };
   },
   quantizedLinear(given, attrs) {
@@ -1668,67 +1692,67 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = slotOf(given.weight, 'quantizedLinear', 'weight');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(141, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(142, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(142, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(143, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(143, y_, x.id);
+    y_.id = native.run(144, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(144, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(145, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(145, y_, x.id);
+    y_.id = native.run(146, y_, x.id);
     return { y: new Tensor(y_) };
   },
   int8Probe(given, attrs) {
     const x = slotOf(given.x, 'int8Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(146, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(147, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   int8ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'int8ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(147, y_, x.id);
+    y_.id = native.run(148, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(148, y_, x.id);
+    y_.id = native.run(149, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(149, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
+    y_.id = native.run(150, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(150, y_, x.id, attrs.inChunk);
+    y_.id = native.run(151, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(151, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(152, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

@@ -7,10 +7,13 @@ import {
   grad,
   manualSeed,
   mask,
+  memory,
   positionBias,
   type PositionBias,
   randn,
   record,
+  resetPeakMemory,
+  score,
   strict,
   tensor,
   type Tensor,
@@ -251,6 +254,41 @@ describe('temperature 0', () => {
   });
 });
 
+describe('scoring functions', () => {
+  it('print as the calls that make them', () => {
+    expect([score.dot(), score.scaledDot(), score.general(zeros([2, 3]))].map(String)).toEqual([
+      'dot()',
+      'scaledDot()',
+      'general(Tensor [2, 3] float32)',
+    ]);
+  });
+
+  it('concat is additive with the parts of its weight', () => {
+    const [q, k, v] = [
+      randn([1, 2, 9, 4], { device }),
+      randn([1, 2, 7, 3], { device }),
+      randn([1, 2, 7, 3], { device }),
+    ];
+    const [w, vector] = [randn([5, 7], { device }), randn([5], { device })];
+    const [left, right] = [w.narrow(1, 0, 4), w.narrow(1, 4, 3)];
+    const one = attention(q, k, v, { score: score.concat(w, vector) });
+    expect(list(attention(q, k, v, { score: score.additive(left, right, vector) }))).toEqual(list(one));
+  });
+
+  it('make no term for each pair and each place of the width', () => {
+    const [n, d] = [1024, 32];
+    const leaf = (shape: number[]): Tensor => randn(shape, { requiresGrad: true });
+    const [q, k, v] = [leaf([1, 1, n, d]), leaf([1, 1, n, d]), leaf([1, 1, n, d])];
+    const how = score.additive(leaf([d, d]), leaf([d, d]), leaf([d]));
+    attention(q, k, v, { score: how }).sum().backward();
+    const before = memory().live;
+    resetPeakMemory();
+    attention(q, k, v, { score: how }).sum().backward();
+    // q and k projected, their gradients and what is packed of them; not n n d floats, nor n n
+    expect(memory().peak - before).toBeLessThan(n * n * 4);
+  });
+});
+
 describe('wrong terms', () => {
   const [q, k, v] = [0, 1, 2].map(() => zeros([1, 2, 4, 8])) as [Tensor, Tensor, Tensor];
   const attend = (options: object) => () => attention(q, k, v, options);
@@ -264,6 +302,22 @@ describe('wrong terms', () => {
     ['slopes of other heads', withBias(positionBias.alibi(3)), 'FOVEA_SHAPE', /3 slopes.*2 heads/],
     ['a table of other heads', withBias(positionBias.relative(zeros([3, 5]))), 'FOVEA_SHAPE', /3 heads.*2/],
     ['buckets of other heads', withBias(positionBias.t5(zeros([8, 3]))), 'FOVEA_SHAPE', /3 heads.*2/],
+    ['a score that is none', attend({ score: 'additive' }), 'FOVEA_ARGUMENT', /score/],
+    ['a score of other widths', attend({ score: score.general(zeros([7, 8])) }), 'FOVEA_SHAPE', /general.*\[7,8\]/],
+    ['parts of other widths', attend({ score: score.concat(zeros([3, 15]), zeros([3])) }), 'FOVEA_SHAPE', /concat/],
+    [
+      'vectors of other heads',
+      attend({ score: score.concat(zeros([3, 16]), zeros([4, 3])) }),
+      'FOVEA_SHAPE',
+      /4 heads.*2/,
+    ],
+    [
+      'weights that do not fit',
+      () => score.additive(zeros([3, 8]), zeros([4, 8]), zeros([3])),
+      'FOVEA_SHAPE',
+      /additive/,
+    ],
+    ['integer weights', () => score.general(zeros([8, 8], { dtype: 'int64' })), 'FOVEA_DTYPE', /int64/],
     ['no heads', () => positionBias.alibi(0), 'FOVEA_ARGUMENT', /alibi.*slopes|slopes.*alibi/],
     ['slopes in a matrix', () => positionBias.alibi(zeros([2, 2])), 'FOVEA_SHAPE', /alibi.*rank 1/],
     ['a table without a middle', () => positionBias.relative(zeros([2, 4])), 'FOVEA_SHAPE', /middle/],

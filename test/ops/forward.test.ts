@@ -25,7 +25,7 @@ describe.each(table.map((row) => [row.name, row] as const))('%s', (_, row) => {
         expect(results.length, sample.label).toBe(expected.length);
         results.forEach((result, i) => {
           expect(
-            difference(values(result), expected[i]!, result.dtype, row.tolerance, nds, sample),
+            difference(values(result), expected[i]!, result.dtype, sample.tolerance ?? row.tolerance, nds, sample),
             `${row.name} ${dtype} ${sample.label} output ${i}`,
           ).toBeUndefined();
         });

@@ -2,6 +2,7 @@
 import { type Dtype, functional as F, type HostArray, type Tensor, tensor } from 'fovea';
 import { device } from '../helpers.js';
 import { count, indices, Nd } from './nd.js';
+import type { Tolerance } from './row.js';
 
 /**
  * How a tensor lies in memory. What lies between its elements is filled with a red zone (NaN, or a huge number for
@@ -32,6 +33,8 @@ export interface Sample {
   args?: Record<string, unknown>;
   /** Small and smooth enough for central differences. */
   gradcheck?: boolean;
+  /** In the place of the row's. */
+  tolerance?: Tolerance;
 }
 
 export const FLOATS: readonly Dtype[] = ['float32', 'float64', 'float16', 'bfloat16'];

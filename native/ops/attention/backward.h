@@ -121,7 +121,7 @@ struct ColumnHead {
 template <class T, class A = Compute<T>>
 void start_rows(const Problem<T>& p, const View& x, const View& y, int64_t bi, int64_t head, const RowStrip<A>& strip) {
   constexpr int kRows = Products<T>::kRows;
-  Products<T>::pack_strip(p.row(x, bi, head, strip.first), x.strides[2], strip.rows, p.d, p.scale2, strip.x);
+  Products<T>::pack_strip(p.row(x, bi, head, strip.first), x.strides[2], strip.rows, p.d, p.strip_factor(), strip.x);
   Products<T>::pack_strip(p.row(y, bi, head, strip.first), y.strides[2], strip.rows, p.e, A(1), strip.y);
   fill_zero(strip.dx, kRows * round_up(p.d, kPanel<A>)), fill_zero(strip.dy, kRows * round_up(p.e, kPanel<A>));
 }
@@ -177,6 +177,19 @@ void drop_strip(int64_t key, int64_t rows, int64_t queries, const BackwardScratc
                                    round_up(rows, kLanes<A>), A(1), mine.factors + c);
 }
 
+// dx of a strip += slopes times what the strip met.
+template <class T, class A = Compute<T>>
+void add_slopes(const Problem<T>& p, int64_t hi, const RowStrip<A>& strip, const ColumnHead<A>& met, int64_t first,
+                const Columns& seen, const BackwardScratch<T>& mine) {
+  if constexpr (!kIs16Bit<T>)
+    if (p.additive())
+      return add_additive_slopes<Products<T>::kRows>(strip.rows, p.d, strip.x, met.x + first * p.d, p.vector_of(hi),
+                                                     mine.slopes, seen.begin, round_up(seen.count, kPanel<A>),
+                                                     strip.dx);
+  Products<T>::add_product(strip.rows, seen.count - seen.begin, mine.slopes + seen.begin, met.x_rows,
+                           first + seen.begin, p.d, strip.dx);
+}
+
 // Rows are keys: adds to dv and dk of a strip what queries [i0, i0 + kColumns) of one head send. `block` is the first
 // key of all strips.
 template <class T, class A = Compute<T>>
@@ -185,8 +198,7 @@ void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<
   const Columns columns = p.queries_seen(bi, hi, strip.first, strip.rows, i0);
   if (columns.none()) return;
   const int64_t begin = columns.begin, count = columns.count, padded = round_up(count, kPanel<A>);
-  Products<T>::score_tile(strip.rows, p.d, strip.x, queries.x + i0 * Products<T>::depth(p.d), begin, padded,
-                          mine.scores);
+  score_tile<T, A>(p, hi, strip.rows, strip.x, queries.x, i0, begin, padded, mine.scores);
   Products<T>::score_tile(strip.rows, p.e, strip.y, queries.y + i0 * Products<T>::depth(p.e), begin, padded,
                           mine.slopes);
   const A factor = scale_tile(p, strip.rows, begin, padded, mine.scores);
@@ -201,7 +213,7 @@ void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<
   }
   uncap_slopes(p, strip.rows, begin, padded, mine);
   Products<T>::add_product(strip.rows, count - begin, mine.scores + begin, queries.y_rows, i0 + begin, p.e, strip.dy);
-  Products<T>::add_product(strip.rows, count - begin, mine.slopes + begin, queries.x_rows, i0 + begin, p.d, strip.dx);
+  add_slopes(p, hi, strip, queries, i0, columns, mine);
 }
 
 // Rows are queries: ds of a strip against keys [j0, j0 + kColumns), into `slopes`. Returns the keys that are seen.
@@ -211,7 +223,7 @@ Columns slopes_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, const Col
   const Columns columns = p.keys_seen(bi, hi, strip.first, strip.rows, j0);
   if (columns.none()) return columns;
   const int64_t begin = columns.begin, count = columns.count, padded = round_up(count, kPanel<A>);
-  Products<T>::score_tile(strip.rows, p.d, strip.x, keys.x + j0 * Products<T>::depth(p.d), begin, padded, mine.scores);
+  score_tile<T, A>(p, hi, strip.rows, strip.x, keys.x, j0, begin, padded, mine.scores);
   Products<T>::score_tile(strip.rows, p.e, strip.y, keys.y + j0 * Products<T>::depth(p.e), begin, padded, mine.slopes);
   const A factor = scale_tile(p, strip.rows, begin, padded, mine.scores);
   cap_tile<T, A>(p, strip.rows, begin, padded, mine.scores, mine.capped);
@@ -286,8 +298,7 @@ void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const Backwar
       const Columns seen = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
       if (seen.none()) continue;
       uncap_slopes(p, strip.rows, seen.begin, round_up(seen.count, kPanel<A>), mine);
-      Products<T>::add_product(strip.rows, seen.count - seen.begin, mine.slopes + seen.begin, keys.x_rows,
-                               j0 + seen.begin, p.d, strip.dx);
+      add_slopes(p, hi, strip, keys, j0, seen, mine);
     }
   }
   for (int64_t s = 0; s < strips; s++) {

@@ -9,7 +9,7 @@ void attention(Call& call, const AttentionAttrs& attrs) {
   dispatch_float(call.in[0].dtype, [&]<class T>() {
     Problem<T> p(call, attrs, 5);
     if (p.b * p.h * p.n == 0) return;
-    if (p.decodes()) return decode_attention(call, p);
+    if (p.decodes() && !p.additive()) return decode_attention(call, p);
     tiled_attention(call, p);
   });
 }
@@ -22,6 +22,9 @@ void attention_bias_backward(Call& call, const AttentionAttrs& attrs) {
 
 void attention_distance_backward(Call& call, const AttentionAttrs& attrs) {
   dispatch_float(call.in[0].dtype, [&]<class T>() { distance_gradient(call, BackwardProblem<T>(call, attrs)); });
+}
+void attention_vector_backward(Call& call, const AttentionAttrs& attrs) {
+  dispatch_float(call.in[0].dtype, [&]<class T>() { vector_gradient(call, BackwardProblem<T>(call, attrs)); });
 }
 // Every answer of a pattern, for whoever wants to see it, and for compositions of other ops.
 void attention_visible(Call& call, const VisibleAttrs& attrs) {
@@ -46,6 +49,7 @@ FOVEA_KERNELS(attention, FOVEA_KERNEL("attention", attention, AttentionAttrs),
               FOVEA_KERNEL("attentionBackward", attention_backward, AttentionAttrs),
               FOVEA_KERNEL("attentionBiasBackward", attention_bias_backward, AttentionAttrs),
               FOVEA_KERNEL("attentionDistanceBackward", attention_distance_backward, AttentionAttrs),
+              FOVEA_KERNEL("attentionVectorBackward", attention_vector_backward, AttentionAttrs),
               FOVEA_KERNEL("attentionVisible", attention_visible, VisibleAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -14,8 +14,10 @@ void check(const CudaCall& call, const AttentionAttrs& attrs) {
     call.fail("FOVEA_ARGUMENT", "dropoutP is %g; pass a probability from 0 to 1", attrs.dropoutP);
   if (attrs.softcap != 0) call.fail("FOVEA_UNSUPPORTED", "there is no kernel that caps scores");
 }
-void refuse_distance(const CudaCall& call, int input) {
+// The bias by distance, and then the vector of additive scores, are at `input`.
+void refuse_terms(const CudaCall& call, int input) {
   if (call.in[input].present()) call.fail("FOVEA_UNSUPPORTED", "there is no kernel with a bias by distance");
+  if (call.in[input + 1].present()) call.fail("FOVEA_UNSUPPORTED", "there is no kernel of additive scores");
 }
 
 // Rows that cp.async copies and that fit the tiles of the tensor-core kernels, which count in 32 bits.
@@ -41,7 +43,7 @@ Choice choose(const AttentionProblem& p, Dtype dtype, const DeviceLimits& device
 }
 
 void attention(const CudaCall& call, const AttentionAttrs& attrs) {
-  check(call, attrs), refuse_distance(call, 6);
+  check(call, attrs), refuse_terms(call, 6);
   const AttentionProblem p(call.in, attrs);
   dispatch_float(call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -61,7 +63,7 @@ void attention(const CudaCall& call, const AttentionAttrs& attrs) {
   });
 }
 void attention_backward(const CudaCall& call, const AttentionAttrs& attrs) {
-  check(call, attrs), refuse_distance(call, 9);
+  check(call, attrs), refuse_terms(call, 9);
   const BackwardProblem p(call, attrs);
   dispatch_float(call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -76,7 +78,7 @@ void attention_backward(const CudaCall& call, const AttentionAttrs& attrs) {
   });
 }
 void attention_bias_backward(const CudaCall& call, const AttentionAttrs& attrs) {
-  check(call, attrs), refuse_distance(call, 9);
+  check(call, attrs), refuse_terms(call, 9);
   const BackwardProblem p(call, attrs);
   dispatch_float(call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);

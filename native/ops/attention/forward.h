@@ -84,7 +84,7 @@ void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head,
   const Columns columns = p.keys_seen(bi, hi, strip.first, strip.rows, j0);
   if (columns.none()) return;
   const int64_t begin = columns.begin, padded = round_up(columns.count, P);
-  Products<T>::score_tile(strip.rows, p.d, strip.q, head.keys + j0 * Products<T>::depth(p.d), begin, padded, tile);
+  score_tile<T, A>(p, hi, strip.rows, strip.q, head.keys, j0, begin, padded, tile);
   const A factor = scale_tile(p, strip.rows, begin, padded, tile);
   cap_tile<T, A>(p, strip.rows, begin, padded, tile, nullptr);
   bool any = false;
@@ -114,7 +114,7 @@ void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head,
 template <class T, class A = Compute<T>>
 void start_strip(const Problem<T>& p, int64_t bi, int64_t hi, const QueryStrip<A>& strip) {
   constexpr int kRows = Products<T>::kRows;
-  Products<T>::pack_strip(p.row(p.q, bi, hi, strip.first), p.q.strides[2], strip.rows, p.d, p.scale2, strip.q);
+  Products<T>::pack_strip(p.row(p.q, bi, hi, strip.first), p.q.strides[2], strip.rows, p.d, p.strip_factor(), strip.q);
   fill_zero(strip.o, kRows * round_up(p.e, kPanel<A>));
   fill_zero(strip.total, kRows * kLanes<A>);
   for (int r = 0; r < kRows; r++) strip.top[r] = -kInfinity<A>;

@@ -4,7 +4,8 @@
 // h/g query heads share a key head (Ainslie et al. 2023, https://arxiv.org/abs/2305.13245). The bias is added to the
 // scores; the mask is true where a key may be seen; the pattern is a program that says the same (pattern.h), and the
 // mask's meaning then is the pattern's, if it reads it. The bias by distance, a table of each head, is added where key
-// and query are so far apart; beyond its ends it goes on as it ends.
+// and query are so far apart; beyond its ends it goes on as it ends. With a vector scores are additive instead of
+// products: sum over c of vector_c tanh(q_ic + k_jc) (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473).
 // A row that sees no key gives o = 0, lse = -inf and zero gradients.
 #include "core/registry.h"
 #include "ops/attention/attrs.h"
@@ -15,7 +16,7 @@ namespace fovea {
 
 size_t attention_workspace(Views in, Views, const void*, int threads) {
   AttentionShape s(in[0], in[1], in[2]);
-  AttentionPlan plan = s.decodes() ? AttentionPlan(DecodePlan(s)) : AttentionPlan(ForwardPlan(s));
+  AttentionPlan plan = s.decodes() && !in[7].present() ? AttentionPlan(DecodePlan(s)) : AttentionPlan(ForwardPlan(s));
   return size_t(plan.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
 }
 size_t attention_backward_workspace(Views in, Views, const void*, int threads) {
@@ -24,18 +25,18 @@ size_t attention_backward_workspace(Views in, Views, const void*, int threads) {
 }
 
 void declare_attention(Registry& r) {
-  r.add<AttentionAttrs>(
-       "attention",
-       "q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, pattern?:w, distance?:h~ t -> "
-       "o:b h n e, lse:b h n where h%g",
-       "T T T T bool int64 acc -> T acc | T: float")
+  r.add<AttentionAttrs>("attention",
+                        "q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, pattern?:w, "
+                        "distance?:h~ t, vector?:h~ d -> "
+                        "o:b h n e, lse:b h n where h%g",
+                        "T T T T bool int64 acc acc -> T acc | T: float")
       .with(Layout::dense_rows)
       .with(attention_workspace);
   r.add<AttentionAttrs>(
        "attentionBackward",
        "q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, "
-       "pattern?:w, distance?:h~ t -> dq:b h n d, dk:b g m d, dv:b g m e where h%g",
-       "T T T T bool T acc T int64 acc -> T T T | T: float")
+       "pattern?:w, distance?:h~ t, vector?:h~ d -> dq:b h n d, dk:b g m d, dv:b g m e where h%g",
+       "T T T T bool T acc T int64 acc acc -> T T T | T: float")
       .with(Layout::dense_rows)
       .with(attention_backward_workspace);
   // The gradient of the bias before it is summed over the axes that were broadcast: as large as the scores
@@ -43,16 +44,24 @@ void declare_attention(Registry& r) {
   r.add<AttentionAttrs>(
        "attentionBiasBackward",
        "q:b h n d, k:b g m d, v:b g m e, bias:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, "
-       "pattern?:w, distance?:h~ t -> dbias:b h n m where h%g",
-       "T T T T bool T acc T int64 acc -> T | T: float")
+       "pattern?:w, distance?:h~ t, vector?:h~ d -> dbias:b h n m where h%g",
+       "T T T T bool T acc T int64 acc acc -> T | T: float")
       .with(Layout::dense_rows)
       .with(attention_backward_workspace);
   // The same by distance: sums of that along diagonals.
   r.add<AttentionAttrs>(
        "attentionDistanceBackward",
        "q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, "
-       "pattern?:w, distance:h~ t -> ddistance:b h t where h%g",
-       "T T T T bool T acc T int64 acc -> acc | T: float")
+       "pattern?:w, distance:h~ t, vector?:h~ d -> ddistance:b h t where h%g",
+       "T T T T bool T acc T int64 acc acc -> acc | T: float")
+      .with(Layout::dense_rows)
+      .with(attention_backward_workspace);
+  // The gradient of the vector of additive scores.
+  r.add<AttentionAttrs>(
+       "attentionVectorBackward",
+       "q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, "
+       "pattern?:w, distance?:h~ t, vector:h~ d -> dvector:b h d where h%g",
+       "T T T T bool T acc T int64 acc acc -> acc | T: float")
       .with(Layout::dense_rows)
       .with(attention_backward_workspace);
   // What a pattern says of every key.

@@ -28,29 +28,52 @@ void gradients_of_bias(Call& call, const BackwardProblem<T>& p, const BackwardPl
   }
 }
 
-// The same walk over all queries of a head: ds summed by distance.
-template <class T, class A = Compute<T>>
-void gradients_of_distances(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
-                            const A* packed, const BackwardScratch<T>& mine) {
+// The same walk over all queries of a head: sum(strip, j0, seen) for each tile.
+template <class T, class A = Compute<T>, class Sum>
+void sum_slopes(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi, const A* packed,
+                const BackwardScratch<T>& mine, Sum&& sum) {
   constexpr int kRows = Products<T>::kRows;
   const ColumnHead<A> keys = keys_of(p, plan, bi, hi, packed);
-  const int64_t size = p.distance.shape[1];
-  A* sums = call.out[0].template as<A>() + (bi * p.h + hi) * size;
-  fill_zero(sums, size);
   for (int64_t i = 0; i < p.n; i += kRows) {
     RowStrip<A> strip = mine.strip(0, i, p.n);
     start_rows(p, p.q, p.d_o, bi, hi, strip);
     for (int64_t j0 = 0; j0 < p.visible_keys(i + strip.rows - 1); j0 += kColumns) {
       const Columns seen = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
-      for (int64_t r = 0; r < strip.rows && !seen.none(); r++) {
-        const A* row = mine.slopes + r * kColumns;
-        for_distances(p.distance_zero + j0 - (i + r), 1, size, seen.begin, seen.count,
-                      [&](int64_t first, int64_t last, int64_t place, int64_t step) {
-                        for (int64_t c = first; c < last; c++) sums[place + (c - first) * step] += row[c];
-                      });
-      }
+      if (!seen.none()) sum(strip, keys, j0, seen);
     }
   }
+}
+// ds summed by distance.
+template <class T, class A = Compute<T>>
+void gradients_of_distances(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
+                            const A* packed, const BackwardScratch<T>& mine) {
+  const int64_t size = p.distance.shape[1];
+  A* sums = call.out[0].template as<A>() + (bi * p.h + hi) * size;
+  fill_zero(sums, size);
+  sum_slopes(p, plan, bi, hi, packed, mine,
+             [&](const RowStrip<A>& strip, const ColumnHead<A>&, int64_t j0, const Columns& seen) {
+               for (int64_t r = 0; r < strip.rows; r++) {
+                 const A* row = mine.slopes + r * kColumns;
+                 for_distances(p.distance_zero + j0 - (strip.first + r), 1, size, seen.begin, seen.count,
+                               [&](int64_t first, int64_t last, int64_t place, int64_t step) {
+                                 for (int64_t c = first; c < last; c++) sums[place + (c - first) * step] += row[c];
+                               });
+               }
+             });
+}
+template <class T, class A = Compute<T>>
+void gradients_of_vector(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi,
+                         const A* packed, const BackwardScratch<T>& mine) {
+  A* sums = call.out[0].template as<A>() + (bi * p.h + hi) * p.d;
+  fill_zero(sums, p.d);
+  if constexpr (!kIs16Bit<T>)
+    sum_slopes(p, plan, bi, hi, packed, mine,
+               [&](const RowStrip<A>& strip, const ColumnHead<A>& keys, int64_t j0, const Columns& seen) {
+                 const int64_t end = round_up(seen.count, kPanel<A>);
+                 uncap_slopes(p, strip.rows, seen.begin, end, mine);
+                 add_vector_slopes<Products<T>::kRows>(strip.rows, p.d, strip.x, keys.x + j0 * p.d, mine.slopes,
+                                                       seen.begin, end, p.scale, sums);
+               });
 }
 
 // body(bi, hi, chunk, packed, mine) for `chunks` parts of each query head.
@@ -84,6 +107,13 @@ void distance_gradient(Call& call, const BackwardProblem<T>& p) {
       call, p, 1,
       [&](const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t, const auto* packed,
           const BackwardScratch<T>& mine) { gradients_of_distances(call, p, plan, bi, hi, packed, mine); });
+}
+template <class T>
+void vector_gradient(Call& call, const BackwardProblem<T>& p) {
+  for_score_gradients(
+      call, p, 1,
+      [&](const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t, const auto* packed,
+          const BackwardScratch<T>& mine) { gradients_of_vector(call, p, plan, bi, hi, packed, mine); });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 // Scores are kept in units of log2: s2 = log2(e) (scale q k^T + bias), so that softmax takes 2^x and not e^x.
 #pragma once
 #include "core/random.h"
+#include "ops/attention/additive.h"
 #include "ops/attention/attrs.h"
 #include "ops/attention/pattern_blocks.h"
 #include "ops/attention/tile.h"
@@ -79,13 +80,13 @@ struct Problem : AttentionShape {
   using A = Compute<T>;
   const View &q, &k, &v, &bias, &mask;
   Pattern pattern;
-  const View& distance;
+  const View &distance, &vector;
   int64_t causal, distance_zero;  // the latter: place of score (0, 0) in the bias by distance
   A scale, scale2;                // for scores, and for scores in units of log2
   A cap2;                         // the soft cap in those units; 0: none
   Dropout dropout;
 
-  // The pattern, and then the bias by distance, come behind the inputs that the ops share otherwise.
+  // The pattern, the bias by distance and the vector come behind the inputs that the ops share otherwise.
   Problem(const Call& call, const AttentionAttrs& attrs, int pattern_input)
       : AttentionShape(call.in[0], call.in[1], call.in[2]),
         q(call.in[0]),
@@ -95,6 +96,7 @@ struct Problem : AttentionShape {
         mask(call.in[4]),
         pattern(call, call.in[pattern_input], attrs.maskInPattern ? &mask : nullptr, b, h, n, m),
         distance(call.in[pattern_input + 1]),
+        vector(call.in[pattern_input + 2]),
         causal(attrs.causal),
         distance_zero(attrs.distanceZero - (attrs.distanceAligned ? m - n : 0)),
         scale(A(attrs.scale)),
@@ -105,6 +107,7 @@ struct Problem : AttentionShape {
       call.fail("FOVEA_SHAPE", "the bias by distance is empty; give it a value at least");
     if (causal < 0 || causal > 2)
       call.fail("FOVEA_ARGUMENT", "causal is %lld; pass 0 (no), 1 (top left) or 2 (bottom right)", (long long)causal);
+    if (additive() && kIs16Bit<T>) call.fail("FOVEA_DTYPE", "additive scores have no kernel of 16 bits; pass float32");
     double p = attrs.dropoutP;
     if (!(p >= 0 && p <= 1)) call.fail("FOVEA_ARGUMENT", "dropoutP is %g; pass a probability from 0 to 1", p);
     dropout = {uint64_t(attrs.seed), uint64_t(attrs.offset), uint32_t(__builtin_ceil(p * 0x1p24)),
@@ -117,6 +120,10 @@ struct Problem : AttentionShape {
   FOVEA_INLINE int64_t shift() const { return causal == 2 ? m - n : 0; }
   FOVEA_INLINE int64_t visible_keys(int64_t i) const { return causal ? clamp_to(i + 1 + shift(), 0, m) : m; }
   FOVEA_INLINE int64_t first_query(int64_t j) const { return causal ? clamp_to(j - shift(), 0, n) : 0; }
+  FOVEA_INLINE bool additive() const { return vector.present(); }
+  FOVEA_INLINE const A* vector_of(int64_t hi) const { return vector.template as<A>() + hi * vector.strides[0]; }
+  // What strips are packed with: additive scores are scaled when they are whole.
+  FOVEA_INLINE A strip_factor() const { return additive() ? A(1) : scale2; }
   // A mask that the pattern reads means nothing by itself.
   FOVEA_INLINE bool edits_scores() const {
     return bias.present() || distance.present() || (mask.present() && !pattern.reads_mask());
@@ -296,7 +303,7 @@ void edit_scores(const Line<T>& line, A* row, int64_t begin, int64_t end) {
 // largest score of a row if the factor turns their order.
 template <class T, class A>
 FOVEA_INLINE A scale_tile(const Problem<T>& p, int64_t rows, int64_t begin, int64_t end, A* tile) {
-  if (Products<T>::kScalesStrips) return 1;
+  if (Products<T>::kScalesStrips && !p.additive()) return 1;
   if (!p.bias.present() && !p.distance.present() && p.cap2 == 0 && p.scale2 > 0) return p.scale2;
   for (int64_t r = 0; r < rows; r++)
     for (int64_t c = begin; c < end; c++) tile[r * kColumns + c] *= p.scale2;
@@ -304,11 +311,6 @@ FOVEA_INLINE A scale_tile(const Problem<T>& p, int64_t rows, int64_t begin, int6
 }
 
 // Caps scaled scores in row[begin, end), whole vectors. `slopes`, if given, gets the factors of their gradients.
-FOVEA_INLINE Vec<float> tanh_of(Vec<float> x) { return tanh(x); }
-FOVEA_INLINE Vec<double> tanh_of(Vec<double> x) {
-  for (int i = 0; i < kLanes<double>; i++) x[i] = __builtin_tanh(x[i]);
-  return x;
-}
 template <class A>
 void cap_scores(A cap2, A* row, A* slopes, int64_t begin, int64_t end) {
   for (int64_t c = begin; c < end; c += kLanes<A>) {
@@ -323,6 +325,17 @@ FOVEA_INLINE void cap_tile(const Problem<T>& p, int64_t rows, int64_t begin, int
   if (p.cap2 == 0) return;
   for (int64_t r = 0; r < rows; r++)
     cap_scores(p.cap2, tile + r * kColumns, slopes ? slopes + r * kColumns : nullptr, begin, end);
+}
+
+// Scores of a strip of a head against columns from `first` on, before the factor of scale_tile().
+template <class T, class A>
+FOVEA_INLINE void score_tile(const Problem<T>& p, int64_t hi, int64_t rows, const A* strip, const A* panels,
+                             int64_t first, int64_t begin, int64_t end, A* tile) {
+  const A* columns = panels + first * Products<T>::depth(p.d);
+  if constexpr (!kIs16Bit<T>)
+    if (p.additive())
+      return additive_tile<Products<T>::kRows>(rows, p.d, strip, columns, p.vector_of(hi), begin, end, tile);
+  Products<T>::score_tile(rows, p.d, strip, columns, begin, end, tile);
 }
 
 // ---- one row of softmax, key block by key block

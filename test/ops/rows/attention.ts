@@ -4,6 +4,7 @@ import { device } from '../../helpers.js';
 import { tensorErrors } from '../errors.js';
 import { alongAxis, count, matmul, Nd, softmaxRow } from '../nd.js';
 import { type Args, close, type Row } from '../row.js';
+import { referenceOfScored, runScored, scoredSamples } from './attention-scores.js';
 import { FLOATS, type InputSpec, type Layout, type Sample } from '../samples.js';
 
 /** Tensor cores and tile registers take probabilities in 16 bits: they are rounded before they meet the values. */
@@ -206,29 +207,39 @@ const attentionErrors = (name: string, f: (q: Tensor, k: Tensor, v: Tensor) => u
     mentions: /attention.*int64/s,
   },
 ];
+const runAttention = ([q, k, v, extra]: Tensor[], { bias, mask, position, ...args }: Args): Tensor =>
+  F.attention(q!, k!, v!, {
+    ...args,
+    ...(bias ? { bias: extra! } : {}),
+    ...(mask ? { mask: extra! } : {}),
+    ...(position ? { positionBias: positions[position as Position].make(extra!) } : {}),
+  }) as Tensor;
+const attentionOf = ([q, k, v, extra]: Nd[], { bias, mask, position, ...args }: Args): Nd =>
+  attend(
+    q!,
+    k!,
+    v!,
+    args,
+    bias ? extra : undefined,
+    mask ? extra : undefined,
+    position ? positions[position as Position].adds(extra!) : undefined,
+  );
 const attention: Row = {
   name: 'attention',
   dtypes: FLOATS,
-  samples: [...attentionSamples, ...tagged(biased, 'bias'), ...tagged(masks, 'mask'), ...capped, ...byPosition],
-  run: ([q, k, v, extra], { bias, mask, position, ...args }: Args) =>
-    F.attention(q!, k!, v!, {
-      ...args,
-      ...(bias ? { bias: extra! } : {}),
-      ...(mask ? { mask: extra! } : {}),
-      ...(position ? { positionBias: positions[position as Position].make(extra!) } : {}),
-    }) as Tensor,
-  reference: ([q, k, v, extra], { bias, mask, position, ...args }) =>
-    attend(
-      q!,
-      k!,
-      v!,
-      args,
-      bias ? extra : undefined,
-      mask ? extra : undefined,
-      position ? positions[position as Position].adds(extra!) : undefined,
-    ),
+  samples: [
+    ...attentionSamples,
+    ...tagged(biased, 'bias'),
+    ...tagged(masks, 'mask'),
+    ...capped,
+    ...byPosition,
+    ...scoredSamples,
+  ],
+  run: (inputs, args) => (args['function'] ? runScored(inputs, args) : runAttention(inputs, args)),
+  reference: (inputs, args, dtype) =>
+    args['function'] ? referenceOfScored(inputs, args, dtype) : attentionOf(inputs, args),
   tolerance: close(192, onTensorCores),
-  differentiable: [0, 1, 2, 3],
+  differentiable: [0, 1, 2, 3, 4, 5],
   errors: [
     ...attentionErrors('attention', (q, k, v) => F.attention(q, k, v)),
     {

@@ -1,0 +1,63 @@
+/**
+ * Attention of which there is no kernel, some rows of queries at a time, so that no matrix of all scores is made: by
+ * temperature 0, which looks up the values of the keys with the highest score (their mean where several have it),
+ *
+ *   p_ij = [s_ij = max_j s_ij] / (how many have it),   o = p v
+ *
+ * and with terms that the kernels of a device do not have.
+ */
+import { accumulatorOf } from '../tensor/dtype.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { attentionProbabilities, repeatHeads, type ScoreAttrs, type ScoreInputs } from './attention-reference.js';
+import { castTo } from './cast.js';
+import { full } from './creation.js';
+import { concat } from './join.js';
+import { matmul } from './matmul.js';
+import { amax, logsumexp } from './reduce.js';
+import { narrow } from './shape.js';
+
+/** Scores (or their terms, where they are sums) that are there at once. */
+const atOnce = 1 << 22;
+
+/**
+ * What the fused kernel computes, without dropout; with `lookup`, what it tends to as all scores grow.
+ *
+ * @returns o [b, h, n, e]; lse [b, h, n], by lookup the highest scores
+ */
+export function attentionByRows(
+  { v, ...inputs }: ScoreInputs & { v: Tensor },
+  attrs: ScoreAttrs,
+): { o: Tensor; lse: Tensor } {
+  const { q, bias, mask, vector } = inputs;
+  const [b, h, n, d] = q.shape as [number, number, number, number];
+  const m = v.shape[2]!;
+  const values = repeatHeads(v, h / v.shape[1]!);
+  const accumulator = accumulatorOf(v.slot!.dtype);
+  const step = Math.max(1, Math.floor(atOnce / Math.max(1, b * h * m * (vector ? d : 1))));
+  const parts: { o: Tensor; lse: Tensor }[] = [];
+  for (let first = 0; first === 0 || first < n; first += step) {
+    const count = Math.min(step, n - first);
+    const rows = (x: Tensor | undefined): Tensor | undefined =>
+      x && x.shape[2] !== 1 ? narrow(x, 2, first, count) : x;
+    const some = { q: narrow(q, 2, first, count), bias: rows(bias), mask: attrs.maskInPattern ? mask : rows(mask) };
+    const { scores, p } = attentionProbabilities({ ...inputs, ...some }, attrs, { first, queries: n });
+    const wide = castTo(scores.detach(), accumulator);
+    parts.push({ o: matmul(p, values), lse: attrs.lookup ? highest(wide, m) : logsumexp(wide, -1) });
+  }
+  return {
+    o: concat(
+      parts.map(({ o }) => o),
+      2,
+    ),
+    lse: concat(
+      parts.map(({ lse }) => lse),
+      2,
+    ),
+  };
+}
+
+/** Without keys there is no highest score. */
+function highest(scores: Tensor, m: number): Tensor {
+  const { shape, dtype, device } = scores;
+  return m === 0 ? full(shape.slice(0, 3), -Infinity, { dtype, device }) : amax(scores, -1);
+}
