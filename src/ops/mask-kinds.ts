@@ -205,6 +205,33 @@ export function documents(ids: MaskNumbers, keyIds?: MaskNumbers): Mask {
   return new Mask({ type: 'documents', ids: queries, keyIds: numbersArg(op, 'keyIds', keyIds, [1, 2]) });
 }
 
+function idsOf(op: string, argument: string, offsets: readonly number[]): number[] {
+  if (!Array.isArray(offsets) || offsets.length === 0 || offsets[0] !== 0)
+    throw argumentError(op, argument, 'where sequences begin, from 0 on, and the end of the last', offsets);
+  return offsets.slice(1).flatMap((end: unknown, sequence) => {
+    const begin = offsets[sequence]!;
+    return new Array<number>(countArg(op, `${argument}[${sequence + 1}]`, end, begin) - begin).fill(sequence);
+  });
+}
+
+/**
+ * Sequences of any length packed one behind another into one batch, as `documents` by where they begin: a query sees the
+ * keys of its own sequence.
+ *
+ * @param offsets [sequences + 1] cumulative lengths, the first 0 and the last n (`cu_seqlens_q` of FlashAttention)
+ * @param keyOffsets the same of the keys, where they differ: as many sequences
+ * @throws FOVEA_ARGUMENT for anything else
+ */
+export function cuSeqlens(offsets: readonly number[], keyOffsets?: readonly number[]): Mask {
+  const op = 'mask.cuSeqlens';
+  const ids = idsOf(op, 'offsets', offsets);
+  if (keyOffsets === undefined) return documents(ids);
+  const keyIds = idsOf(op, 'keyOffsets', keyOffsets);
+  if (keyOffsets.length !== offsets.length)
+    throw argumentError(op, 'keyOffsets', `${offsets.length} offsets, as many as of the queries`, keyOffsets);
+  return documents(ids, keyIds);
+}
+
 /**
  * The keys before the end of each sequence of a batch.
  *

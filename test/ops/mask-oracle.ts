@@ -1,6 +1,7 @@
 // Masks as plain predicates, written from their definitions; and random mask expressions, as both.
 import * as fc from 'fast-check';
-import { mask, type Mask } from 'fovea';
+import { mask, type Mask, tensor } from 'fovea';
+import { device } from '../helpers.js';
 
 export interface Place {
   b: number;
@@ -128,3 +129,33 @@ export function expression(place: Place, tensor?: fc.Arbitrary<Pair>): fc.Arbitr
   }));
   return pair;
 }
+
+const sizes = fc.record({
+  b: fc.integer({ min: 1, max: 2 }),
+  h: fc.constantFrom(1, 2),
+  n: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 120, max: 300 })),
+  m: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 120, max: 300 })),
+});
+/** The mask of all scores, row by row. */
+export function dense({ b, h, n, m }: Place, sees: Sees): Uint8Array {
+  const seen = new Uint8Array(b * h * n * m);
+  for (let at = 0; at < seen.length; at++)
+    seen[at] = Number(sees(Math.floor(at / (h * n * m)), Math.floor(at / (n * m)) % h, Math.floor(at / m) % n, at % m));
+  return seen;
+}
+const randomTensor = ({ b, h, n, m }: Place): fc.Arbitrary<Pair> =>
+  fc
+    .tuple(fc.constantFrom(1, b), fc.constantFrom(1, h), fc.constantFrom(1, n), fc.constantFrom(1, m))
+    .chain((shape) => {
+      const size = shape.reduce((x, y) => x * y);
+      return fc.array(fc.boolean(), { minLength: size, maxLength: size }).map((values): Pair => {
+        const at = (index: number[]): number =>
+          index.reduce((sum, x, axis) => sum * shape[axis]! + (shape[axis] === 1 ? 0 : x), 0);
+        return {
+          mask: mask.tensorMask(tensor(values, { shape, dtype: 'bool', device })),
+          sees: (...index) => values[at(index)]!,
+        };
+      });
+    });
+/** Sizes, and an expression for them. */
+export const cases = sizes.chain((place) => expression(place, randomTensor(place)).map((pair) => ({ place, pair })));

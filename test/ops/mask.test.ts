@@ -1,55 +1,10 @@
-// Masks: what each shows, how they join, print and go through JSON; and attention under random expressions of them
-// against the dense definition, forward and backward.
+// Masks: what each shows, how they join, print and go through JSON.
 import * as fc from 'fast-check';
 import { inspect } from 'node:util';
-import {
-  attention,
-  grad,
-  manualSeed,
-  mask,
-  type Mask,
-  memory,
-  nn,
-  randn,
-  record,
-  resetPeakMemory,
-  scaledDotProductAttention,
-  tensor,
-  type Tensor,
-  tidy,
-  zeros,
-} from 'fovea';
+import { attention, mask, type Mask, tensor, type Tensor, zeros } from 'fovea';
 import { describe, expect, it } from 'vitest';
-import { codeOf, device, list } from '../helpers.js';
-import { expression, type Pair, type Place, type Sees } from './mask-oracle.js';
-
-const sizes = fc.record({
-  b: fc.integer({ min: 1, max: 2 }),
-  h: fc.constantFrom(1, 2),
-  n: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 120, max: 300 })),
-  m: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 120, max: 300 })),
-});
-function dense({ b, h, n, m }: Place, sees: Sees): Uint8Array {
-  const seen = new Uint8Array(b * h * n * m);
-  for (let at = 0; at < seen.length; at++)
-    seen[at] = Number(sees(Math.floor(at / (h * n * m)), Math.floor(at / (n * m)) % h, Math.floor(at / m) % n, at % m));
-  return seen;
-}
-const randomTensor = ({ b, h, n, m }: Place): fc.Arbitrary<Pair> =>
-  fc
-    .tuple(fc.constantFrom(1, b), fc.constantFrom(1, h), fc.constantFrom(1, n), fc.constantFrom(1, m))
-    .chain((shape) => {
-      const size = shape.reduce((x, y) => x * y);
-      return fc.array(fc.boolean(), { minLength: size, maxLength: size }).map((values): Pair => {
-        const at = (index: number[]): number =>
-          index.reduce((sum, x, axis) => sum * shape[axis]! + (shape[axis] === 1 ? 0 : x), 0);
-        return {
-          mask: mask.tensorMask(tensor(values, { shape, dtype: 'bool', device })),
-          sees: (...index) => values[at(index)]!,
-        };
-      });
-    });
-const cases = sizes.chain((place) => expression(place, randomTensor(place)).map((pair) => ({ place, pair })));
+import { codeOf, device } from '../helpers.js';
+import { cases, dense } from './mask-oracle.js';
 
 describe('masks', () => {
   it('show what they say, whatever they are joined of', () => {
@@ -63,48 +18,9 @@ describe('masks', () => {
       { numRuns: 300, endOnFailure: true },
     );
   });
-
-  it('give attention the result and gradients of a dense mask', () => {
-    fc.assert(
-      fc.property(
-        cases,
-        fc.constantFrom('float32', 'bfloat16', 'float64'),
-        fc.constantFrom(1, 2),
-        ({ place, pair }, dtype, group) => {
-          const { b, h, n, m } = place;
-          const g = h % group === 0 ? h / group : h;
-          const of = (heads: number, length: number, width: number): Tensor =>
-            randn([b, heads, length, width], { dtype: dtype as 'float32', device, requiresGrad: true });
-          const inputs = [of(h, n, 24), of(g, m, 24), of(g, m, 16)] as const;
-          const dO = randn([b, h, n, 16], { dtype: dtype as 'float32', device });
-          const results = [
-            pair.mask,
-            tensor(dense(place, pair.sees), { shape: [b, h, n, m], dtype: 'bool', device }),
-          ].map((seen) => {
-            for (const x of inputs) x.grad = null;
-            const o = attention(...inputs, { mask: seen });
-            o.backward(dO);
-            return [o, ...inputs.map((x) => x.grad!)].map((x) => x.detach().to('float64').dataSync() as Float64Array);
-          });
-          const epsilon = { float32: 2 ** -23, bfloat16: 2 ** -7, float64: 2 ** -52 }[dtype as 'float32'];
-          results[0]!.forEach((values, which) => {
-            const others = results[1]![which]!;
-            const largest = others.reduce((most, x) => Math.max(most, Math.abs(x)), 1);
-            let worst = 0;
-            values.forEach((x, i) => {
-              const error = Math.abs(x - others[i]!) / largest;
-              if (!(error <= worst)) worst = error;
-            });
-            // the same sums, cut into other tiles
-            expect(worst).toBeLessThanOrEqual(32 * epsilon);
-          });
-        },
-      ),
-      { numRuns: 150, endOnFailure: true },
-    );
-  });
 });
 
+/** A row of text for each query, with # for what is seen. */
 const visible = (m: Mask, n: number, keys = n): string[] => {
   const values = m.toTensor(n, keys, { device }).dataSync() as Uint8Array;
   return Array.from({ length: n }, (_, i) =>
@@ -147,6 +63,11 @@ describe('the masks there are', () => {
     expect(visible(mask.slidingWindow(1, 0, { align: 'bottomRight' }), 2, 4)).toEqual(['.##.', '..##']);
     expect(visible(mask.documents([0, 0, 1, 1]), 2, 4)).toEqual(['..##', '..##']);
     expect(visible(mask.causal({ align: 'bottomRight' }), 3, 2)).toEqual(['..', '#.', '##']);
+  });
+
+  it('packs sequences by where they begin', () => {
+    expect(visible(mask.cuSeqlens([0, 2, 2, 5]), 5)).toEqual(['##...', '##...', '..###', '..###', '..###']);
+    expect(visible(mask.cuSeqlens([0, 1, 3], [0, 3, 4]), 3, 4)).toEqual(['###.', '...#', '...#']);
   });
 
   it('choose random blocks alike, as many as asked, and otherwise for another seed', () => {
@@ -236,113 +157,6 @@ describe('mask values', () => {
   });
 });
 
-describe('attention under masks', () => {
-  const qkv = (n: number, m: number, requiresGrad = false): [Tensor, Tensor, Tensor] => [
-    randn([1, 2, n, 8], { device, requiresGrad }),
-    randn([1, 2, m, 8], { device, requiresGrad }),
-    randn([1, 2, m, 8], { device, requiresGrad }),
-  ];
-  it('has causality beside a mask, as scaledDotProductAttention and MultiheadAttention have', () => {
-    const [q, k, v] = qkv(6, 6);
-    const both = mask.causal().and(mask.slidingWindow(2));
-    const expected = list(attention(q, k, v, { mask: both }));
-    expect(list(attention(q, k, v, { causal: 'topLeft', mask: mask.slidingWindow(2) }))).toEqual(expected);
-    expect(list(scaledDotProductAttention(q, k, v, { isCausal: true, attnMask: mask.slidingWindow(2) }))).toEqual(
-      expected,
-    );
-    const padded = scaledDotProductAttention(q, k, v, {
-      attnMask: both,
-      keyPaddingMask: tensor([[true, true, true, true, false, false]], { device }),
-    });
-    expect(list(padded)).toEqual(list(attention(q, k, v, { mask: both.and(mask.padding([4])) })));
-    const layer = new nn.MultiheadAttention(8, 2, { batchFirst: true });
-    const x = randn([3, 6, 8]);
-    const [fused] = layer.forward(x, x, x, { attnMask: both, needWeights: false });
-    const [seen, weights] = layer.forward(x, x, x, { attnMask: both });
-    const [dense] = layer.forward(x, x, x, { attnMask: both.toTensor(6), needWeights: false });
-    list(fused).forEach((value, i) => expect(value).toBeCloseTo(list(dense)[i]!, 6));
-    list(fused).forEach((value, i) => expect(value).toBeCloseTo(list(seen)[i]!, 5));
-    expect(list(weights!.select(1, 0).select(0, 0).select(0, 5)).map(Boolean)).toEqual([
-      false,
-      false,
-      false,
-      true,
-      true,
-      true,
-    ]);
-  });
-
-  it('joins tensors as it joins masks', () => {
-    const [q, k, v] = qkv(5, 7);
-    const a = tensor([true, false, true, true, false, true, true], { shape: [1, 1, 1, 7], device });
-    const b = tensor([true, true, false, true, true], { shape: [5, 1], device });
-    const m = mask.tensorMask(a).or(b).and(mask.prefix(6)).not();
-    const [x, y] = [list(a), list(b)];
-    const seen = Array.from({ length: 35 }, (_, at) => !((x[at % 7]! || y[Math.floor(at / 7)]!) && at % 7 < 6));
-    const expected = attention(q, k, v, { mask: tensor(seen, { shape: [5, 7], device }) });
-    expect(list(attention(q, k, v, { mask: m }))).toEqual(list(expected));
-  });
-
-  it('differentiates twice', () => {
-    const seen = mask.slidingWindow(1, 0).or(mask.globalTokens([0]));
-    const second = (m: Mask | Tensor): number[] => {
-      manualSeed(3);
-      const [q, k, v] = qkv(4, 4, true);
-      const o = attention(q, k, v, { mask: m }).square().sum();
-      const [dq] = grad([o], [q], { createGraph: true });
-      return [q, k, v].flatMap((_, i) => list(grad([dq!.square().sum()], [q, k, v], { retainGraph: true })[i]!));
-    };
-    const expected = second(seen.toTensor(4, 4, { device }));
-    second(seen).forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 5));
-  });
-
-  it('drops the weights that it drops under a dense mask', () => {
-    const [q, k, v] = qkv(9, 33);
-    const m = mask.slidingWindow(12, 5);
-    const run = (given: Mask | Tensor): number[] => {
-      manualSeed(5);
-      return list(attention(q, k, v, { mask: given, dropoutP: 0.5 }));
-    };
-    const expected = run(m.toTensor(9, 33, { device }));
-    run(m).forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 5));
-  });
-
-  it('allocates nothing of the size of the scores', () => {
-    const [n, d] = [2048, 8];
-    const of = (): Tensor => randn([1, 1, n, d], { requiresGrad: true });
-    const [q, k, v] = [of(), of(), of()];
-    const m = mask
-      .slidingWindow(32)
-      .or(mask.globalTokens([0, 7]))
-      .and(mask.documents([...new Array<number>(n).keys()].map((i) => i >> 9)));
-    attention(q, k, v, { mask: m }).sum().backward(); // gradients and programs stay
-    const before = memory().live;
-    resetPeakMemory();
-    attention(q, k, v, { mask: m }).sum().backward();
-    expect(memory().peak - before).toBeLessThan((n * n) / 2);
-  });
-
-  it('keeps one program for a mask, and frees it with the mask', () => {
-    const [q, k, v] = qkv(5, 5);
-    const m = mask.slidingWindow(3);
-    attention(q, k, v, { mask: m });
-    const { tensors } = memory();
-    for (let i = 0; i < 10; i++) tidy(() => void attention(q, k, v, { mask: m }));
-    expect(memory().tensors).toBe(tensors);
-  });
-
-  it('records a step over a cache that grows', () => {
-    const options = (m: Mask) => ({ mask: m.and(mask.causal({ align: 'bottomRight' })) });
-    const cache = [randn([1, 1, 12, 8], { device }), randn([1, 1, 12, 8], { device })] as const;
-    const m = mask.slidingWindow(3, 0, { align: 'bottomRight' }).or(mask.globalTokens([0], { align: 'bottomRight' }));
-    using step = record((q: Tensor) => attention(q, cache[0], cache[1], options(m)));
-    for (let i = 0; i < 3; i++) {
-      const q = randn([1, 1, 1, 8], { device });
-      expect(list(step(q))).toEqual(list(attention(q, cache[0], cache[1], options(m))));
-    }
-  });
-});
-
 describe('wrong masks', () => {
   const [q, k, v] = [0, 1, 2].map(() => zeros([2, 2, 4, 8])) as [Tensor, Tensor, Tensor];
   const attend = (m: unknown) => () => attention(q, k, v, { mask: m as Mask });
@@ -355,6 +169,9 @@ describe('wrong masks', () => {
     ['a ragged table', () => mask.blocks([[true], [true, false]], 2), 'FOVEA_ARGUMENT', /blocks.*table/],
     ['an empty table', () => mask.blocks([], 2), 'FOVEA_ARGUMENT', /blocks.*table/],
     ['ragged documents', () => mask.documents([[1, 2], [1]]), 'FOVEA_ARGUMENT', /documents.*ids\[1\]/],
+    ['sequences that begin later', () => mask.cuSeqlens([1, 2]), 'FOVEA_ARGUMENT', /cuSeqlens.*from 0|from 0.*offsets/],
+    ['sequences that go back', () => mask.cuSeqlens([0, 3, 2]), 'FOVEA_ARGUMENT', /offsets\[2\]/],
+    ['fewer sequences of keys', () => mask.cuSeqlens([0, 3, 4], [0, 4]), 'FOVEA_ARGUMENT', /keyOffsets/],
     ['documents of floats', () => mask.documents(zeros([4])), 'FOVEA_DTYPE', /documents.*integers.*float32/],
     ['lengths that are no list', () => mask.padding(3 as never), 'FOVEA_ARGUMENT', /padding.*lengths/],
     ['a tensor of floats', () => mask.tensorMask(zeros([4])), 'FOVEA_DTYPE', /bool.*float32.*bias/],

@@ -1,6 +1,6 @@
-// Additive scores, sum over c of vector_c tanh(q_ic + k_jc) (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473), and
-// their gradients, for a strip of rows and a tile of columns, both packed as for products. tanh is computed again in each
-// pass instead of being kept. Included by per-instruction-set files only.
+// Additive scores (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473), sum over c of vector_c tanh(q_ic + k_jc),
+// and their gradients, for a strip of rows and a tile of columns, both packed as for products. tanh is computed again
+// in each pass instead of being kept. Included by per-instruction-set files only.
 #pragma once
 #include "ops/attention/tile.h"
 
