@@ -7,7 +7,14 @@ import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const cpp = ['.cc', '.cu', '.h'];
-const folders = { native: cpp, src: ['.ts'], test: ['.ts', '.mjs'], bench: ['.ts', '.mjs'], scripts: ['.mjs'] };
+const folders = {
+  native: cpp,
+  src: ['.ts'],
+  test: ['.ts', '.mjs'],
+  bench: ['.ts', '.mjs'],
+  examples: ['.mjs'],
+  scripts: ['.mjs'],
+};
 const longestFile = 400;
 const longestLine = 120;
 
