@@ -7,7 +7,7 @@ import { nn, optim, tidy } from 'fovea';
 /**
  * The options of an example: `--tiny` (a size that takes seconds) and `--out` (where its picture goes).
  *
- * @param sizes numbers at full size, and those that differ under `--tiny`
+ * @param options numbers at full size, and as `tiny` those that differ under `--tiny`
  * @returns the numbers that hold, and `save(name, text)`, which writes a file and says so
  */
 export function setup({ tiny, ...full }) {
@@ -52,7 +52,7 @@ export const distance = (a, b) => tidy(() => a.sub(b).abs().max().item());
  * to a norm of 1. Each step is a `tidy`, so that all steps use the same memory.
  *
  * @param loss gives the loss of a fresh batch, a scalar
- * @param after gets the number of each step behind it and its loss, and frees that (default: every tenth is read)
+ * @param after is called behind each step with its number and its loss, which it frees (default: every tenth is read)
  * @returns seconds, reading included
  */
 export async function fit(model, { steps, lr, loss, after = readTenth }) {
