@@ -1,7 +1,7 @@
-// Why several heads (Vaswani et al. 2017, section 3.2.2, https://arxiv.org/abs/1706.03762): a head gives one average of
-// what it looks at, so that whoever needs tokens from several places apart needs several heads. The task: each position
-// must name the tokens 1, 2, 4 and 8 places before it. One layer of attention, without a feed-forward network, has 1, 4,
-// 8 or 16 heads, which share the same 4 d² weights: more heads are narrower ones.
+// Why several heads (Vaswani et al. 2017, section 3.2.2, https://arxiv.org/abs/1706.03762): a head gives one average
+// of what it looks at, so that whoever needs tokens from several places apart needs several heads. The task: each
+// position must name the tokens 1, 2, 4 and 8 places before it. One layer of attention, without a feed-forward
+// network, has 1, 4, 8 or 16 heads, which share the same 4 d² weights: more heads are narrower ones.
 import { functional as F, inspect, manualSeed, mask, nn, noGrad, randint, tidy } from 'fovea';
 import { fit, parameterCount, percent, print, setup } from './shared.mjs';
 

@@ -1,8 +1,8 @@
-// Induction heads (Olsson et al. 2022, https://arxiv.org/abs/2209.11895): a model of two layers of attention learns to go
-// on with a sequence that repeats. A head of the first layer writes to each token which one came before it; a head of the
-// second then finds the token after the earlier occurrence of the present one, and copies it. Random tokens cannot be
-// learnt by heart, and their period changes from batch to batch, so that counting back does not do either: the loss of
-// what repeats falls when that head forms, and the classifier of `inspect` names it.
+// Induction heads (Olsson et al. 2022, https://arxiv.org/abs/2209.11895): a model of two layers of attention learns
+// to go on with a sequence that repeats. A head of the first layer writes to each token which one came before it; a
+// head of the second then finds the token after the earlier occurrence of the present one, and copies it. Random
+// tokens cannot be learnt by heart, and their period changes from batch to batch, so that counting back does not do
+// either: the loss of what repeats falls when that head forms, and the classifier of `inspect` names it.
 import { functional as F, inspect, manualSeed, nn, noGrad, randint, tensor, tidy } from 'fovea';
 import { fit, print, setup } from './shared.mjs';
 

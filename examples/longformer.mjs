@@ -1,9 +1,9 @@
-// A Longformer (Beltagy et al. 2020, https://arxiv.org/abs/2004.05150) at 16,384 tokens: a token sees a window around it
-// and a global token, which sees all and is seen by all. Both are one mask, of which attention computes only the blocks
-// that hold something. The task needs the global token: it is a key, and every token must be enciphered by it, (token +
-// key) mod symbols, though the key lies outside of nearly all windows. As in the paper (section 4.2), training starts on
-// short sequences with small windows and goes on with long ones. Beside it stands one step with full attention, whose
-// memory is linear, too: the fused kernel keeps no scores.
+// A Longformer (Beltagy et al. 2020, https://arxiv.org/abs/2004.05150) at 16,384 tokens: a token sees a window around
+// it and a global token, which sees all and is seen by all. Both are one mask, of which attention computes only the
+// blocks that hold something. The task needs the global token: it is a key, and every token must be enciphered by it,
+// (token + key) mod symbols, though the key lies outside of nearly all windows. As in the paper (section 4.2),
+// training starts on short sequences with small windows and goes on with long ones. Beside it stands one step with
+// full attention, whose memory is linear, too: the fused kernel keeps no scores.
 import { functional as F, manualSeed, mask, memory, nn, noGrad, optim, randint } from 'fovea';
 import { resetPeakMemory, synchronize, tidy } from 'fovea';
 import { fit, percent, print, setup } from './shared.mjs';

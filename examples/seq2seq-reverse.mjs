@@ -4,10 +4,10 @@
 //   Bahdanau  e_ij = vᵀ tanh(W s_(i-1) + U h_j): with the state before, whose context enters the state of now
 //   Luong     e_ij = s_iᵀ W h_j ("general"): with the state of now, which meets its context in a layer behind
 //
-// h_j is the state of the encoder at token j in both directions, and the token itself; s are the states of the decoder, and
-// c_i = Σ_j softmax(e_i)_j h_j is the context. Where each written token looks is the alignment: here an anti-diagonal. The
-// decoder starts from zeros, so that all it knows of the source comes through attention. Neither has the papers' extras:
-// no maxout, no input feeding.
+// h_j is the state of the encoder at token j in both directions, and the token itself; s are the states of the
+// decoder, and c_i = Σ_j softmax(e_i)_j h_j is the context. Where each written token looks is the alignment: here an
+// anti-diagonal. The decoder starts from zeros, so that all it knows of the source comes through attention. Neither
+// has the papers' extras: no maxout, no input feeding.
 import { functional as F, full, inspect, manualSeed, nn, noGrad, randint, tidy, zeros } from 'fovea';
 import { fit, parameterCount, percent, print, setup } from './shared.mjs';
 
@@ -16,8 +16,8 @@ const tiny = { length: 4, symbols: 6, width: 16, batch: 32, steps: 180, fresh: 2
 const { length, symbols, width, batch, steps, fresh, save } = setup({ ...sizes, tiny });
 
 /**
- * Gated recurrent unit (Cho et al. 2014, https://arxiv.org/abs/1406.1078): h' = z h + (1 - z) tanh(W x + U (r h)), with z
- * and r = sigmoid(W x + U h), each with weights of its own.
+ * Gated recurrent unit (Cho et al. 2014, https://arxiv.org/abs/1406.1078): h' = z h + (1 - z) tanh(W x + U (r h)),
+ * with z and r = sigmoid(W x + U h), each with weights of its own.
  */
 class GruCell extends nn.Module {
   constructor(inputs) {

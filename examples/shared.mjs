@@ -48,8 +48,8 @@ export const parameterCount = (model) => model.parameters().reduce((sum, { size 
 export const distance = (a, b) => tidy(() => a.sub(b).abs().max().item());
 
 /**
- * Trains with AdamW, a rate that rises for a twentieth of the steps and then falls along a cosine, and gradients clipped
- * to a norm of 1. Each step is a `tidy`, so that all steps use the same memory.
+ * Trains with AdamW, a rate that rises for a twentieth of the steps and then falls along a cosine, and gradients
+ * clipped to a norm of 1. Each step is a `tidy`, so that all steps use the same memory.
  *
  * @param loss gives the loss of a fresh batch, a scalar
  * @param after is called behind each step with its number and its loss, which it frees (default: every tenth is read)

@@ -1,5 +1,5 @@
-// Every example at the size that takes seconds: it runs, writes its picture, and what it claims holds where that needs no
-// long training; examples.full.test.ts has the rest.
+// Every example at the size that takes seconds: it runs, writes its picture, and what it claims holds where that
+// needs no long training; examples.full.test.ts has the rest.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
