@@ -114,9 +114,9 @@ export function compareHeads(weights: Tensor, other: Tensor = weights): Tensor {
     const rows = Array.from({ length: heads }, (_, head) =>
       tidy(() => {
         const one = narrow(p, -3, head, 1);
-        const apart = sub(perRow(mul(add(one, q), 0.5)), mul(add(perRow(one), entropyOfQ), 0.5));
+        const divergence = sub(perRow(mul(add(one, q), 0.5)), mul(add(perRow(one), entropyOfQ), 0.5));
         // Rounding may leave a little less than nothing between heads that are alike.
-        const distance = sqrt(clamp(div(apart, Math.LN2), { min: 0, max: 1 }));
+        const distance = sqrt(clamp(div(divergence, Math.LN2), { min: 0, max: 1 }));
         return unsqueeze(meanWhere(logicalAnd(sees(one), seenByQ), distance), -2);
       }),
     );

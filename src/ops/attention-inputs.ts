@@ -71,6 +71,7 @@ export interface AttentionTerms {
   attrs: Pick<ScoreAttrs, 'scale' | 'softcap' | 'distanceZero' | 'distanceAligned' | 'lookup'>;
 }
 
+/** A bias that is divided may leave the range of 16 bits, so it is as wide as sums then. */
 function biasFor(op: string, options: AttentionOptions, code: number, lead: readonly number[]): Tensor | undefined {
   const { bias } = options;
   if (!bias) return undefined;
@@ -79,7 +80,8 @@ function biasFor(op: string, options: AttentionOptions, code: number, lead: read
       'FOVEA_DTYPE',
       `${op}: expected floats for bias, received ${bias.dtype}; a mask of integers needs .to('bool')`,
     );
-  return castTo(scoresLike(op, 'bias', bias, lead), code);
+  const divided = options.temperature !== undefined && options.temperature !== 1;
+  return castTo(scoresLike(op, 'bias', bias, lead), divided ? accumulatorOf(code) : code);
 }
 
 function checkedNumbers(
@@ -96,7 +98,16 @@ function checkedNumbers(
   if (temperature === 0 && (options.dropoutP ?? 0) > 0)
     throw argumentError(op, 'dropoutP', '0 beside the temperature 0', options.dropoutP);
   // a lookup does not depend on what all scores are divided by
-  return { scale, softcap: softcap ?? 0, t: temperature || 1 };
+  const t = temperature || 1;
+  const inRange = (x: number): boolean => Number.isFinite(Math.fround(x)) && (x === 0) === (Math.fround(x) === 0);
+  if (!inRange(scale / t) || (softcap && !inRange(softcap / t)))
+    throw argumentError(
+      op,
+      'temperature',
+      'numbers by which scale and softcap stay in the range of float32',
+      temperature,
+    );
+  return { scale, softcap: softcap ?? 0, t };
 }
 
 /** What a scoring function made of q and k, in their dtype. */
@@ -106,6 +117,8 @@ function operandsOf(
   code: number,
   heads: number,
 ): Pick<ScoreInputs, 'q' | 'k' | 'vector'> {
+  if (q.shape[3] !== k.shape[3])
+    throw shapeError(op, `k has d=${k.shape[3]} but q has d=${q.shape[3]} (q [${q.shape}], k [${k.shape}])`);
   if (vector && vector.shape[0] !== 1 && vector.shape[0] !== heads)
     throw shapeError(op, `score has vectors for ${vector.shape[0]} heads, but the queries have ${heads}`);
   return { q: castTo(q, code), k: castTo(k, code), vector: vector && castTo(vector, accumulatorOf(code)) };
@@ -147,4 +160,21 @@ export function termsFor(
   const all = insteadOf('attention', reason, () => biasByDistance(distance, attrs, n, m, { first: 0, queries: n }));
   const dense = castTo(unsqueeze(all, 0), code);
   return { inputs: { ...operands, bias: bias ? add(bias, dense) : dense }, attrs };
+}
+
+/** The checks of the kernel, for ways around it. @throws FOVEA_DTYPE, FOVEA_SHAPE as the kernel does */
+export function checkOperands({ q, k, v, bias, mask }: ScoreInputs & { v: Tensor }): void {
+  const op = 'attention';
+  const [b, h, n] = q.shape as [number, number, number];
+  const [g, m] = [k.shape[1]!, k.shape[2]!];
+  if (!isFloat(v.slot!.dtype))
+    throw new FoveaError('FOVEA_DTYPE', `${op}: expected floats for q, k and v, received ${v.dtype}; convert them`);
+  const sizes = `q [${q.shape}], k [${k.shape}], v [${v.shape}]`;
+  if (k.shape[0] !== b || v.shape[0] !== b || v.shape[1] !== g || v.shape[2] !== m)
+    throw shapeError(op, `expected q [b,h,n,d], k [b,g,m,d] and v [b,g,m,e], received ${sizes}`);
+  if (g === 0 ? h !== 0 : h % g !== 0) throw shapeError(op, `h=${h} must be a multiple of g=${g} (${sizes})`);
+  const scores = [b, h, n, m];
+  for (const [name, x] of Object.entries({ bias, mask }))
+    if (x && x.shape.some((size, axis) => size !== 1 && size !== scores[axis]))
+      throw shapeError(op, `${name} [${x.shape}] does not broadcast to the scores [${scores}]`);
 }

@@ -70,7 +70,7 @@ export interface ScoreRows {
 
 /** Key heads as often as query heads use them. @returns [b, h, m, d] */
 export function repeatHeads(x: Tensor, times: number): Tensor {
-  if (times === 1) return x;
+  if (times === 1 || x.shape[1] === 0) return x;
   const [b, g, m, d] = x.shape as [number, number, number, number];
   return reshape(expand(unsqueeze(x, 2), [b, g, times, m, d]), [b, g * times, m, d]);
 }

@@ -10,10 +10,13 @@ import { accumulatorOf } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { attentionProbabilities, repeatHeads, type ScoreAttrs, type ScoreInputs } from './attention-reference.js';
 import { castTo } from './cast.js';
+import { gt, ne } from './compare.js';
 import { full } from './creation.js';
+import { sub } from './elementwise.js';
 import { concat } from './join.js';
 import { matmul } from './matmul.js';
 import { amax, logsumexp } from './reduce.js';
+import { where } from './select.js';
 import { narrow } from './shape.js';
 
 /** Scores (or their terms, where they are sums) that are there at once. */
@@ -42,7 +45,7 @@ export function attentionByRows(
     const some = { q: narrow(q, 2, first, count), bias: rows(bias), mask: attrs.maskInPattern ? mask : rows(mask) };
     const { scores, p } = attentionProbabilities({ ...inputs, ...some }, attrs, { first, queries: n });
     const wide = castTo(scores.detach(), accumulator);
-    parts.push({ o: matmul(p, values), lse: attrs.lookup ? highest(wide, m) : logsumexp(wide, -1) });
+    parts.push({ o: weighted(p, values), lse: attrs.lookup ? highest(wide, m) : logsumexp(wide, -1) });
   }
   return {
     o: concat(
@@ -54,6 +57,15 @@ export function attentionByRows(
       2,
     ),
   };
+}
+
+/** p v, where what is infinite or NaN in v shows only to weights that are not 0. */
+function weighted(p: Tensor, v: Tensor): Tensor {
+  const { dtype } = v.slot!;
+  // x - x is 0 for finite x alone
+  const special = ne(sub(v.detach(), v.detach()), 0);
+  const shows = gt(matmul(castTo(ne(p, 0), dtype), castTo(special, dtype)), 0);
+  return where(shows, matmul(p, v), matmul(p, where(special, 0, v)));
 }
 
 /** Without keys there is no highest score. */

@@ -8,7 +8,7 @@ import { argumentError, optionsArg, probabilityArg, shapeError } from '../tensor
 import { CPU, deviceName } from '../tensor/device.js';
 import { accumulatorOf, Code } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
-import { asFour, maskFor, termsFor } from './attention-inputs.js';
+import { asFour, checkOperands, maskFor, termsFor } from './attention-inputs.js';
 import { attentionReference, type ScoreAttrs } from './attention-reference.js';
 import { attentionByRows } from './attention-rows.js';
 import { watched } from './attention-watch.js';
@@ -73,7 +73,7 @@ export interface AttentionOptions {
   positionBias?: PositionBias;
   /**
    * Divides scores and biases; default 1. Towards 0 attention becomes a lookup, which 0 is: the mean of the values whose
-   * keys have the highest score, without dropout; gradients go to v alone.
+   * keys have the highest score, without dropout; gradients go to v alone, and strict mode refuses it.
    */
   temperature?: number;
   /** Probability of a weight to be dropped; default 0. */
@@ -101,7 +101,7 @@ const optionNames = [
 export interface AttentionOutput {
   /** [b, h, n, e] */
   output: Tensor;
-  /** [b, h, n], float32 (float64 for float64) */
+  /** [b, h, n], float32 (float64 for float64); by temperature 0 the highest score of each row */
   lse: Tensor;
 }
 
@@ -115,18 +115,20 @@ function missingTerm({ q, vector }: AttentionInputs, { lookup, softcap }: ScoreA
 
 /** By the kernel, or by other ops where it cannot. */
 function attend(inputs: AttentionInputs, attrs: AttentionAttrs & ScoreAttrs): { o: Tensor; lse: Tensor } {
+  const { q, k, v, bias, vector } = inputs;
+  const code = v.slot!.dtype;
   const missing = missingTerm(inputs, attrs);
-  if (missing !== null) {
-    // rows of their own would draw other random numbers
-    const composed = attrs.dropoutP ? attentionReference : attentionByRows;
-    return insteadOf('attention', missing, () => composed(inputs, attrs));
-  }
-  const code = inputs.v.slot!.dtype;
-  if (!inputs.vector || accumulatorOf(code) === code) return attentionOp(inputs, attrs);
-  // additive scores are no products, which 16 bits would make faster
-  const wide = (x: Tensor): Tensor => castTo(x, accumulatorOf(code));
-  const { q, k, v, bias } = inputs;
-  const { o, lse } = attentionOp({ ...inputs, q: wide(q), k: wide(k), v: wide(v), bias: bias && wide(bias) }, attrs);
+  if (missing !== null) checkOperands(inputs);
+  // rows of their own would draw other random numbers
+  const composed = attrs.dropoutP ? attentionReference : attentionByRows;
+  const run = (x: AttentionInputs): { o: Tensor; lse: Tensor } =>
+    missing === null ? attentionOp(x, attrs) : insteadOf('attention', missing, () => composed(x, attrs));
+  const accumulator = accumulatorOf(code);
+  const products = missing === null && !vector && (!bias || bias.slot!.dtype === code);
+  if (products || accumulator === code) return run(inputs);
+  // 16 bits make products faster, but what is composed would round between its ops
+  const wide = (x: Tensor): Tensor => castTo(x, accumulator);
+  const { o, lse } = run({ ...inputs, q: wide(q), k: wide(k), v: wide(v), bias: bias && wide(bias) });
   return { o: castTo(o, code), lse };
 }
 
@@ -241,7 +243,9 @@ export function scaledDotProductAttention(
     else asked.bias = attnMask;
   }
   if (keyPaddingMask) {
-    const [b, m] = slotOf(keyPaddingMask, op, 'keyPaddingMask').shape as [number, number];
+    const { shape } = slotOf(keyPaddingMask, op, 'keyPaddingMask');
+    if (shape.length !== 2) throw shapeError(op, `expected keyPaddingMask [b,m], received [${shape.join(',')}]`);
+    const [b, m] = shape as [number, number];
     const padding = maskArg(op, 'keyPaddingMask', reshape(keyPaddingMask, [b, 1, 1, m]));
     asked.mask = asked.mask ? padding.and(asked.mask) : padding;
   }

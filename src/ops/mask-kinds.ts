@@ -152,8 +152,9 @@ export function globalTokens(indices: readonly number[], options?: MaskAlignOpti
 }
 
 /**
- * For each block of queries, `count` distinct blocks of keys, chosen by a hash of the seed (BigBird, Zaheer et al. 2020,
- * https://arxiv.org/abs/2007.14062): the same everywhere, and for all heads.
+ * For each block of queries, `count` distinct blocks of keys, chosen among all there are by a hash of the seed (BigBird,
+ * Zaheer et al. 2020, https://arxiv.org/abs/2007.14062): the same everywhere, and for all heads. Other blocks are chosen
+ * where there are more keys, so that steps of decoding do not see what a pass over all of them sees.
  *
  * @param count from 0; all blocks where there are no more
  * @param seed an integer

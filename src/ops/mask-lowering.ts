@@ -93,8 +93,25 @@ const dependsOnSizes: ReadonlySet<MaskNode['type']> = new Set(['documents', 'blo
 
 // ---- programs
 
-/** Programs of the host's numbers alone, by the mask that they are for and where they lie. */
-const known = new WeakMap<MaskNode, Map<string, Tensor>>();
+/** Programs of masks that are joined by `and`, by those masks in order, so that each is made once. */
+interface Known {
+  readonly next: WeakMap<MaskNode, Known>;
+  /** By what else decides it. */
+  readonly programs: Map<string, Tensor>;
+}
+const known: Known = { next: new WeakMap(), programs: new Map() };
+/** Of random blocks there is a program for each number of them; no more are kept. */
+const mostPrograms = 16;
+
+function programsOf(factors: readonly MaskNode[]): Map<string, Tensor> {
+  let at = known;
+  for (const factor of factors) {
+    const next = at.next.get(factor) ?? { next: new WeakMap(), programs: new Map() };
+    at.next.set(factor, next);
+    at = next;
+  }
+  return at.programs;
+}
 
 function keyOf(node: MaskNode, place: ScorePlace): string {
   const random = leavesOf(node).flatMap((leaf) => {
@@ -109,22 +126,23 @@ const readsTensors = (leaf: MaskNode): boolean =>
   (leaf.type === 'padding' && isTensor(leaf.lengths)) ||
   (leaf.type === 'documents' && (isTensor(leaf.ids) || isTensor(leaf.keyIds)));
 
-/** The program of `node`, kept for the mask `owner` unless it reads tensors. */
-function programTensor(node: MaskNode, owner: MaskNode, place: ScorePlace): Tensor {
-  const keeps = !leavesOf(node).some(readsTensors);
-  // what is left of a mask beside causality has a program of its own
-  const key = `${node === owner ? 'all' : 'rest'}:${keyOf(node, place)}`;
-  const found = keeps ? known.get(owner)?.get(key) : undefined;
-  if (found?.slot) return found;
+/** The program of what all of the factors show, kept as long as they live unless it reads tensors. */
+function programTensor(factors: readonly MaskNode[], place: ScorePlace): Tensor {
+  const node = joined('and', factors);
+  const reads = leavesOf(node).some(readsTensors);
+  const programs = programsOf(factors);
+  const key = keyOf(node, place);
+  const found = programs.get(key);
+  if (found?.slot && !reads) return found;
   const { words, tables } = programOf(node, place);
   // a mask does not change: a recorded step may hold its words
   const program = once(() => keep(tensor(words, { device: deviceName(place.device) as Device })));
-  if (!keeps) {
+  if (reads) {
     program.kept = false;
     return concat([program, ...tables.map((t) => castTo(reshape(t, [sizeOf(t.shape)]), Code.int64))]);
   }
-  if (!known.has(owner)) known.set(owner, new Map());
-  known.get(owner)!.set(key, program);
+  if (programs.size >= mostPrograms) programs.clear();
+  programs.set(key, program);
   return program;
 }
 
@@ -143,7 +161,7 @@ const needsHeads = (node: MaskNode): boolean =>
 function dense(node: MaskNode, place: ScorePlace): Tensor {
   const { b, h, n, m } = place;
   if (tensorsIn(node).length === 0) {
-    const pattern = programTensor(node, node, place);
+    const pattern = programTensor([node], place);
     return patternVisible(pattern, undefined, [needsBatches(node) ? b : 1, needsHeads(node) ? h : 1, n, m]);
   }
   if (node.type === 'tensorMask') return place.toScores(node.mask);
@@ -168,30 +186,30 @@ export function lowerMask(op: string, node: MaskNode, place: ScorePlace): Lowere
       refuseWindow(op, place.keys.slot, `the mask ${leaf.type} is made for one number of keys`);
   }
   let causal: number = causalCodes.none;
-  const tensors: Tensor[] = [];
+  const tensors: (MaskNode & { type: 'tensorMask' })[] = [];
   const rest: MaskNode[] = [];
   for (const factor of node.type === 'and' ? node.terms : [node]) {
-    if (factor.type === 'tensorMask') tensors.push(factor.mask);
+    if (factor.type === 'tensorMask') tensors.push(factor);
     else if (factor.type !== 'causal') rest.push(factor);
     else if (causal === causalCodes.none || causal === causalCodes[factor.align]) causal = causalCodes[factor.align];
     else rest.push(factor);
   }
-  const whole = (): MaskNode =>
-    joined('and', [...rest, ...tensors.map((mask): MaskNode => ({ type: 'tensorMask', mask }))]);
   const inside = rest.flatMap(tensorsIn);
   if (inside.length === 0) {
-    const pattern = rest.length ? programTensor(joined('and', rest), node, place) : undefined;
-    const mask = tensors.length ? tensors.map(place.toScores).reduce((x, y) => logicalAnd(x, y)) : undefined;
-    return { causal, mask, pattern, maskInPattern: false };
+    const pattern = rest.length ? programTensor(rest, place) : undefined;
+    const masks = tensors.map(({ mask }) => place.toScores(mask));
+    return {
+      causal,
+      mask: masks.length ? masks.reduce((x, y) => logicalAnd(x, y)) : undefined,
+      pattern,
+      maskInPattern: false,
+    };
   }
+  const whole = [...rest, ...tensors];
   // a program reads one tensor
-  if (new Set([...inside, ...tensors]).size > 1) return { causal, mask: dense(whole(), place), maskInPattern: false };
-  return {
-    causal,
-    mask: place.toScores(inside[0]!),
-    pattern: programTensor(whole(), node, place),
-    maskInPattern: true,
-  };
+  if (new Set(whole.flatMap(tensorsIn)).size > 1)
+    return { causal, mask: dense(joined('and', whole), place), maskInPattern: false };
+  return { causal, mask: place.toScores(inside[0]!), pattern: programTensor(whole, place), maskInPattern: true };
 }
 
 /**

@@ -160,7 +160,7 @@ class Compiler {
     const { align } = node;
     const past = this.one(this.step('band', align, [-unbounded, 0]));
     if (node.type === 'dilated') {
-      const reach = node.step * node.width;
+      const reach = Math.min(node.step * node.width, unbounded);
       const near = this.one(this.step('band', align, [-reach, reach]));
       return this.joined('and', [near, this.one(this.step('stride', align, [node.step, 0]))]);
     }
@@ -174,7 +174,7 @@ class Compiler {
   }
 
   private globals(indices: readonly number[], align: MaskAlign): Part {
-    const members = new Array<boolean>(Math.max(0, ...indices.map((index) => index + 1))).fill(false);
+    const members = new Array<boolean>(indices.reduce((most, index) => Math.max(most, index + 1), 0)).fill(false);
     for (const index of indices) members[index] = true;
     const place = this.add(bitsOf(members));
     const [keys, queries] = (['keySet', 'querySet'] as const).map((name) => {
@@ -232,7 +232,7 @@ class Compiler {
   }
 
   private add(numbers: readonly bigint[]): number {
-    this.host.push(...numbers);
+    for (const number of numbers) this.host.push(number);
     return this.host.length - numbers.length;
   }
   /** Puts numbers into a table, and its place into the last of the step's pointers. */
@@ -253,7 +253,8 @@ export function randomExtent(
   { size, align }: MaskNode & { type: 'randomBlocks' },
   { n, m }: ScoreSizes,
 ): { rows: number; columns: number } {
-  return { rows: Math.ceil((align === 'bottomRight' ? m : n) / size), columns: Math.ceil(m / size) };
+  const blocks = (positions: number): number => Math.max(1, Math.ceil(positions / size));
+  return { rows: blocks(align === 'bottomRight' ? m : n), columns: blocks(m) };
 }
 
 /** `count` distinct columns for each row, from a hash of the seed and the row: the same everywhere. */

@@ -1,12 +1,12 @@
 /** The biases by position there are: what `positionBias` offers. See position-bias.ts for what one is. */
-import { FoveaError } from '../errors.js';
 import { once, refuseWindow } from '../tensor/capture.js';
 import { countArg, optionsArg, shapeError } from '../tensor/check.js';
-import { accumulatorOf, isFloat } from '../tensor/dtype.js';
-import { isTensor, slotOf, type Tensor } from '../tensor/tensor.js';
+import { accumulatorOf } from '../tensor/dtype.js';
+import { isTensor, type Tensor } from '../tensor/tensor.js';
 import { castTo } from './cast.js';
 import { arange, tensor } from './creation.js';
 import { abs, mul, neg } from './elementwise.js';
+import { floatsArg } from './floats-arg.js';
 import { indexSelect } from './indexing.js';
 import { PositionBias } from './position-bias.js';
 import { t, unsqueeze } from './shape.js';
@@ -28,7 +28,8 @@ function slopesOf(heads: number): number[] {
  */
 export function alibi(slopes: number | Tensor): PositionBias {
   const op = 'positionBias.alibi';
-  const given = isTensor(slopes) ? floatsArg(op, 'slopes', slopes, 1) : slopesOf(countArg(op, 'slopes', slopes, 1));
+  const given = isTensor(slopes) ? slopes : slopesOf(countArg(op, 'slopes', slopes, 1));
+  if (isTensor(slopes)) floatsArg(op, 'slopes', slopes, [1]);
   return new PositionBias(`alibi(${String(slopes)})`, (attends, { h, n, m, device, keys }) => {
     if (keys?.slot) refuseWindow(attends, keys.slot, 'ALiBi has a place for each distance; let the step see all keys');
     const each = isTensor(given)
@@ -36,8 +37,10 @@ export function alibi(slopes: number | Tensor): PositionBias {
       : once(() => tensor(given, { device }));
     if (each.shape[0] !== h)
       throw shapeError(attends, `alibi has ${each.shape[0]} slopes, but the queries have ${h} heads`);
-    const distance = abs(arange(1 - m, n, 1, { device, dtype: each.dtype }));
-    return { table: neg(mul(unsqueeze(each, 1), distance)), zero: m - 1 };
+    // a table has a place at least, also where there is no score
+    const first = Math.min(0, 1 - m);
+    const distance = abs(arange(first, Math.max(n, first + 1), 1, { device, dtype: each.dtype }));
+    return { table: neg(mul(unsqueeze(each, 1), distance)), zero: -first };
   });
 }
 
@@ -50,7 +53,7 @@ export function alibi(slopes: number | Tensor): PositionBias {
  */
 export function relative(table: Tensor): PositionBias {
   const op = 'positionBias.relative';
-  floatsArg(op, 'table', table, 2);
+  floatsArg(op, 'table', table, [2]);
   const [, size] = table.shape as [number, number];
   if (size % 2 === 0)
     throw shapeError(op, `expected table [h,2r+1] with distance 0 in the middle, received [${table.shape}]`);
@@ -86,7 +89,7 @@ function t5Bucket(distance: number, buckets: number, bidirectional: boolean, max
  */
 export function t5(weight: Tensor, options?: T5BiasOptions): PositionBias {
   const op = 'positionBias.t5';
-  floatsArg(op, 'weight', weight, 2);
+  floatsArg(op, 'weight', weight, [2]);
   const { bidirectional = true, maxDistance = 128 } = optionsArg(op, options, ['bidirectional', 'maxDistance']);
   const [buckets] = weight.shape as [number, number];
   if (buckets < 4 || buckets % 2)
@@ -100,13 +103,4 @@ export function t5(weight: Tensor, options?: T5BiasOptions): PositionBias {
     const index = once(() => tensor(places, { device }));
     return { table: t(indexSelect(weight, 0, index)), zero: maxDistance };
   });
-}
-
-function floatsArg(op: string, argument: string, x: Tensor, rank: number): Tensor {
-  const { dtype, shape } = slotOf(x, op, argument);
-  if (!isFloat(dtype))
-    throw new FoveaError('FOVEA_DTYPE', `${op}: expected floats for ${argument}, received ${x.dtype}`);
-  if (shape.length !== rank)
-    throw shapeError(op, `expected ${argument} of rank ${rank}, received shape [${shape.join(',')}]`);
-  return x;
 }

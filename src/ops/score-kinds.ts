@@ -1,21 +1,11 @@
 /** The scoring functions there are: what `score` offers. See score.ts for what one is. */
-import { FoveaError } from '../errors.js';
 import { shapeError } from '../tensor/check.js';
-import { isFloat } from '../tensor/dtype.js';
-import { slotOf, type Tensor } from '../tensor/tensor.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { floatsArg } from './floats-arg.js';
 import { linear } from './linear.js';
 import { matmul } from './matmul.js';
 import { Score } from './score.js';
 import { narrow, unsqueeze } from './shape.js';
-
-function floatsArg(op: string, argument: string, x: Tensor, ranks: readonly number[]): readonly number[] {
-  const { dtype, shape } = slotOf(x, op, argument);
-  if (!isFloat(dtype))
-    throw new FoveaError('FOVEA_DTYPE', `${op}: expected floats for ${argument}, received ${x.dtype}`);
-  if (!ranks.includes(shape.length))
-    throw shapeError(op, `expected ${argument} of rank ${ranks.join(' or ')}, received shape [${shape.join(',')}]`);
-  return shape;
-}
 
 /** q . k (Luong et al. 2015, https://arxiv.org/abs/1508.04025, eq. 8). @returns a scoring function */
 export function dot(): Score {
@@ -24,7 +14,7 @@ export function dot(): Score {
 
 /** q . k / sqrt(d), attention's own (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762). @returns a scoring function */
 export function scaledDot(): Score {
-  return new Score('scaledDot()', (_, q, k) => ({ q, k, scale: 1 / Math.sqrt(q.shape.at(-1)!) }));
+  return new Score('scaledDot()', (_, q, k) => ({ q, k, scale: 1 / Math.sqrt(q.shape.at(-1)! || 1) }));
 }
 
 /**
@@ -37,7 +27,8 @@ export function general(weight: Tensor): Score {
   floatsArg('score.general', 'weight', weight, [2, 3]);
   return new Score(`general(${String(weight)})`, (op, q, k) => {
     const [from, to] = weight.shape.slice(-2) as [number, number];
-    if (q.shape[3] !== from || k.shape[3] !== to)
+    const heads = weight.rank === 3 ? weight.shape[0]! : 1;
+    if (q.shape[3] !== from || k.shape[3] !== to || (heads !== 1 && heads !== q.shape[1]))
       throw shapeError(op, `general has a weight [${weight.shape}] for q [${q.shape}] and k [${k.shape}]`);
     return { q: matmul(q, weight), k, scale: 1 };
   });
@@ -65,12 +56,14 @@ export function additive(queryWeight: Tensor, keyWeight: Tensor, vector: Tensor)
       op,
       `expected queryWeight [a,dq], keyWeight [a,dk] and vector [a], received [${queryWeight.shape}], [${keyWeight.shape}] and [${vector.shape}]`,
     );
-  return new Score(`additive(${[queryWeight, keyWeight, vector].map(String).join(', ')})`, (_, q, k) => ({
-    q: linear(q, queryWeight),
-    k: linear(k, keyWeight),
-    vector: perHead(vector),
-    scale: 1,
-  }));
+  return new Score(`additive(${[queryWeight, keyWeight, vector].map(String).join(', ')})`, (attends, q, k) => {
+    if (queryWeight.shape[1] !== q.shape[3] || keyWeight.shape[1] !== k.shape[3])
+      throw shapeError(
+        attends,
+        `additive has weights [${queryWeight.shape}] and [${keyWeight.shape}], but q and k are ${q.shape[3]} and ${k.shape[3]} wide`,
+      );
+    return { q: linear(q, queryWeight), k: linear(k, keyWeight), vector: perHead(vector), scale: 1 };
+  });
 }
 
 /**

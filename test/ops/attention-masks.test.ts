@@ -153,7 +153,13 @@ describe('attention under masks', () => {
     const m = mask.slidingWindow(3);
     attention(q, k, v, { mask: m });
     const { tensors } = memory();
-    for (let i = 0; i < 10; i++) tidy(() => void attention(q, k, v, { mask: m }));
+    for (let i = 0; i < 10; i++)
+      tidy(() => {
+        attention(q, k, v, { mask: m });
+        attention(q, k, v, { mask: m, causal: 'topLeft' });
+        const keyPaddingMask = tensor([[true, true, true, false, false]], { device });
+        scaledDotProductAttention(q, k, v, { attnMask: m, keyPaddingMask, isCausal: true });
+      });
     expect(memory().tensors).toBe(tensors);
   });
 

@@ -29,6 +29,11 @@ __attribute__((noinline)) void additive_tile(int64_t rows, int64_t width, const 
       store(tile + r * kColumns + j, sum0), store(tile + r * kColumns + j + L, sum1);
     }
 }
+// slope x, 0 where the slope is: what is NaN in a hidden key must not show.
+template <class V>
+FOVEA_INLINE V where_sloped(V slope, V x) {
+  return select(slope == V{}, V{}, slope * x);
+}
 // dx(r, c), in panels, += vector_c sum over columns j of slopes(r, j) (1 - tanh^2(a(r, c) + b(c, j))).
 template <int kRows, class A>
 __attribute__((noinline)) void add_additive_slopes(int64_t rows, int64_t width, const A* a, const A* panels,
@@ -41,7 +46,7 @@ __attribute__((noinline)) void add_additive_slopes(int64_t rows, int64_t width, 
       Vec<A> sum{};
       for (int64_t j = begin; j < end; j += L) {
         const Vec<A> t = tanh_of(load(panels + j / P * P * width + c * P + j % P) + x);
-        sum += load(slopes + r * kColumns + j) * (1 - t * t);
+        sum += where_sloped(load(slopes + r * kColumns + j), 1 - t * t);
       }
       dx[(c / P * kRows + r) * P + c % P] += vector[c] * total_of<A>(sum);
     }
@@ -55,8 +60,8 @@ __attribute__((noinline)) void add_vector_slopes(int64_t rows, int64_t width, co
     Vec<A> sum{};
     for (int64_t r = 0; r < rows; r++)
       for (int64_t j = begin; j < end; j += L)
-        sum += load(slopes + r * kColumns + j) *
-               tanh_of(load(panels + j / P * P * width + c * P + j % P) + a[c * kRows + r]);
+        sum += where_sloped(load(slopes + r * kColumns + j),
+                            tanh_of(load(panels + j / P * P * width + c * P + j % P) + a[c * kRows + r]));
     dvector[c] += factor * total_of<A>(sum);
   }
 }

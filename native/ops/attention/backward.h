@@ -152,13 +152,17 @@ FOVEA_INLINE void slope_row(A factor, A* scores, A* slopes, const A* factors, co
   }
 }
 
-// From the gradients of capped scores to those of what was capped.
-template <class T>
+// From the gradients of capped scores to those of what was capped. Those of hidden scores are 0 and stay it, whatever was
+// capped.
+template <class T, class A = Compute<T>>
 FOVEA_INLINE void uncap_slopes(const Problem<T>& p, int64_t rows, int64_t begin, int64_t end,
                                const BackwardScratch<T>& mine) {
   if (p.cap2 == 0) return;
   for (int64_t r = 0; r < rows; r++)
-    for (int64_t c = r * kColumns + begin; c < r * kColumns + end; c++) mine.slopes[c] *= mine.capped[c];
+    for (int64_t c = r * kColumns + begin; c < r * kColumns + end; c += kLanes<A>) {
+      const Vec<A> slope = load(mine.slopes + c);
+      store(mine.slopes + c, select(slope == A(0), slope, slope * load(mine.capped + c)));
+    }
 }
 
 // Dropout of queries [i0, i0 + kColumns) against keys from `first` on, generated where keys are neighbours.
@@ -177,15 +181,22 @@ void drop_strip(int64_t key, int64_t rows, int64_t queries, const BackwardScratc
                                    round_up(rows, kLanes<A>), A(1), mine.factors + c);
 }
 
+// Columns that nobody sees, in a tile that is read in whole panels.
+template <class A>
+FOVEA_INLINE void clear_behind(int64_t rows, int64_t count, int64_t end, A* tile) {
+  for (int64_t r = 0; r < rows; r++) fill_zero(tile + r * kColumns + count, end - count);
+}
 // dx of a strip += slopes times what the strip met.
 template <class T, class A = Compute<T>>
 void add_slopes(const Problem<T>& p, int64_t hi, const RowStrip<A>& strip, const ColumnHead<A>& met, int64_t first,
                 const Columns& seen, const BackwardScratch<T>& mine) {
+  const int64_t end = round_up(seen.count, kPanel<A>);
   if constexpr (!kIs16Bit<T>)
-    if (p.additive())
+    if (p.additive()) {
+      clear_behind(strip.rows, seen.count, end, mine.slopes);
       return add_additive_slopes<Products<T>::kRows>(strip.rows, p.d, strip.x, met.x + first * p.d, p.vector_of(hi),
-                                                     mine.slopes, seen.begin, round_up(seen.count, kPanel<A>),
-                                                     strip.dx);
+                                                     mine.slopes, seen.begin, end, strip.dx);
+    }
   Products<T>::add_product(strip.rows, seen.count - seen.begin, mine.slopes + seen.begin, met.x_rows,
                            first + seen.begin, p.d, strip.dx);
 }

@@ -25,7 +25,7 @@ struct DecodeScratch {
 template <class T>
 FOVEA_INLINE int64_t fetch_distance(int64_t stride, int64_t width) {
   constexpr int64_t kBytes = 8192;
-  return max_of(1, kBytes / (width * int64_t(sizeof(T)))) * stride;
+  return max_of(1, kBytes / max_of(1, width * int64_t(sizeof(T)))) * stride;
 }
 
 // Rows [0, count) as dense A, padded with 0 to `padded`: in place if they are so already.

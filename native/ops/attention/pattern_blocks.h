@@ -82,6 +82,7 @@ class Pattern : public PatternProgram {
   FOVEA_INLINE bool reads_mask() const { return mask != nullptr; }
 
   Sight look(int64_t bi, int64_t hi, const Area& area) const {
+    if (is_empty(area)) return {false, true, area};
     Sight stack[kPatternDepth];
     int top = -1;
     for (int64_t n = 0; n < count(); n++) {

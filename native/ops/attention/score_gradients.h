@@ -71,6 +71,7 @@ void gradients_of_vector(Call& call, const BackwardProblem<T>& p, const Backward
                [&](const RowStrip<A>& strip, const ColumnHead<A>& keys, int64_t j0, const Columns& seen) {
                  const int64_t end = round_up(seen.count, kPanel<A>);
                  uncap_slopes(p, strip.rows, seen.begin, end, mine);
+                 clear_behind(strip.rows, seen.count, end, mine.slopes);
                  add_vector_slopes<Products<T>::kRows>(strip.rows, p.d, strip.x, keys.x + j0 * p.d, mine.slopes,
                                                        seen.begin, end, p.scale, sums);
                });

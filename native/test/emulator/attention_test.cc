@@ -92,9 +92,10 @@ FOVEA_TEST(attention_drops_what_the_cpu_drops) {
       AttentionOutputs cuda(c), cpu(c);
       attention_forward(kDevice, c, in, cuda);
       for (const Table& table : tables_of_attention()) {
-        const View views[] = {in.q.view, in.k.view, in.v.view};
-        run(table, "attention", c.attrs, {&in.q, &in.k, &in.v, nullptr, nullptr}, {&cpu.o, &cpu.lse}, 1,
-            attention_workspace({views, 3}, {}, &c.attrs, 1));
+        std::vector<Tensor*> inputs = in.forward(c);
+        const View views[8] = {in.q.view, in.k.view, in.v.view};
+        run(table, "attention", c.attrs, inputs, {&cpu.o, &cpu.lse}, 1,
+            attention_workspace({views, int32_t(inputs.size())}, {}, &c.attrs, 1));
         compare_attention("o against the CPU", c, kDevice.where(), cuda.o, cpu.o.values(), epsilon(t) + 1e-6);
       }
     }
