@@ -1,14 +1,14 @@
 // A sequence-to-sequence model learns to write random sequences backwards, with attention as Bahdanau et al. (2015,
 // https://arxiv.org/abs/1409.0473) and as Luong et al. (2015, https://arxiv.org/abs/1508.04025) score it:
 //
-//   Bahdanau  e_ij = vᵀ tanh(W s_(i-1) + U h_j): with the state before, whose context enters the state of now
+//   Bahdanau  e_ij = vᵀ tanh(W s_(i-1) + U h_j) ("additive"): with the state before, whose context enters that of now
 //   Luong     e_ij = s_iᵀ W h_j ("general"): with the state of now, which meets its context in a layer behind
 //
 // h_j is the state of the encoder at token j in both directions, and the token itself; s are the states of the
 // decoder, and c_i = Σ_j softmax(e_i)_j h_j is the context. Where each written token looks is the alignment: here an
 // anti-diagonal. The decoder starts from zeros, so that all it knows of the source comes through attention. Neither
 // has the papers' extras: no maxout, no input feeding.
-import { functional as F, full, inspect, manualSeed, nn, noGrad, randint, tidy, zeros } from 'fovea';
+import { functional as F, full, inspect, manualSeed, nn, noGrad, randint, randn, score, tidy, zeros } from 'fovea';
 import { fit, parameterCount, percent, print, setup } from './shared.mjs';
 
 const sizes = { length: 10, symbols: 16, width: 32, batch: 64, steps: 900, fresh: 1000 };
@@ -35,36 +35,36 @@ class GruCell extends nn.Module {
   }
 }
 
-/** c [b, 3 width] = weights [b, n] times annotations [b, n, 3 width]. */
-const contextOf = (weights, memory) => weights.unsqueeze(1).matmul(memory).squeeze(1);
+/** What is learnt, at random. */
+const weight = (...shape) => nn.parameter(randn(shape).div(Math.sqrt(shape.at(-1))));
+/** What one state of the decoder finds in the annotations [b, n, 3 width]: [b, 3 width]. */
+const contextOf = (state, memory, scoring) =>
+  F.attention(state.unsqueeze(1), memory, memory, { score: scoring }).squeeze(1);
 
-/** Attends, then steps. `keys` are U h, which is the same for all steps. */
+/** Attends, then steps. */
 class Bahdanau extends nn.Module {
-  query = new nn.Linear(width, width, { bias: false });
-  key = new nn.Linear(3 * width, width);
-  score = new nn.Linear(width, 1, { bias: false });
+  query = weight(width, width);
+  key = weight(width, 3 * width);
+  vector = weight(width);
   cell = new GruCell(4 * width);
   output = new nn.Linear(5 * width, symbols);
-  forward(y, before, { memory, keys }) {
-    const scores = this.score.forward(this.query.forward(before).unsqueeze(1).add(keys).tanh()).squeeze(-1);
-    const weights = scores.softmax(-1);
-    const context = contextOf(weights, memory);
+  forward(y, before, memory) {
+    const context = contextOf(before, memory, score.additive(this.query, this.key, this.vector));
     const state = this.cell.forward(F.concat([y, context], -1), before);
-    return { state, weights, logits: this.output.forward(F.concat([state, context, y], -1)) };
+    return { state, logits: this.output.forward(F.concat([state, context, y], -1)) };
   }
 }
 
-/** Steps, then attends. `keys` are W h. */
+/** Steps, then attends. */
 class Luong extends nn.Module {
-  key = new nn.Linear(3 * width, width, { bias: false });
+  weight = weight(width, 3 * width);
   cell = new GruCell(width);
   combine = new nn.Linear(4 * width, width);
   output = new nn.Linear(width, symbols);
-  forward(y, before, { memory, keys }) {
+  forward(y, before, memory) {
     const state = this.cell.forward(y, before);
-    const weights = keys.matmul(state.unsqueeze(-1)).squeeze(-1).softmax(-1);
-    const attended = this.combine.forward(F.concat([contextOf(weights, memory), state], -1)).tanh();
-    return { state, weights, logits: this.output.forward(attended) };
+    const context = contextOf(state, memory, score.general(this.weight));
+    return { state, logits: this.output.forward(this.combine.forward(F.concat([context, state], -1)).tanh()) };
   }
 }
 
@@ -79,27 +79,25 @@ class Seq2Seq extends nn.Module {
     this.decoder = new Decoder();
   }
 
-  /** @param target [b, n] to read in training; without it, the model reads what it wrote */
+  /**
+   * @param target [b, n] to read in training; without it, the model reads what it wrote
+   * @returns logits [b, n, symbols]
+   */
   forward(source, target) {
     const start = zeros([source.shape[0], width]);
     const x = this.source.forward(source);
     const list = x.unbind(1);
     const [ahead, back] = [read(this.forwards, list, start), read(this.backwards, list.toReversed(), start).reverse()];
     const memory = F.concat([F.stack(ahead, 1), F.stack(back, 1), x], -1);
-    const encoded = { memory, keys: this.decoder.key.forward(memory) };
-    const steps = [];
+    const logits = [];
     let [state, y] = [start, full([source.shape[0]], symbols, { dtype: 'int64' })];
     for (let i = 0; i < length; i++) {
-      steps.push(this.decoder.forward(this.target.forward(y), state, encoded));
-      state = steps[i].state;
-      y = target ? target.select(1, i) : steps[i].logits.argmax(-1);
+      const step = this.decoder.forward(this.target.forward(y), state, memory);
+      logits.push(step.logits);
+      state = step.state;
+      y = target ? target.select(1, i) : step.logits.argmax(-1);
     }
-    const all = (name) =>
-      F.stack(
-        steps.map((step) => step[name]),
-        1,
-      );
-    return { logits: all('logits'), weights: all('weights') };
+    return F.stack(logits, 1);
   }
 }
 /** The states of a cell that reads a list. */
@@ -112,7 +110,14 @@ const draw = (count) => randint(0, symbols, [count, length]);
 /** What a model writes for fresh sequences, and where it looks: shares of all tokens, and one map. */
 function judge(model) {
   const source = draw(fresh);
-  const { logits, weights } = model.forward(source);
+  const observer = inspect.observe(model);
+  const logits = model.forward(source);
+  // Each token that is written is a call of its own, with one query.
+  const weights = F.concat(
+    observer.captures.map((capture) => capture.weights()),
+    2,
+  ).squeeze(0);
+  observer.dispose();
   const { keys, monotonicity } = inspect.alignment(weights);
   const share = (hits) => hits.to('float32').mean();
   const accuracy = share(logits.argmax(-1).eq(source.flip(1)));
@@ -128,7 +133,7 @@ for (const [name, Decoder] of Object.entries({ Bahdanau, Luong })) {
   const loss = () => {
     const source = draw(batch);
     const target = source.flip(1);
-    return F.crossEntropy(model.forward(source, target).logits.flatten(0, 1), target.flatten());
+    return F.crossEntropy(model.forward(source, target).flatten(0, 1), target.flatten());
   };
   const seconds = await fit(model, { steps, lr: 1e-2, loss });
   const { accuracy, mirrored, monotonicity, map } = noGrad(() => tidy(() => judge(model)));

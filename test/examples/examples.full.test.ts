@@ -14,6 +14,20 @@ test('seq2seq-reverse: at least 99 % of the tokens, looking along the anti-diago
   }
 });
 
+test('scoring: products without weights fail on keys from another space, learnt maps do not', () => {
+  const run = runExample('scoring');
+  expectSvg(run.written);
+  const rows = ['dot', 'scaledDot', 'general', 'concat', 'additive'].map((kind) => numbersOf(run, kind));
+  for (const row of rows) expect(row[3]).toBeGreaterThan(0);
+  const [same, other] = [1, 2].map((column) => rows.map((row) => row[column]!)) as [number[], number[]];
+  expect(Math.min(...same)).toBeGreaterThan(0.85);
+  // Weights of scaled products are smeared, of general ones as sharp as they should be.
+  expect(same[1]).toBeLessThan(Math.min(same[0]!, same[2]!) - 0.02);
+  // By chance one in eight.
+  expect(Math.max(...other.slice(0, 2))).toBeLessThan(0.25);
+  expect(Math.min(...other.slice(2))).toBeGreaterThan(0.95);
+});
+
 test('heads: four places need four heads, of any width', () => {
   const run = runExample('heads');
   expectReport(run.written);

@@ -24,6 +24,26 @@ test('seq2seq-reverse: learns to reverse short sequences with either attention',
   for (const kind of ['Bahdanau', 'Luong']) expect(numbersOf(run, kind)[1], kind).toBeGreaterThan(0.9);
 });
 
+test('scoring: weights of a sentence; only what learns a map finds keys from another space', () => {
+  const run = runExample('scoring', '--tiny');
+  expectSvg(run.written);
+  const from = run.rows.findIndex(([first]) => first === 'mat looks at');
+  const words = run.rows.slice(from + 1, from + 7);
+  expect(words.map(([word]) => word)).toEqual(['the', 'cat', 'sat', 'on', 'the', 'mat']);
+  expect(words[0]).toEqual(words[4]);
+  for (const column of [1, 2, 3, 4, 5])
+    expect(words.reduce((sum, cells) => sum + Number(cells[column]), 0)).toBeCloseTo(1, 2);
+  const right = (kind: string): number[] => numbersOf(run, kind).slice(1, 3);
+  const [plain, scaled] = ['dot', 'scaledDot'].map(right) as [number[], number[]];
+  expect(plain[0]).toBeGreaterThan(0.8);
+  for (const kind of ['general', 'concat', 'additive']) {
+    // By chance one in four.
+    const other = right(kind)[1]!;
+    expect(other, kind).toBeGreaterThan(0.6);
+    expect(other, kind).toBeGreaterThan(Math.max(plain[1]!, scaled[1]!) + 0.2);
+  }
+});
+
 test('heads: one cannot look at four places apart, four can, with as many parameters', () => {
   const run = runExample('heads', '--tiny');
   expectReport(run.written);
@@ -53,6 +73,6 @@ test('induction: a head forms, and is named', () => {
 
 test('each example is tested here', () => {
   const files = readdirSync(join(import.meta.dirname, '../../examples')).filter((name) => name.endsWith('.mjs'));
-  const names = ['heads', 'induction', 'longformer', 'self-attention', 'seq2seq-reverse', 'shared'];
+  const names = ['heads', 'induction', 'longformer', 'scoring', 'self-attention', 'seq2seq-reverse', 'shared'];
   expect(files.sort()).toEqual(names.map((name) => `${name}.mjs`));
 });
