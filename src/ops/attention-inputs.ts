@@ -118,7 +118,7 @@ function operandsOf(
   heads: number,
 ): Pick<ScoreInputs, 'q' | 'k' | 'vector'> {
   if (q.shape[3] !== k.shape[3])
-    throw shapeError(op, `k has d=${k.shape[3]} but q has d=${q.shape[3]} (q [${q.shape}], k [${k.shape}])`);
+    throw shapeError('attention', `k has d=${k.shape[3]} but q has d=${q.shape[3]} (q [${q.shape}], k [${k.shape}])`);
   if (vector && vector.shape[0] !== 1 && vector.shape[0] !== heads)
     throw shapeError(op, `score has vectors for ${vector.shape[0]} heads, but the queries have ${heads}`);
   return { q: castTo(q, code), k: castTo(k, code), vector: vector && castTo(vector, accumulatorOf(code)) };
@@ -158,7 +158,8 @@ export function termsFor(
   if (device === CPU) return { inputs: { ...operands, bias, distance }, attrs };
   const reason = `there is no attention kernel for ${deviceName(device)} that adds biases by distance`;
   const all = insteadOf('attention', reason, () => biasByDistance(distance, attrs, n, m, { first: 0, queries: n }));
-  const dense = castTo(unsqueeze(all, 0), code);
+  // as wide as the table: 16 bits would round distances
+  const dense = unsqueeze(all, 0);
   return { inputs: { ...operands, bias: bias ? add(bias, dense) : dense }, attrs };
 }
 

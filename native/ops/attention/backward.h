@@ -152,8 +152,8 @@ FOVEA_INLINE void slope_row(A factor, A* scores, A* slopes, const A* factors, co
   }
 }
 
-// From the gradients of capped scores to those of what was capped. Those of hidden scores are 0 and stay it, whatever was
-// capped.
+// From the gradients of capped scores to those of what was capped. Those of hidden scores are 0 and stay it, whatever
+// was capped.
 template <class T, class A = Compute<T>>
 FOVEA_INLINE void uncap_slopes(const Problem<T>& p, int64_t rows, int64_t begin, int64_t end,
                                const BackwardScratch<T>& mine) {
