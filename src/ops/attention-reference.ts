@@ -111,8 +111,8 @@ export function patternVisible(
   ).seen;
 }
 
-/** What decides which keys are seen, each bool and broadcasting to [b, h, n, m]. */
-function visibleIn(
+/** What decides which keys are seen. @returns bools that broadcast to [b, h, n, m]; all of them must be true */
+export function visibleIn(
   { q, mask, pattern }: ScoreInputs,
   { causal = causalCodes.none, maskInPattern = false }: ScoreAttrs,
   m: number,

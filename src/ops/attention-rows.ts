@@ -8,9 +8,17 @@
  */
 import { accumulatorOf } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { attentionProbabilities, repeatHeads, type ScoreAttrs, type ScoreInputs } from './attention-reference.js';
+import {
+  attentionProbabilities,
+  causalCodes,
+  repeatHeads,
+  type ScoreAttrs,
+  type ScoreInputs,
+  visibleIn,
+} from './attention-reference.js';
+import { expand } from './broadcast.js';
 import { castTo } from './cast.js';
-import { gt, ne } from './compare.js';
+import { gt, logicalAnd, ne } from './compare.js';
 import { full } from './creation.js';
 import { sub } from './elementwise.js';
 import { concat } from './join.js';
@@ -47,16 +55,17 @@ export function attentionByRows(
     const wide = castTo(scores.detach(), accumulator);
     parts.push({ o: weighted(p, values), lse: attrs.lookup ? highest(wide, m) : logsumexp(wide, -1) });
   }
-  return {
-    o: concat(
-      parts.map(({ o }) => o),
+  return joinedRows(parts);
+}
+
+function joinedRows(parts: readonly { o: Tensor; lse: Tensor }[]): { o: Tensor; lse: Tensor } {
+  if (parts.length === 1) return parts[0]!;
+  const of = (name: 'o' | 'lse'): Tensor =>
+    concat(
+      parts.map((part) => part[name]),
       2,
-    ),
-    lse: concat(
-      parts.map(({ lse }) => lse),
-      2,
-    ),
-  };
+    );
+  return { o: of('o'), lse: of('lse') };
 }
 
 /** p v, where what is infinite or NaN in v shows only to weights that are not 0. */
@@ -72,4 +81,38 @@ function weighted(p: Tensor, v: Tensor): Tensor {
 function highest(scores: Tensor, m: number): Tensor {
   const { shape, dtype, device } = scores;
   return m === 0 ? full(shape.slice(0, 3), -Infinity, { dtype, device }) : amax(scores, -1);
+}
+
+/**
+ * Attention under a mask that the kernels of a device cannot ask about blocks: what it shows is made for some rows at a
+ * time, which the kernel takes as they are.
+ *
+ * @param attention the kernel
+ * @returns what `attention` returns for all rows
+ */
+export function attentionByMaskRows(
+  inputs: ScoreInputs & { v: Tensor },
+  attrs: ScoreAttrs & { dropoutP?: number | undefined },
+  attention: (x: ScoreInputs & { v: Tensor }, attrs: ScoreAttrs) => { o: Tensor; lse: Tensor },
+): { o: Tensor; lse: Tensor } {
+  const { q, bias } = inputs;
+  const [b, h, n] = q.shape as [number, number, number];
+  const m = inputs.k.shape[2]!;
+  // dropout numbers the scores of all rows
+  const step = attrs.dropoutP ? Math.max(n, 1) : Math.max(1, Math.floor((4 * atOnce) / Math.max(1, b * h * m)));
+  const parts: { o: Tensor; lse: Tensor }[] = [];
+  for (let first = 0; first === 0 || first < n; first += step) {
+    const count = Math.min(step, n - first);
+    const rows = (x: Tensor): Tensor => (x.shape[2] === 1 ? x : narrow(x, 2, first, count));
+    const some = {
+      ...inputs,
+      q: rows(q),
+      mask: inputs.mask && (attrs.maskInPattern ? inputs.mask : rows(inputs.mask)),
+    };
+    const seen = visibleIn(some, attrs, m, { first, queries: n }).reduce((x, y) => logicalAnd(x, y));
+    const mask = expand(seen, [b, h, count, m]);
+    const given = { ...some, bias: bias && rows(bias), mask, pattern: undefined };
+    parts.push(attention(given, { ...attrs, causal: causalCodes.none, maskInPattern: false }));
+  }
+  return joinedRows(parts);
 }

@@ -10,7 +10,7 @@ import { accumulatorOf, Code } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { asFour, checkOperands, maskFor, termsFor } from './attention-inputs.js';
 import { attentionReference, type ScoreAttrs } from './attention-reference.js';
-import { attentionByRows } from './attention-rows.js';
+import { attentionByMaskRows, attentionByRows } from './attention-rows.js';
 import { watched } from './attention-watch.js';
 import { lowered, toLowered } from './autocast.js';
 import { sumTo } from './broadcast.js';
@@ -113,6 +113,14 @@ function missingTerm({ q, vector }: AttentionInputs, { lookup, softcap }: ScoreA
   return `there is no attention kernel for ${deviceName(device)} ${vector ? 'with additive scores' : 'that caps scores'}`;
 }
 
+/** By the kernel, which on a GPU takes no patterns. */
+function fused(inputs: AttentionInputs, attrs: AttentionAttrs): { o: Tensor; lse: Tensor } {
+  const { device } = inputs.q.slot!;
+  if (device === CPU || !inputs.pattern) return attentionOp(inputs, attrs);
+  const reason = `there is no attention kernel for ${deviceName(device)} that asks masks about blocks`;
+  return insteadOf('attention', reason, () => attentionByMaskRows(inputs, attrs, attentionOp));
+}
+
 /** By the kernel, or by other ops where it cannot. */
 function attend(inputs: AttentionInputs, attrs: AttentionAttrs & ScoreAttrs): { o: Tensor; lse: Tensor } {
   const { q, k, v, bias, vector } = inputs;
@@ -122,7 +130,7 @@ function attend(inputs: AttentionInputs, attrs: AttentionAttrs & ScoreAttrs): { 
   // rows of their own would draw other random numbers
   const composed = attrs.dropoutP ? attentionReference : attentionByRows;
   const run = (x: AttentionInputs): { o: Tensor; lse: Tensor } =>
-    missing === null ? attentionOp(x, attrs) : insteadOf('attention', missing, () => composed(x, attrs));
+    missing === null ? fused(x, attrs) : insteadOf('attention', missing, () => composed(x, attrs));
   const accumulator = accumulatorOf(code);
   const products = missing === null && !vector && (!bias || bias.slot!.dtype === code);
   if (products || accumulator === code) return run(inputs);

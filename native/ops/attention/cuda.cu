@@ -14,10 +14,11 @@ void check(const CudaCall& call, const AttentionAttrs& attrs) {
     call.fail("FOVEA_ARGUMENT", "dropoutP is %g; pass a probability from 0 to 1", attrs.dropoutP);
   if (attrs.softcap != 0) call.fail("FOVEA_UNSUPPORTED", "there is no kernel that caps scores");
 }
-// The bias by distance, and then the vector of additive scores, are at `input`.
-void refuse_terms(const CudaCall& call, int input) {
-  if (call.in[input].present()) call.fail("FOVEA_UNSUPPORTED", "there is no kernel with a bias by distance");
-  if (call.in[input + 1].present()) call.fail("FOVEA_UNSUPPORTED", "there is no kernel of additive scores");
+// The pattern, the bias by distance and the vector of additive scores are the inputs from `first` on.
+void refuse_terms(const CudaCall& call, int first) {
+  const char* terms[] = {"that asks a pattern", "with a bias by distance", "of additive scores"};
+  for (int i = 0; i < 3; i++)
+    if (call.in[first + i].present()) call.fail("FOVEA_UNSUPPORTED", "there is no kernel %s", terms[i]);
 }
 
 // Rows that cp.async copies and that fit the tiles of the tensor-core kernels, which count in 32 bits.
@@ -35,7 +36,6 @@ enum class Choice { simt, decode, tensor_cores };
 template <class T>
 Choice choose(const AttentionProblem& p, Dtype dtype, const DeviceLimits& device) {
   constexpr int64_t kRows = 16;  // that share a key head: with more of them, decoding computes more than it reads
-  if (p.pattern.present()) return Choice::simt;
   const bool tensor_cores = suits_tensor_cores<T>(p, {p.q, p.k, p.v});
   const bool enough_blocks = tensor_cores && p.group * p.n > kRows && p.b * p.h >= device.multiprocessors;
   if (suits_decoding(p, dtype) && !enough_blocks) return Choice::decode;
@@ -43,7 +43,7 @@ Choice choose(const AttentionProblem& p, Dtype dtype, const DeviceLimits& device
 }
 
 void attention(const CudaCall& call, const AttentionAttrs& attrs) {
-  check(call, attrs), refuse_terms(call, 6);
+  check(call, attrs), refuse_terms(call, 5);
   const AttentionProblem p(call.in, attrs);
   dispatch_float(call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -63,13 +63,13 @@ void attention(const CudaCall& call, const AttentionAttrs& attrs) {
   });
 }
 void attention_backward(const CudaCall& call, const AttentionAttrs& attrs) {
-  check(call, attrs), refuse_terms(call, 9);
+  check(call, attrs), refuse_terms(call, 8);
   const BackwardProblem p(call, attrs);
   dispatch_float(call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     attention_row_statistics<T>(call, p);
     if constexpr (sizeof(T) == 2)
-      if (!p.pattern.present() && suits_tensor_cores<T>(p, {p.q, p.k, p.v, p.d_o})) {
+      if (suits_tensor_cores<T>(p, {p.q, p.k, p.v, p.d_o})) {
         if (call.device.capability == 90 && suits_backward_sm90(p, call.in)) attention_backward_sm90<T>(call, p);
         else attention_backward_sm80<T>(call, p);
         return;
@@ -78,7 +78,7 @@ void attention_backward(const CudaCall& call, const AttentionAttrs& attrs) {
   });
 }
 void attention_bias_backward(const CudaCall& call, const AttentionAttrs& attrs) {
-  check(call, attrs), refuse_terms(call, 9);
+  check(call, attrs), refuse_terms(call, 8);
   const BackwardProblem p(call, attrs);
   dispatch_float(call.in[0].dtype, [&](auto zero) {
     using T = decltype(zero);

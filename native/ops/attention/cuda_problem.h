@@ -6,7 +6,6 @@
 #include "core/random.h"
 #include "cuda/convert.h"
 #include "ops/attention/attrs.h"
-#include "ops/attention/pattern.h"
 
 namespace fovea::cuda {
 
@@ -36,17 +35,6 @@ struct Heads {
   }
 };
 
-// A pattern and the mask that it reads, if it does. TypeScript made the program and has checked it.
-inline PatternProgram pattern_of(const View& program, const View* read, int64_t n, int64_t m) {
-  PatternProgram pattern;
-  if (!program.present()) return pattern;
-  pattern.words = program.as<int64_t>(), pattern.shift = m - n;
-  if (read && read->present())
-    pattern.mask = read->as<Bool>(), pattern.mask_batch = read->strides[0], pattern.mask_head = read->strides[1],
-    pattern.mask_query = read->strides[2], pattern.mask_key = read->strides[3];
-  return pattern;
-}
-
 struct AttentionProblem {
   int64_t b, h, g, n, m, d, e;
   int64_t group;     // query heads that share a key head
@@ -55,12 +43,11 @@ struct AttentionProblem {
   double scale;
   Heads q, k, v, bias, mask;
   int64_t bias_column, mask_column;  // strides from key to key
-  PatternProgram pattern;            // cuda_simt.cu alone asks it
   uint64_t seed, offset;
   uint32_t threshold;  // a score is kept iff 24 random bits reach it; 0: no dropout
   double factor;       // of what is kept
 
-  explicit AttentionProblem(Views in, const AttentionAttrs& attrs, int pattern_input = 5)
+  AttentionProblem(Views in, const AttentionAttrs& attrs)
       : b(in[0].shape[0]),
         h(in[0].shape[1]),
         g(in[1].shape[1]),
@@ -76,10 +63,9 @@ struct AttentionProblem {
         k(in[1]),
         v(in[2]),
         bias(in[3]),
-        mask(attrs.maskInPattern ? View() : in[4]),
+        mask(in[4]),
         bias_column(in[3].present() ? in[3].strides[3] : 0),
-        mask_column(mask.data ? in[4].strides[3] : 0),
-        pattern(pattern_of(in[pattern_input], attrs.maskInPattern ? &in[4] : nullptr, n, m)),
+        mask_column(in[4].present() ? in[4].strides[3] : 0),
         seed(uint64_t(attrs.seed)),
         offset(uint64_t(attrs.offset)),
         threshold(uint32_t(__builtin_ceil(attrs.dropoutP * 0x1p24))),
@@ -88,15 +74,15 @@ struct AttentionProblem {
   FOVEA_INLINE int64_t visible_keys(int64_t i) const { return causal ? clamp_to(i + last_key + 1, 0, m) : m; }
   FOVEA_INLINE int64_t first_query(int64_t j) const { return causal ? clamp_to(j - last_key, 0, n) : 0; }
   // Some key may be hidden from some query.
-  FOVEA_INLINE bool hides() const { return causal || bias.data || mask.data || pattern.present(); }
-  FOVEA_INLINE bool edits_scores() const { return bias.data || mask.data || threshold || pattern.present(); }
+  FOVEA_INLINE bool hides() const { return causal || bias.data || mask.data; }
+  FOVEA_INLINE bool edits_scores() const { return bias.data || mask.data || threshold; }
   // The number of score (i, j) for dropout.
   FOVEA_INLINE uint64_t element(int64_t bi, int64_t hi, int64_t i, int64_t j) const {
     return (uint64_t(bi * h + hi) * uint64_t(n) + uint64_t(i)) * uint64_t(m) + uint64_t(j);
   }
 };
 
-// Score (i, j), which exists, with its bias; -inf if it is masked. Causality and the pattern are the caller's concern.
+// Score (i, j), which exists, with its bias; -inf if it is masked. Causality is the caller's concern.
 template <class T, class A>
 __device__ A edited(const AttentionProblem& p, int64_t bi, int64_t hi, int64_t i, int64_t j, A score) {
   if (p.bias.data) score += A(kLog2e) * A(widen(p.bias.at<T>(bi, hi, i)[j * p.bias_column]));
@@ -144,7 +130,7 @@ struct BackwardProblem : AttentionProblem {
   void* row_delta;  // [b, h, n], dO . o
 
   BackwardProblem(const CudaCall& call, const AttentionAttrs& attrs)
-      : AttentionProblem(call.in, attrs, 8), o(call.in[5]), lse(call.in[6]), d_o(call.in[7]) {
+      : AttentionProblem(call.in, attrs), o(call.in[5]), lse(call.in[6]), d_o(call.in[7]) {
     row_lse = call.workspace;
     row_delta = call.workspace + size_t(b * h * n) * kDtypeBytes[int(accumulator_of(call.in[0].dtype))];
   }

@@ -41,17 +41,11 @@ struct ForwardOperands {
   void *o, *lse;
 };
 
-// The same with the pattern, which costs registers that other kernels do not have.
-template <class T, class A>
-__device__ A edited_by_all(const AttentionProblem& p, int64_t bi, int64_t hi, int64_t i, int64_t j, A score) {
-  if (p.pattern.present() && !pattern_sees(p.pattern, bi, hi, i, j)) return -kInfinity<A>;
-  return edited<T>(p, bi, hi, i, j, score);
-}
 // s2 of a tile of scores, from products: scaled, with bias, -inf where hidden.
 template <class T, class A = Compute<T>>
 __device__ void edit_tile(const AttentionProblem& p, int64_t bi, int64_t hi, int64_t i0, int64_t j0, ScoreTile<A>& s) {
   const A scale = A(p.scale * kLog2e);
-  const bool edits = p.bias.data || p.mask.data || p.pattern.present();
+  const bool edits = p.bias.data || p.mask.data;
 #pragma unroll
   for (int r = 0; r < kTileRows; r++) {
     const int64_t i = i0 + tile_row() + r, j = j0 + tile_column();
@@ -60,7 +54,7 @@ __device__ void edit_tile(const AttentionProblem& p, int64_t bi, int64_t hi, int
     for (int c = 0; c < kTileColumns; c++) {
       s[r][c] *= scale;
       if (c >= visible) s[r][c] = -kInfinity<A>;
-      else if (edits) s[r][c] = edited_by_all<T>(p, bi, hi, i, j + c, s[r][c]);
+      else if (edits) s[r][c] = edited<T>(p, bi, hi, i, j + c, s[r][c]);
     }
   }
 }
@@ -218,7 +212,7 @@ __device__ void slope_tile(const BackwardProblem& p, int64_t bi, int64_t hi, int
     for (int key = 0; key < kKeys; key++) {
       const int r = kRowsAreKeys ? key : query, c = kRowsAreKeys ? query : key;
       A score = (kPutsAside<kKind, A> ? own_weight<A>(r, c) : s[r][c]) * scale, weight = 0;
-      if (key < visible) score = edited_by_all<T>(p, bi, hi, i, j0 + key, score);
+      if (key < visible) score = edited<T>(p, bi, hi, i, j0 + key, score);
       if (key < visible && score != -kInfinity<A>) {
         const A factor = p.threshold ? factors[key] : A(1);
         weight = exp2_of(score - lse) * (kKind == Gradient::v ? factor : factor * slopes[r][c] - delta);

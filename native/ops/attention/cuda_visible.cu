@@ -1,11 +1,24 @@
 // What a pattern says of every key (see pattern.h), one answer a thread.
 #include "cuda/index.h"
 #include "ops/attention/cuda_kernels.h"
+#include "ops/attention/pattern.h"
 
 namespace fovea::cuda {
 namespace {
 
 constexpr int kThreads = 128;
+
+// TypeScript made the program and has checked it.
+PatternProgram program_of(Views in, int64_t shift) {
+  PatternProgram pattern;
+  const View& mask = in[1];
+  pattern.words = in[0].as<int64_t>(), pattern.shift = shift;
+  if (mask.present()) {
+    pattern.mask = mask.as<Bool>(), pattern.mask_batch = mask.strides[0], pattern.mask_head = mask.strides[1];
+    pattern.mask_query = mask.strides[2], pattern.mask_key = mask.strides[3];
+  }
+  return pattern;
+}
 
 __global__ void write_visible(PatternProgram pattern, Bool* seen, int64_t size, int64_t heads, int64_t rows,
                               int64_t keys, int64_t first) {
@@ -21,8 +34,8 @@ void attention_visible(const CudaCall& call, const VisibleAttrs& attrs) {
   const View &seen = call.out[0], &mask = call.in[1];
   check_visible(call, attrs, mask);
   const Config config{{blocks_for(seen.size(), kThreads, call.device)}, {kThreads}};
-  call.launch(write_visible, config, pattern_of(call.in[0], &mask, attrs.queries, attrs.keys), seen.as<Bool>(),
-              seen.size(), attrs.heads, attrs.rows, attrs.keys, attrs.first);
+  call.launch(write_visible, config, program_of(call.in, attrs.keys - attrs.queries), seen.as<Bool>(), seen.size(),
+              attrs.heads, attrs.rows, attrs.keys, attrs.first);
 }
 
 }  // namespace fovea::cuda

@@ -57,8 +57,22 @@ FOVEA_TEST(attention_bias_and_mask) {
   const std::vector<bool> full(4, false);
   check({1, 2, 2, 140, 150, 16, 16, {.scale = 0.3}, Dtype::f32, full, {false, true, true, false}});
 }
-FOVEA_TEST(attention_patterns) {
-  for (auto [n, m] : {std::pair<int64_t, int64_t>{2, 70}, {40, 20}, {33, 70}}) check_patterns(check, n, m, 12);
+// A pattern's every answer.
+FOVEA_TEST(attention_visible) {
+  const int64_t b = 2, h = 3, n = 21, m = 37;
+  for (int seed = 0; seed < 24; seed++) {
+    const std::vector<int64_t> words = RandomPattern(uint64_t(seed), b, h, n, m, true).joined(1 + seed % 5);
+    Tensor pattern(Dtype::i64, {int64_t(words.size())}), mask(Dtype::boolean, {b, h, n, m});
+    std::memcpy(pattern.view.data, words.data(), words.size() * sizeof(int64_t)), mask.fill_random(6);
+    PatternProgram p{.words = words.data(), .mask = mask.view.as<Bool>(), .shift = m - n};
+    p.mask_batch = h * n * m, p.mask_head = n * m, p.mask_query = m, p.mask_key = 1;
+    Tensor seen(Dtype::boolean, {b, h, 10, m});
+    kDevice("attentionVisible", VisibleAttrs{b, h, 10, 4, n, m}, {&pattern, &mask}, {&seen});
+    for (int64_t at = 0; at < seen.size(); at++) {
+      const bool expected = pattern_sees(p, at / (10 * m) / h, at / (10 * m) % h, 4 + at / m % 10, at % m);
+      FOVEA_CHECK((seen.at(at) != 0) == expected, "seed %d, element %lld", seed, static_cast<long long>(at));
+    }
+  }
 }
 FOVEA_TEST(attention_grouped_heads) {
   for (Dtype t : {Dtype::f32, Dtype::bf16}) {
