@@ -93,13 +93,8 @@ struct AttentionInputs {
   }
   // The program as the model asks it.
   PatternProgram program(const AttentionCase& c) const {
-    PatternProgram p;
-    if (c.pattern.empty()) return p;
-    p.words = c.pattern.data(), p.shift = c.m - c.n;
-    if (c.attrs.maskInPattern)
-      p.mask = mask.view.as<Bool>(), p.mask_batch = mask.view.strides[0], p.mask_head = mask.view.strides[1],
-      p.mask_query = mask.view.strides[2], p.mask_key = mask.view.strides[3];
-    return p;
+    if (c.pattern.empty()) return {};
+    return pattern_program(pattern.view, c.attrs.maskInPattern ? &mask.view : nullptr, c.m - c.n);
   }
 };
 

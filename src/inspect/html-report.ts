@@ -180,8 +180,7 @@ export async function htmlReport(
       'choose sections and heads, or raise it',
     );
   const drawn: Drawn[] = [];
-  // One after the other: each reads its weights in blocks, which bounds the memory.
-  // oxlint-disable-next-line eslint/no-await-in-loop -- see above
+  // oxlint-disable-next-line eslint/no-await-in-loop -- one section after the other is what bounds the memory
   for (const [at, section] of sections.entries()) drawn.push(await draw(section, at, asked));
   const scale =
     asked.max === undefined

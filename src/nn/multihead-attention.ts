@@ -195,7 +195,7 @@ export class MultiheadAttention extends Module {
       else
         throw new FoveaError(
           'FOVEA_DTYPE',
-          `MultiheadAttention: expected a mask, bool or floats for ${name}, received ${x.dtype}; convert it with .to('bool')`,
+          `MultiheadAttention: expected ${name === 'attnMask' ? 'a mask, ' : ''}bool or floats for ${name}, received ${x.dtype}; convert it with .to('bool')`,
         );
     };
     if (keyPaddingMask) add('keyPaddingMask', keyPaddingMask, (x) => x.reshape([batch, 1, 1, x.shape.at(-1)!]));

@@ -14,8 +14,7 @@ import { add, mul } from './elementwise.js';
 import { Mask, maskArg } from './mask.js';
 import { type LoweredMask, lowerMask } from './mask-lowering.js';
 import { positionBiasArg } from './position-bias.js';
-import { type ScoredOperands, scoreArg } from './score.js';
-import { scaledDot } from './score-kinds.js';
+import { defaultScale, type ScoredOperands, scoreArg } from './score.js';
 import { reshape, unsqueeze } from './shape.js';
 
 /** Leading axes merged to b, and heads to h, so that the kernel sees four axes. @returns it; a missing head or batch is 1 */
@@ -117,8 +116,6 @@ function operandsOf(
   code: number,
   heads: number,
 ): Pick<ScoreInputs, 'q' | 'k' | 'vector'> {
-  if (q.shape[3] !== k.shape[3])
-    throw shapeError('attention', `k has d=${k.shape[3]} but q has d=${q.shape[3]} (q [${q.shape}], k [${k.shape}])`);
   if (vector && vector.shape[0] !== 1 && vector.shape[0] !== heads)
     throw shapeError(op, `score has vectors for ${vector.shape[0]} heads, but the queries have ${heads}`);
   return { q: castTo(q, code), k: castTo(k, code), vector: vector && castTo(vector, accumulatorOf(code)) };
@@ -138,19 +135,26 @@ export function termsFor(
   lead: readonly number[],
 ): AttentionTerms {
   const { dtype: code, device } = q.slot!;
+  const { score, softcap: cap, temperature, positionBias } = options;
+  // what most calls are, with nothing of the rest to look at
+  if (score === undefined && cap === undefined && temperature === undefined && positionBias === undefined)
+    return {
+      inputs: { q, k, bias: biasFor(op, options, code, lead) },
+      attrs: { scale: options.scale === undefined ? defaultScale(q) : numberArg(op, 'scale', options.scale) },
+    };
   const [, h, n] = q.shape as [number, number, number];
-  const scored = (options.score === undefined ? scaledDot() : scoreArg(op, options.score)).prepare(op, q, k);
+  const scored = score === undefined ? { q, k, scale: defaultScale(q) } : scoreArg(op, score).prepare(op, q, k);
   const operands = operandsOf(op, scored, code, h);
   const { scale, softcap, t } = checkedNumbers(op, options, scored.scale);
   const divided = (x: Tensor): Tensor => (t === 1 ? x : mul(x, 1 / t));
-  const lookup = options.temperature === 0;
+  const lookup = temperature === 0;
   const attrs = { scale: scale / t, softcap: softcap / t, distanceZero: 0, distanceAligned: true, lookup };
   const given = biasFor(op, options, code, lead);
   const bias = given && divided(given);
-  if (options.positionBias === undefined) return { inputs: { ...operands, bias }, attrs };
+  if (positionBias === undefined) return { inputs: { ...operands, bias }, attrs };
   const m = k.shape[2]!;
   const place = { h, n, m, device: deviceName(device) as Device, keys: k };
-  const { table, zero } = positionBiasArg(op, options.positionBias).make(op, place);
+  const { table, zero } = positionBiasArg(op, positionBias).make(op, place);
   if (table.shape[0] !== 1 && table.shape[0] !== h)
     throw shapeError(op, `positionBias has ${table.shape[0]} heads, but the queries have ${h}`);
   const distance = divided(castTo(table, accumulatorOf(code)));
@@ -173,6 +177,7 @@ export function checkOperands({ q, k, v, bias, mask }: ScoreInputs & { v: Tensor
   const sizes = `q [${q.shape}], k [${k.shape}], v [${v.shape}]`;
   if (k.shape[0] !== b || v.shape[0] !== b || v.shape[1] !== g || v.shape[2] !== m)
     throw shapeError(op, `expected q [b,h,n,d], k [b,g,m,d] and v [b,g,m,e], received ${sizes}`);
+  if (q.shape[3] !== k.shape[3]) throw shapeError(op, `k has d=${k.shape[3]} but q has d=${q.shape[3]} (${sizes})`);
   if (g === 0 ? h !== 0 : h % g !== 0) throw shapeError(op, `h=${h} must be a multiple of g=${g} (${sizes})`);
   const scores = [b, h, n, m];
   for (const [name, x] of Object.entries({ bias, mask }))

@@ -14,6 +14,7 @@ import {
   repeatHeads,
   type ScoreAttrs,
   type ScoreInputs,
+  type ScoreRows,
   visibleIn,
 } from './attention-reference.js';
 import { expand } from './broadcast.js';
@@ -39,21 +40,40 @@ export function attentionByRows(
   { v, ...inputs }: ScoreInputs & { v: Tensor },
   attrs: ScoreAttrs,
 ): { o: Tensor; lse: Tensor } {
-  const { q, bias, mask, vector } = inputs;
-  const [b, h, n, d] = q.shape as [number, number, number, number];
+  const { q, vector } = inputs;
+  const [b, h, , d] = q.shape as [number, number, number, number];
   const m = v.shape[2]!;
   const values = repeatHeads(v, h / v.shape[1]!);
   const accumulator = accumulatorOf(v.slot!.dtype);
-  const step = Math.max(1, Math.floor(atOnce / Math.max(1, b * h * m * (vector ? d : 1))));
+  const step = Math.floor(atOnce / Math.max(1, b * h * m * (vector ? d : 1)));
+  return byRows(inputs, attrs, step, (some, place) => {
+    const { scores, p } = attentionProbabilities(some, attrs, place);
+    const wide = castTo(scores.detach(), accumulator);
+    return { o: weighted(p, values), lse: attrs.lookup ? highest(wide, m) : logsumexp(wide, -1) };
+  });
+}
+
+/** Runs `attend` for `step` queries at a time, with their bias and mask (all of a mask that a pattern reads). */
+function byRows<I extends ScoreInputs>(
+  inputs: I,
+  { maskInPattern }: ScoreAttrs,
+  step: number,
+  attend: (some: I, place: ScoreRows) => { o: Tensor; lse: Tensor },
+): { o: Tensor; lse: Tensor } {
+  const { q, bias, mask } = inputs;
+  const queries = q.shape[2]!;
   const parts: { o: Tensor; lse: Tensor }[] = [];
-  for (let first = 0; first === 0 || first < n; first += step) {
-    const count = Math.min(step, n - first);
+  for (let first = 0; first === 0 || first < queries; first += Math.max(1, step)) {
+    const count = Math.min(Math.max(1, step), queries - first);
     const rows = (x: Tensor | undefined): Tensor | undefined =>
       x && x.shape[2] !== 1 ? narrow(x, 2, first, count) : x;
-    const some = { q: narrow(q, 2, first, count), bias: rows(bias), mask: attrs.maskInPattern ? mask : rows(mask) };
-    const { scores, p } = attentionProbabilities({ ...inputs, ...some }, attrs, { first, queries: n });
-    const wide = castTo(scores.detach(), accumulator);
-    parts.push({ o: weighted(p, values), lse: attrs.lookup ? highest(wide, m) : logsumexp(wide, -1) });
+    const some = {
+      ...inputs,
+      q: narrow(q, 2, first, count),
+      bias: rows(bias),
+      mask: maskInPattern ? mask : rows(mask),
+    };
+    parts.push(attend(some, { first, queries }));
   }
   return joinedRows(parts);
 }
@@ -95,24 +115,14 @@ export function attentionByMaskRows(
   attrs: ScoreAttrs & { dropoutP?: number | undefined },
   attention: (x: ScoreInputs & { v: Tensor }, attrs: ScoreAttrs) => { o: Tensor; lse: Tensor },
 ): { o: Tensor; lse: Tensor } {
-  const { q, bias } = inputs;
-  const [b, h, n] = q.shape as [number, number, number];
+  const [b, h, n] = inputs.q.shape as [number, number, number];
   const m = inputs.k.shape[2]!;
   // dropout numbers the scores of all rows
-  const step = attrs.dropoutP ? Math.max(n, 1) : Math.max(1, Math.floor((4 * atOnce) / Math.max(1, b * h * m)));
-  const parts: { o: Tensor; lse: Tensor }[] = [];
-  for (let first = 0; first === 0 || first < n; first += step) {
-    const count = Math.min(step, n - first);
-    const rows = (x: Tensor): Tensor => (x.shape[2] === 1 ? x : narrow(x, 2, first, count));
-    const some = {
-      ...inputs,
-      q: rows(q),
-      mask: inputs.mask && (attrs.maskInPattern ? inputs.mask : rows(inputs.mask)),
-    };
-    const seen = visibleIn(some, attrs, m, { first, queries: n }).reduce((x, y) => logicalAnd(x, y));
-    const mask = expand(seen, [b, h, count, m]);
-    const given = { ...some, bias: bias && rows(bias), mask, pattern: undefined };
-    parts.push(attention(given, { ...attrs, causal: causalCodes.none, maskInPattern: false }));
-  }
-  return joinedRows(parts);
+  const step = attrs.dropoutP ? n : Math.floor((4 * atOnce) / Math.max(1, b * h * m));
+  return byRows(inputs, attrs, step, (some, place) => {
+    const seen = visibleIn(some, attrs, m, place).reduce((x, y) => logicalAnd(x, y));
+    const mask = expand(seen, [b, h, some.q.shape[2]!, m]);
+    const whole = { ...attrs, causal: causalCodes.none, maskInPattern: false };
+    return attention({ ...some, mask, pattern: undefined }, whole);
+  });
 }

@@ -126,14 +126,15 @@ function attend(inputs: AttentionInputs, attrs: AttentionAttrs & ScoreAttrs): { 
   const { q, k, v, bias, vector } = inputs;
   const code = v.slot!.dtype;
   const missing = missingTerm(inputs, attrs);
+  const products = missing === null && !vector && (!bias || bias.slot!.dtype === code);
+  if (products) return fused(inputs, attrs);
   if (missing !== null) checkOperands(inputs);
   // rows of their own would draw other random numbers
   const composed = attrs.dropoutP ? attentionReference : attentionByRows;
   const run = (x: AttentionInputs): { o: Tensor; lse: Tensor } =>
     missing === null ? fused(x, attrs) : insteadOf('attention', missing, () => composed(x, attrs));
   const accumulator = accumulatorOf(code);
-  const products = missing === null && !vector && (!bias || bias.slot!.dtype === code);
-  if (products || accumulator === code) return run(inputs);
+  if (accumulator === code) return run(inputs);
   // 16 bits make products faster, but what is composed would round between its ops
   const wide = (x: Tensor): Tensor => castTo(x, accumulator);
   const { o, lse } = run({ ...inputs, q: wide(q), k: wide(k), v: wide(v), bias: bias && wide(bias) });
@@ -158,13 +159,11 @@ function run(op: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOpti
   const scores = x.shape[0]! * x.shape[1]! * x.shape[2]! * y.shape[2]!;
   const counters = dropoutP > 0 ? (options.generator ?? defaultGenerator()).reserve(scores) : undefined;
   // With p = 1 nothing is left to divide by 1 - p.
-  const attrs = {
-    ...terms.attrs,
-    causal: seen.causal,
-    maskInPattern: seen.maskInPattern,
-    dropoutP: dropoutP === 1 ? 0 : dropoutP,
-    ...counters,
-  };
+  const attrs: AttentionAttrs & ScoreAttrs = terms.attrs;
+  attrs.causal = seen.causal;
+  if (seen.maskInPattern) attrs.maskInPattern = true;
+  attrs.dropoutP = dropoutP === 1 ? 0 : dropoutP;
+  if (counters) Object.assign(attrs, counters);
   const inputs = { v: z, ...terms.inputs, mask: seen.mask, pattern: seen.pattern };
   const result = attend(inputs, attrs);
   const { lse } = result;

@@ -3,7 +3,7 @@ import { FoveaError } from '../errors.js';
 import { argumentError, countArg, integerArg, optionsArg } from '../tensor/check.js';
 import { Code, isFloat } from '../tensor/dtype.js';
 import { isTensor, slotOf, type Tensor } from '../tensor/tensor.js';
-import { tensor } from './creation.js';
+import { tensor, type TensorData } from './creation.js';
 import { boolMask, Mask } from './mask.js';
 import type { BlockTable, MaskAlign, MaskJson, MaskNode, MaskNumbers } from './mask-node.js';
 
@@ -254,8 +254,10 @@ export function tensorMask(x: Tensor): Mask {
   return boolMask('mask.tensorMask', 'x', x);
 }
 
+/** A node in JSON: the contents of a tensor are nested arrays. */
+type Written<T extends MaskNode['type']> = T extends 'tensorMask' ? { mask: TensorData } : MaskNode & { type: T };
 /** Reads a node as `toJSON` writes it: the functions above check what it holds. */
-const readers: { readonly [T in MaskNode['type']]: (node: MaskNode & { type: T }) => Mask } = {
+const readers: { readonly [T in MaskNode['type']]: (node: Written<T>) => Mask } = {
   causal: ({ align }) => causal({ align }),
   slidingWindow: ({ left, right, align }) => slidingWindow(left, right, { align }),
   dilated: ({ step, width, align }) => dilated(step, width, { align }),
@@ -267,7 +269,7 @@ const readers: { readonly [T in MaskNode['type']]: (node: MaskNode & { type: T }
   randomBlocks: ({ count, seed, size, align }) => randomBlocks(count, seed, { size, align }),
   documents: ({ ids, keyIds }) => documents(ids, keyIds),
   padding: ({ lengths }) => padding(lengths),
-  tensorMask: ({ mask }) => tensorMask(tensor(mask as unknown as boolean[], { dtype: 'bool' })),
+  tensorMask: ({ mask }) => tensorMask(tensor(mask, { dtype: 'bool' })),
   and: (node) => termsOf(node).reduce((a, b) => a.and(b)),
   or: (node) => termsOf(node).reduce((a, b) => a.or(b)),
   not: ({ term }) => fromJson(term).not(),

@@ -3,19 +3,20 @@
  * says of whole blocks of scores whether anything is seen in them. No mask of all scores is made, unless a mask joins
  * several tensors otherwise than by `and`.
  */
+import { FoveaError } from '../errors.js';
 import { once, refuseWindow } from '../tensor/capture.js';
 import { shapeError } from '../tensor/check.js';
 import { deviceName, type Device } from '../tensor/device.js';
 import { Code } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
-import { isTensor, type Tensor } from '../tensor/tensor.js';
+import { isTensor, slotOf, type Tensor } from '../tensor/tensor.js';
 import { keep } from '../tensor/tidy.js';
 import { causalCodes, patternVisible } from './attention-reference.js';
 import { castTo } from './cast.js';
 import { logicalAnd, logicalNot, logicalOr } from './compare.js';
 import { tensor } from './creation.js';
 import { concat } from './join.js';
-import type { MaskNode } from './mask-node.js';
+import type { MaskNode, MaskNumbers } from './mask-node.js';
 import { extentOf, headTables, programOf, randomExtent, type ScoreSizes } from './mask-program.js';
 import { reshape } from './shape.js';
 
@@ -53,7 +54,18 @@ const joined = (type: 'and' | 'or', terms: readonly MaskNode[]): MaskNode =>
 
 // ---- sizes
 
-function checkLeaf(op: string, leaf: MaskNode, { b, h, n, m }: ScoreSizes): void {
+/** Numbers in a tensor must be there, and where the scores are. */
+function checkHeld(op: string, what: string, numbers: MaskNumbers | undefined, device: number): void {
+  if (!isTensor(numbers)) return;
+  const held = slotOf(numbers, op, what).device;
+  if (held !== device)
+    throw new FoveaError(
+      'FOVEA_DEVICE',
+      `${op}: ${what} is on ${deviceName(held)} but the queries are on ${deviceName(device)}; move it with to()`,
+    );
+}
+
+function checkLeaf(op: string, leaf: MaskNode, { b, h, n, m, device }: ScoreSizes & { device: number }): void {
   const batches = (what: string, count: number): void => {
     if (count !== 1 && count !== b) throw shapeError(op, `${what} for ${count} batches, but the queries have ${b}`);
   };
@@ -63,9 +75,12 @@ function checkLeaf(op: string, leaf: MaskNode, { b, h, n, m }: ScoreSizes): void
         if (index >= m) throw shapeError(op, `globalTokens names position ${index}, but there are ${m} keys`);
       break;
     case 'padding':
+      checkHeld(op, 'lengths of padding', leaf.lengths, device);
       batches('padding has lengths', sizeOf(extentOf(leaf.lengths)));
       break;
     case 'documents': {
+      checkHeld(op, 'ids of documents', leaf.ids, device);
+      checkHeld(op, 'keyIds of documents', leaf.keyIds, device);
       const [query, key] = [extentOf(leaf.ids), extentOf(leaf.keyIds ?? leaf.ids)];
       batches('documents has ids', query[0]);
       const queriesFit = leaf.keyIds ? query[1] === n : n <= m;
@@ -219,7 +234,7 @@ export function lowerMask(op: string, node: MaskNode, place: ScorePlace): Lowere
  * @throws FOVEA_SHAPE if what the mask holds does not fit the sizes
  */
 export function visibleOf(op: string, node: MaskNode, sizes: ScoreSizes, device: number): Tensor {
-  for (const leaf of leavesOf(node)) checkLeaf(op, leaf, sizes);
+  for (const leaf of leavesOf(node)) checkLeaf(op, leaf, { ...sizes, device });
   const toScores = (mask: Tensor): Tensor => {
     if (mask.rank > 4) throw shapeError(op, `a mask [${mask.shape.join(',')}] has more axes than [b, h, n, m]`);
     return reshape(mask, [...new Array<number>(4 - mask.rank).fill(1), ...mask.shape]);

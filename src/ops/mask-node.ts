@@ -53,7 +53,7 @@ export function jsonOf(node: MaskNode): MaskJson {
 const mostShown = 8;
 
 function shown(value: unknown): string {
-  if (isTensor(value)) return `Tensor ${value.dtype} [${value.shape.join(',')}]`;
+  if (isTensor(value)) return String(value);
   if (!Array.isArray(value)) return String(value);
   const more = value.length > mostShown ? `, … ${value.length} in all` : '';
   return `[${value.slice(0, mostShown).map(shown).join(', ')}${more}]`;

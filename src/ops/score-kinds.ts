@@ -4,7 +4,7 @@ import type { Tensor } from '../tensor/tensor.js';
 import { floatsArg } from './floats-arg.js';
 import { linear } from './linear.js';
 import { matmul } from './matmul.js';
-import { Score } from './score.js';
+import { defaultScale, Score } from './score.js';
 import { narrow, unsqueeze } from './shape.js';
 
 /** q . k (Luong et al. 2015, https://arxiv.org/abs/1508.04025, eq. 8). @returns a scoring function */
@@ -14,7 +14,7 @@ export function dot(): Score {
 
 /** q . k / sqrt(d), attention's own (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762). @returns a scoring function */
 export function scaledDot(): Score {
-  return new Score('scaledDot()', (_, q, k) => ({ q, k, scale: 1 / Math.sqrt(q.shape.at(-1)! || 1) }));
+  return new Score('scaledDot()', (_, q, k) => ({ q, k, scale: defaultScale(q) }));
 }
 
 /**

@@ -37,6 +37,9 @@ export class Score {
   }
 }
 
+/** The factor of scaled products. @returns 1 / sqrt(d) */
+export const defaultScale = (q: Tensor): number => 1 / Math.sqrt(q.shape.at(-1)! || 1);
+
 /** A scoring function. @returns it @throws FOVEA_ARGUMENT for anything else */
 export function scoreArg(op: string, value: unknown): Score {
   if (value instanceof Score) return value;

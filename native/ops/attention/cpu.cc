@@ -21,10 +21,12 @@ void attention_bias_backward(Call& call, const AttentionAttrs& attrs) {
 }
 
 void attention_distance_backward(Call& call, const AttentionAttrs& attrs) {
-  dispatch_float(call.in[0].dtype, [&]<class T>() { distance_gradient(call, BackwardProblem<T>(call, attrs)); });
+  dispatch_float(call.in[0].dtype,
+                 [&]<class T>() { head_gradient(call, BackwardProblem<T>(call, attrs), gradients_of_distances<T>); });
 }
 void attention_vector_backward(Call& call, const AttentionAttrs& attrs) {
-  dispatch_float(call.in[0].dtype, [&]<class T>() { vector_gradient(call, BackwardProblem<T>(call, attrs)); });
+  dispatch_float(call.in[0].dtype,
+                 [&]<class T>() { head_gradient(call, BackwardProblem<T>(call, attrs), gradients_of_vector<T>); });
 }
 // Every answer of a pattern, for whoever wants to see it, and for compositions of other ops.
 void attention_visible(Call& call, const VisibleAttrs& attrs) {

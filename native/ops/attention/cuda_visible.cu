@@ -8,18 +8,6 @@ namespace {
 
 constexpr int kThreads = 128;
 
-// TypeScript made the program and has checked it.
-PatternProgram program_of(Views in, int64_t shift) {
-  PatternProgram pattern;
-  const View& mask = in[1];
-  pattern.words = in[0].as<int64_t>(), pattern.shift = shift;
-  if (mask.present()) {
-    pattern.mask = mask.as<Bool>(), pattern.mask_batch = mask.strides[0], pattern.mask_head = mask.strides[1];
-    pattern.mask_query = mask.strides[2], pattern.mask_key = mask.strides[3];
-  }
-  return pattern;
-}
-
 __global__ void write_visible(PatternProgram pattern, Bool* seen, int64_t size, int64_t heads, int64_t rows,
                               int64_t keys, int64_t first) {
   for (int64_t at = first_item(); at < size; at += item_step()) {
@@ -33,9 +21,11 @@ __global__ void write_visible(PatternProgram pattern, Bool* seen, int64_t size, 
 void attention_visible(const CudaCall& call, const VisibleAttrs& attrs) {
   const View &seen = call.out[0], &mask = call.in[1];
   check_visible(call, attrs, mask);
+  // TypeScript made the program and has checked it.
+  const PatternProgram pattern = pattern_program(call.in[0], &mask, attrs.keys - attrs.queries);
   const Config config{{blocks_for(seen.size(), kThreads, call.device)}, {kThreads}};
-  call.launch(write_visible, config, program_of(call.in, attrs.keys - attrs.queries), seen.as<Bool>(), seen.size(),
-              attrs.heads, attrs.rows, attrs.keys, attrs.first);
+  call.launch(write_visible, config, pattern, seen.as<Bool>(), seen.size(), attrs.heads, attrs.rows, attrs.keys,
+              attrs.first);
 }
 
 }  // namespace fovea::cuda

@@ -132,15 +132,15 @@ struct DecodeHead {
   FOVEA_INLINE A* o(int64_t r) const { return results + r * plan.partial; }
   FOVEA_INLINE A* top(int64_t r) const { return o(r) + attention_pad(p.e); }
 
-  // What any row sees of the keys from j0 on.
+  // What any row sees of the keys from j0 on. Only a pattern tells heads apart.
   Columns keys_seen(int64_t j0) const {
-    Columns seen{.begin = kColumns};
-    for (int64_t hi = gi * p.group; hi < (gi + 1) * p.group; hi++) {
+    Columns seen = p.keys_seen(bi, gi * p.group, 0, p.n, j0);
+    for (int64_t hi = gi * p.group + 1; p.pattern.present() && hi < (gi + 1) * p.group; hi++) {
       const Columns one = p.keys_seen(bi, hi, 0, p.n, j0);
-      seen.partly |= one.none() && p.pattern.present();
-      if (one.none()) continue;
-      seen.begin = min_of(seen.begin, one.begin), seen.count = max_of(seen.count, one.count);
-      seen.partly |= one.partly;
+      const bool differ = one.none() || seen.none();
+      if (seen.none()) seen = one;
+      else if (!one.none()) seen.begin = min_of(seen.begin, one.begin), seen.count = max_of(seen.count, one.count);
+      seen.edit |= one.edit || differ, seen.partly |= one.partly || differ;
     }
     return seen;
   }
@@ -166,11 +166,12 @@ struct DecodeHead {
         });
     }
   }
-  void soften(int64_t r, int64_t j0, int64_t keys, bool partly) const {
+  void soften(int64_t r, int64_t j0, int64_t keys, const Columns& seen) const {
     int64_t i = r % p.n, padded = round_up(keys, kPanel<A>);
     A* row = mine.scores + r * kColumns;
     if (p.cap2 != 0) cap_scores<A>(p.cap2, row, nullptr, 0, padded);
-    edit_scores(line_of_keys(p, bi, head(r), i, j0, {.count = keys, .partly = partly}), row, 0, padded);
+    if (seen.edit)
+      edit_scores(line_of_keys(p, bi, head(r), i, j0, {.count = keys, .partly = seen.partly}), row, 0, padded);
     Vec<A> total{};
     bool any = false;
     A shrink = soften_row<T>(row, padded, A(1), top(r)[0], total, any);
@@ -245,7 +246,7 @@ void decode_attention(Call& call, const Problem<T>& p) {
       if (seen.none()) continue;
       const int64_t j0 = block + seen.begin, keys = min_of(seen.count, end - block) - seen.begin;
       head.score(j0, keys);
-      for (int64_t r = 0; r < plan.rows; r++) head.soften(r, j0, keys, seen.partly);
+      for (int64_t r = 0; r < plan.rows; r++) head.soften(r, j0, keys, seen);
       head.add_values(j0, keys, seen.partly);
     }
   });

@@ -68,6 +68,16 @@ struct PatternProgram {
   }
 };
 
+// A program's view, and the mask's that it reads, if it does.
+FOVEA_HOST_INLINE PatternProgram pattern_program(const View& program, const View* read, int64_t shift) {
+  PatternProgram p;
+  p.words = program.as<int64_t>(), p.shift = shift;
+  if (!read || !read->present()) return p;
+  p.mask = read->as<Bool>(), p.mask_batch = read->strides[0], p.mask_head = read->strides[1];
+  p.mask_query = read->strides[2], p.mask_key = read->strides[3];
+  return p;
+}
+
 // Of x by y > 0, rounded down.
 FOVEA_INLINE int64_t floor_div(int64_t x, int64_t y) { return x >= 0 ? x / y : -((-x + y - 1) / y); }
 FOVEA_INLINE int64_t floor_mod(int64_t x, int64_t y) { return x - floor_div(x, y) * y; }

@@ -71,12 +71,7 @@ class Pattern : public PatternProgram {
   // that would read outside of itself.
   Pattern(const Call& call, const View& program, const View* read, int64_t b, int64_t h, int64_t n, int64_t m) {
     if (!program.present()) return;
-    words = program.as<int64_t>(), shift = m - n;
-    if (read && read->present()) {
-      mask = read->as<Bool>();
-      mask_batch = read->strides[0], mask_head = read->strides[1], mask_query = read->strides[2];
-      mask_key = read->strides[3];
-    }
+    static_cast<PatternProgram&>(*this) = pattern_program(program, read, m - n);
     check(call, program.shape[0], b, h);
   }
   FOVEA_INLINE bool reads_mask() const { return mask != nullptr; }

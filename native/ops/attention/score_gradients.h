@@ -102,19 +102,12 @@ void bias_gradient(Call& call, const BackwardProblem<T>& p) {
       [&](const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t block, const auto* packed,
           const BackwardScratch<T>& mine) { gradients_of_bias(call, p, plan, bi, hi, blocks, block, packed, mine); });
 }
-template <class T>
-void distance_gradient(Call& call, const BackwardProblem<T>& p) {
-  for_score_gradients(
-      call, p, 1,
-      [&](const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t, const auto* packed,
-          const BackwardScratch<T>& mine) { gradients_of_distances(call, p, plan, bi, hi, packed, mine); });
-}
-template <class T>
-void vector_gradient(Call& call, const BackwardProblem<T>& p) {
-  for_score_gradients(
-      call, p, 1,
-      [&](const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t, const auto* packed,
-          const BackwardScratch<T>& mine) { gradients_of_vector(call, p, plan, bi, hi, packed, mine); });
+// Of a whole head at a time: of its bias by distance, or of its vector.
+template <class T, class Kernel>
+void head_gradient(Call& call, const BackwardProblem<T>& p, Kernel&& gradients) {
+  for_score_gradients(call, p, 1,
+                      [&](const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t, const auto* packed,
+                          const BackwardScratch<T>& mine) { gradients(call, p, plan, bi, hi, packed, mine); });
 }
 
 }  // namespace

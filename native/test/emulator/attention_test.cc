@@ -64,8 +64,7 @@ FOVEA_TEST(attention_visible) {
     const std::vector<int64_t> words = RandomPattern(uint64_t(seed), b, h, n, m, true).joined(1 + seed % 5);
     Tensor pattern(Dtype::i64, {int64_t(words.size())}), mask(Dtype::boolean, {b, h, n, m});
     std::memcpy(pattern.view.data, words.data(), words.size() * sizeof(int64_t)), mask.fill_random(6);
-    PatternProgram p{.words = words.data(), .mask = mask.view.as<Bool>(), .shift = m - n};
-    p.mask_batch = h * n * m, p.mask_head = n * m, p.mask_query = m, p.mask_key = 1;
+    const PatternProgram p = pattern_program(pattern.view, &mask.view, m - n);
     Tensor seen(Dtype::boolean, {b, h, 10, m});
     kDevice("attentionVisible", VisibleAttrs{b, h, 10, 4, n, m}, {&pattern, &mask}, {&seen});
     for (int64_t at = 0; at < seen.size(); at++) {
