@@ -2,7 +2,7 @@
 // barrier: a worker that wakes late finds nothing left, and the caller never waits for a thread that has not started,
 // so work degrades gently when cores are busy. Which thread runs a chunk varies; what a chunk computes does not, so
 // results are the same for every number of threads as long as a kernel cuts its work by shape and never by thread
-// count.
+// count. Chunks are begun in order, which sums of what several of them make can rely on: see await().
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -34,6 +34,13 @@ class Parallel {
       int64_t begin = chunk * grain;
       body(begin, begin + grain < n ? begin + grain : n);
     });
+  }
+  // For sums over chunks whose order must not depend on threads: a chunk announces how far it is, and the next waits
+  // for that before it adds. Waits until `progress` is at least `value`, or the work is cancelled. It must be a chunk
+  // with a lower number that announces, which therefore has begun, and that chunk must not throw.
+  void await(const int64_t& progress, int64_t value) const;
+  FOVEA_INLINE static void announce(int64_t& progress, int64_t value) {
+    __atomic_store_n(&progress, value, __ATOMIC_RELEASE);
   }
   // The environment is going away: a kernel that loops for long inside one chunk should look now and then.
   virtual bool cancelled() const = 0;

@@ -17,7 +17,9 @@ struct RunAttention {
                   const std::vector<Tensor*>& out) const {
     std::vector<View> views;
     for (const Tensor* t : in) views.push_back(t ? t->view : View());
-    const auto workspace = std::strcmp(name, "attention") == 0 ? attention_workspace : attention_backward_workspace;
+    const auto workspace = std::strcmp(name, "attention") == 0           ? attention_workspace
+                           : std::strcmp(name, "attentionBackward") == 0 ? attention_gradients_workspace
+                                                                         : attention_backward_workspace;
     run(table, name, attrs, in, out, threads, workspace({views.data(), int32_t(views.size())}, {}, &attrs, threads));
   }
   std::string where() const { return table.isa; }
@@ -26,9 +28,11 @@ struct RunAttention {
 void check(const Case& c) {
   AttentionInputs in(c);
   const AttentionModel model(c, in);
-  // Tile registers take probabilities in bfloat16.
-  for (const Table& table : tables_of_attention())
-    check_attention(RunAttention{table}, c, in, model, std::strcmp(table.isa, "amx") == 0 ? 2 : 1);
+  // Instructions that multiply pairs take probabilities in bfloat16.
+  for (const Table& table : tables_of_attention()) {
+    const bool in_pairs = std::strcmp(table.isa, "avx512bf16") == 0 || std::strcmp(table.isa, "amx") == 0;
+    check_attention(RunAttention{table}, c, in, model, in_pairs ? 2 : 1);
+  }
 }
 
 }  // namespace
@@ -205,14 +209,20 @@ FOVEA_TEST(attention_is_causal) {
                               which);
 }
 FOVEA_TEST(attention_does_not_depend_on_threads) {
+  // Blocks of keys of one head, which wait for each other, some of them seen by nobody.
+  Case blocks{1, 2, 1, 500, 900, 32, 32, {.scale = 0.2, .dropoutP = 0.2, .seed = 5}};
+  std::vector<int64_t> keys(15);
+  for (const size_t word : {0, 1, 6, 7, 8, 13}) keys[word] = 0x0ff00ff0f0f0f0f0;
+  blocks.pattern = PatternText{{{.op = PatternOp::key_set, .b = 900}}, keys}.words();
   for (Case c :
        {Case{2, 4, 2, 150, 300, 32, 32, {.scale = 0.2, .causal = 2}}, Case{2, 4, 2, 1, 3000, 32, 32, {.scale = 0.2}},
-        Case{2, 4, 2, 150, 300, 32, 32, {.scale = 0.2, .causal = 2}, Dtype::bf16}}) {
+        Case{2, 4, 2, 150, 300, 32, 32, {.scale = 0.2, .causal = 2}, Dtype::bf16}, blocks,
+        Case{1, 1, 1, 700, 1000, 32, 64, {.scale = 0.2, .causal = 1}, Dtype::bf16}}) {
     AttentionInputs in(c);
     for (const Table& table : tables_of_attention()) {
       AttentionOutputs one(c);
       attention_forward(RunAttention{table, 1}, c, in, one), attention_backward(RunAttention{table, 1}, c, in, one);
-      for (int threads : {2, 3}) {
+      for (int threads : {2, 3, 8}) {
         AttentionOutputs more(c);
         attention_forward(RunAttention{table, threads}, c, in, more),
             attention_backward(RunAttention{table, threads}, c, in, more);

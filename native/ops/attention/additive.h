@@ -18,15 +18,12 @@ template <int kRows, class A>
 __attribute__((noinline)) void additive_tile(int64_t rows, int64_t width, const A* a, const A* panels, const A* vector,
                                              int64_t begin, int64_t end, A* tile) {
   constexpr int L = kLanes<A>, P = kPanel<A>;
-  for (int64_t j = begin; j < end; j += P)
+  for (int64_t j = begin; j < end; j += L)
     for (int64_t r = 0; r < rows; r++) {
-      const A* b = panels + j * width;
-      Vec<A> sum0{}, sum1{};
-      for (int64_t c = 0; c < width; c++, b += P) {
-        const A x = a[c * kRows + r];
-        sum0 += tanh_of(load(b) + x) * vector[c], sum1 += tanh_of(load(b + L) + x) * vector[c];
-      }
-      store(tile + r * kColumns + j, sum0), store(tile + r * kColumns + j + L, sum1);
+      const A* b = panels + j / P * P * width + j % P;
+      Vec<A> sum{};
+      for (int64_t c = 0; c < width; c++, b += P) sum += tanh_of(load(b) + a[c * kRows + r]) * vector[c];
+      store(tile + r * kColumns + j, sum);
     }
 }
 // slope x, 0 where the slope is: what is NaN in a hidden key must not show.

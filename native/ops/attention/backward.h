@@ -8,6 +8,7 @@
 // Two passes, so that every sum has one owner and one order whatever the number of threads: blocks of keys own their
 // dk and dv and walk over the queries; blocks of queries own their dq and walk over the keys. In both, strips of rows
 // meet blocks of columns: rows are keys and columns queries in the first pass, the other way round in the second.
+// backward_once.h does it in one pass, where it can.
 #pragma once
 #include "ops/attention/scores.h"
 
@@ -36,23 +37,29 @@ A dot_rows(const T* x, const T* y, int64_t n) {
   for (; c < n; c++) total += value_of<A>(x[c]) * value_of<A>(y[c]);
   return total;
 }
+// lse, in units of log2, and delta of queries [first, end).
+template <class T, class A = Compute<T>>
+void prepare_queries(const BackwardProblem<T>& p, int64_t bi, int64_t hi, int64_t first, int64_t end, A* lse,
+                     A* delta) {
+  for (int64_t i = first; i < end; i++) {
+    A x = p.lse.template as<A>()[bi * p.lse.strides[0] + hi * p.lse.strides[1] + i * p.lse.strides[2]];
+    lse[i] = x == -kInfinity<A> ? kInfinity<A> : A(kLog2e) * x;  // what sees nothing: 2^(s2 - inf) = 0
+    delta[i] = dot_rows(p.row(p.d_o, bi, hi, i), p.row(p.o, bi, hi, i), p.e);
+  }
+}
 template <class T, class A = Compute<T>>
 void pack_query_block(const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t bi, int64_t hi, int64_t block,
                       A* packed) {
   int64_t first = block * kColumns, end = min_of(first + kColumns, p.n);
   // What sees nothing is in no tile of queries, but its strip may be one of others, too, which takes lse and delta.
   if (p.sees(bi, hi, {first, end, 0, p.m})) {
-    pack_panels<T>(p.q, bi, hi, first, end, packed);
-    pack_panels<T>(p.d_o, bi, hi, first, end, packed + plan.d_o);
+    pack_panels<T>(p.q, bi, hi, first, end, packed + first * Products<T>::depth(p.d));
+    pack_panels<T>(p.d_o, bi, hi, first, end, packed + plan.d_o + first * Products<T>::depth(p.e));
     pack_row_block<T>(p.q, bi, hi, first, end, packed + plan.query_rows);
     pack_row_block<T>(p.d_o, bi, hi, first, end, packed + plan.d_o_rows);
   }
   A *lse = packed + plan.lse, *delta = packed + plan.delta;
-  for (int64_t i = first; i < end; i++) {
-    A x = p.lse.template as<A>()[bi * p.lse.strides[0] + hi * p.lse.strides[1] + i * p.lse.strides[2]];
-    lse[i] = x == -kInfinity<A> ? kInfinity<A> : A(kLog2e) * x;  // what sees nothing: 2^(s2 - inf) = 0
-    delta[i] = dot_rows(p.row(p.d_o, bi, hi, i), p.row(p.o, bi, hi, i), p.e);
-  }
+  prepare_queries(p, bi, hi, first, end, lse, delta);
   for (int64_t i = end; i < round_up(end, kPanel<A>); i++) lse[i] = kInfinity<A>, delta[i] = 0;
 }
 template <class T, class A = Compute<T>>
@@ -60,8 +67,8 @@ void pack_backward_keys(const BackwardProblem<T>& p, const BackwardPlan& plan, i
                         A* packed) {
   int64_t first = block * kColumns, end = min_of(first + kColumns, p.m);
   if (!p.group_sees(bi, gi, {0, p.n, first, end})) return;
-  pack_panels<T>(p.k, bi, gi, first, end, packed);
-  pack_panels<T>(p.v, bi, gi, first, end, packed + plan.values);
+  pack_panels<T>(p.k, bi, gi, first, end, packed + first * Products<T>::depth(p.d));
+  pack_panels<T>(p.v, bi, gi, first, end, packed + plan.values + first * Products<T>::depth(p.e));
   pack_row_block<T>(p.k, bi, gi, first, end, packed + plan.key_rows);
 }
 // Heads [start, start + heads).
@@ -86,7 +93,7 @@ void pack_heads(Call& call, const BackwardProblem<T>& p, const BackwardPlan& pla
 template <class A>
 struct RowStrip {
   A *x, *y;    // packed
-  A *dx, *dy;  // in panels
+  A *dx, *dy;  // in panels; no dy where others own it
   int64_t first, rows;
 };
 template <class T>
@@ -102,6 +109,15 @@ struct BackwardScratch {
     capped = factors + kAttentionMaxTile, query_factors = capped + kAttentionMaxTile,
     strips = query_factors + kColumns * kColumns;
   }
+  FOVEA_INLINE BackwardScratch(const AttentionShape& s, A* scores, A* slopes, A* factors, A* capped)
+      : scores(scores),
+        slopes(slopes),
+        factors(factors),
+        capped(capped),
+        query_factors(nullptr),
+        strips(nullptr),
+        d(s.d),
+        e(s.e) {}
   FOVEA_INLINE RowStrip<A> strip(int64_t index, int64_t first, int64_t n) const {
     int64_t wide_d = attention_pad(d), wide_e = attention_pad(e);
     int64_t deep_d = Products<T>::depth(d), deep_e = Products<T>::depth(e);
@@ -116,6 +132,7 @@ struct ColumnHead {
   const A *x, *y;  // panels
   RowOperand<A> x_rows, y_rows;
   const A *lse, *delta;  // of the queries, in units of log2
+  int64_t first = 0;     // the column that panels and rows begin with
 };
 
 template <class T, class A = Compute<T>>
@@ -123,7 +140,8 @@ void start_rows(const Problem<T>& p, const View& x, const View& y, int64_t bi, i
   constexpr int kRows = Products<T>::kRows;
   Products<T>::pack_strip(p.row(x, bi, head, strip.first), x.strides[2], strip.rows, p.d, p.strip_factor(), strip.x);
   Products<T>::pack_strip(p.row(y, bi, head, strip.first), y.strides[2], strip.rows, p.e, A(1), strip.y);
-  fill_zero(strip.dx, kRows * round_up(p.d, kPanel<A>)), fill_zero(strip.dy, kRows * round_up(p.e, kPanel<A>));
+  fill_zero(strip.dx, kRows * round_up(p.d, kPanel<A>));
+  if (strip.dy) fill_zero(strip.dy, kRows * round_up(p.e, kPanel<A>));
 }
 template <class T, class A = Compute<T>>
 void write_rows(const RowStrip<A>& strip, const A* sums, A factor, int64_t head, const View& out) {
@@ -132,9 +150,9 @@ void write_rows(const RowStrip<A>& strip, const A* sums, A factor, int64_t head,
     unpack_row<Products<T>::kRows>(sums, r, width, factor, out.as<T>() + (first + r) * width);
 }
 
-// factor scores -> p f, slopes -> ds, for one row and columns [begin, end). lse and delta step over the queries: 1 if
-// columns are queries, 0 if the row is one.
-template <class T, int kStep, class A = Compute<T>>
+// slopes -> ds, and with kKeep factor scores -> p f, for one row and columns [begin, end). lse and delta step over the
+// queries: 1 if columns are queries, 0 if the row is one.
+template <class T, int kStep, bool kKeep, class A = Compute<T>>
 FOVEA_INLINE void slope_row(A factor, A* scores, A* slopes, const A* factors, const A* lse, const A* delta,
                             int64_t begin, int64_t end) {
   constexpr int L = kLanes<A>;
@@ -143,9 +161,9 @@ FOVEA_INLINE void slope_row(A factor, A* scores, A* slopes, const A* factors, co
     Vec<A> x = weight_of<T>(load(scores + c) * factor - lse_of), slope = load(slopes + c);
     if (factors) {
       Vec<A> f = load(factors + c);
-      store(scores + c, x * f);
+      if (kKeep) store(scores + c, x * f);
       slope *= f;
-    } else if (kStep) {
+    } else if (kKeep) {
       store(scores + c, x);
     }
     store(slopes + c, x * (slope - delta_of));
@@ -181,7 +199,7 @@ void drop_strip(int64_t key, int64_t rows, int64_t queries, const BackwardScratc
                                    round_up(rows, kLanes<A>), A(1), mine.factors + c);
 }
 
-// Columns that nobody sees, in a tile that is read in whole panels.
+// Columns that nobody sees, in a tile that is read in whole vectors.
 template <class A>
 FOVEA_INLINE void clear_behind(int64_t rows, int64_t count, int64_t end, A* tile) {
   for (int64_t r = 0; r < rows; r++) fill_zero(tile + r * kColumns + count, end - count);
@@ -190,7 +208,7 @@ FOVEA_INLINE void clear_behind(int64_t rows, int64_t count, int64_t end, A* tile
 template <class T, class A = Compute<T>>
 void add_slopes(const Problem<T>& p, int64_t hi, const RowStrip<A>& strip, const ColumnHead<A>& met, int64_t first,
                 const Columns& seen, const BackwardScratch<T>& mine) {
-  const int64_t end = round_up(seen.count, kPanel<A>);
+  const int64_t end = round_up(seen.count, p.kStep);
   if constexpr (!kIs16Bit<T>)
     if (p.additive()) {
       clear_behind(strip.rows, seen.count, end, mine.slopes);
@@ -208,7 +226,7 @@ void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<
                   int64_t block, int64_t i0, const BackwardScratch<T>& mine) {
   const Columns columns = p.queries_seen(bi, hi, strip.first, strip.rows, i0);
   if (columns.none()) return;
-  const int64_t begin = columns.begin, count = columns.count, padded = round_up(count, kPanel<A>);
+  const int64_t begin = columns.begin, count = columns.count, padded = round_up(count, p.kStep);
   score_tile<T, A>(p, hi, strip.rows, strip.x, queries.x, i0, begin, padded, mine.scores);
   Products<T>::score_tile(strip.rows, p.e, strip.y, queries.y + i0 * Products<T>::depth(p.e), begin, padded,
                           mine.slopes);
@@ -219,34 +237,35 @@ void send_to_keys(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<
     int64_t at = r * kColumns;
     if (columns.edit)
       edit_scores(line_of_queries(p, bi, hi, strip.first + r, i0, columns), mine.scores + at, begin, padded);
-    slope_row<T, 1>(factor, mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors + at : nullptr,
-                    queries.lse + i0, queries.delta + i0, begin, padded);
+    slope_row<T, 1, true>(factor, mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors + at : nullptr,
+                          queries.lse + i0, queries.delta + i0, begin, padded);
   }
   uncap_slopes(p, strip.rows, begin, padded, mine);
   Products<T>::add_product(strip.rows, count - begin, mine.scores + begin, queries.y_rows, i0 + begin, p.e, strip.dy);
   add_slopes(p, hi, strip, queries, i0, columns, mine);
 }
 
-// Rows are queries: ds of a strip against keys [j0, j0 + kColumns), into `slopes`. Returns the keys that are seen.
-template <class T, class A = Compute<T>>
+// Rows are queries: ds of a strip against keys [j0, j0 + kColumns), into `slopes`, and with kKeep p f into `scores`.
+// Returns the keys that are seen.
+template <class T, bool kKeep = false, class A = Compute<T>>
 Columns slopes_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, const ColumnHead<A>& keys,
                           const RowStrip<A>& strip, int64_t j0, const BackwardScratch<T>& mine) {
   const Columns columns = p.keys_seen(bi, hi, strip.first, strip.rows, j0);
   if (columns.none()) return columns;
-  const int64_t begin = columns.begin, count = columns.count, padded = round_up(count, kPanel<A>);
-  score_tile<T, A>(p, hi, strip.rows, strip.x, keys.x, j0, begin, padded, mine.scores);
-  Products<T>::score_tile(strip.rows, p.e, strip.y, keys.y + j0 * Products<T>::depth(p.e), begin, padded, mine.slopes);
+  const int64_t begin = columns.begin, count = columns.count, padded = round_up(count, p.kStep), at = j0 - keys.first;
+  score_tile<T, A>(p, hi, strip.rows, strip.x, keys.x, at, begin, padded, mine.scores);
+  Products<T>::score_tile(strip.rows, p.e, strip.y, keys.y + at * Products<T>::depth(p.e), begin, padded, mine.slopes);
   const A factor = scale_tile(p, strip.rows, begin, padded, mine.scores);
   cap_tile<T, A>(p, strip.rows, begin, padded, mine.scores, mine.capped);
   for (int64_t r = 0; r < strip.rows; r++) {
-    int64_t at = r * kColumns, i = strip.first + r;
-    if (columns.edit) edit_scores(line_of_keys(p, bi, hi, i, j0, columns), mine.scores + at, begin, padded);
+    int64_t row = r * kColumns, i = strip.first + r;
+    if (columns.edit) edit_scores(line_of_keys(p, bi, hi, i, j0, columns), mine.scores + row, begin, padded);
     if (p.dropout.threshold) {
       dropout_factors(p.dropout, p.element(bi, hi, i, j0), count, mine.factors);
       fill_zero(mine.factors + count, padded - count);
     }
-    slope_row<T, 0>(factor, mine.scores + at, mine.slopes + at, p.dropout.threshold ? mine.factors : nullptr,
-                    keys.lse + i, keys.delta + i, begin, padded);
+    slope_row<T, 0, kKeep>(factor, mine.scores + row, mine.slopes + row, p.dropout.threshold ? mine.factors : nullptr,
+                           keys.lse + i, keys.delta + i, begin, padded);
   }
   return columns;
 }
@@ -276,8 +295,8 @@ template <class T, class A = Compute<T>>
 void gradients_of_keys(Call& call, const BackwardProblem<T>& p, const BackwardPlan& plan, int64_t head,
                        const StripBlocks<T>& blocks, int64_t block, const A* packed, const BackwardScratch<T>& mine) {
   constexpr int kRows = Products<T>::kRows;
-  int64_t bi = head / p.g, gi = head % p.g, first = block * blocks.rows_each(),
-          last = min_of(first + blocks.rows_each(), p.m), strips = ceil_div(last - first, kRows);
+  int64_t bi = head / p.g, gi = head % p.g, first = block * blocks.rows_each,
+          last = min_of(first + blocks.rows_each, p.m), strips = ceil_div(last - first, kRows);
   for (int64_t s = 0; s < strips; s++) start_rows(p, p.k, p.v, bi, gi, mine.strip(s, first + s * kRows, p.m));
   for (int64_t hi = gi * p.group; hi < (gi + 1) * p.group; hi++) {
     ColumnHead<A> queries = queries_of(p, plan, bi, hi, packed);
@@ -299,7 +318,7 @@ void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const Backwar
                           const BackwardScratch<T>& mine) {
   constexpr int kRows = Products<T>::kRows;
   ColumnHead<A> keys = keys_of(p, plan, bi, hi, packed);
-  int64_t first = block * blocks.rows_each(), end = min_of(first + blocks.rows_each(), p.n),
+  int64_t first = block * blocks.rows_each, end = min_of(first + blocks.rows_each, p.n),
           strips = ceil_div(end - first, kRows);
   for (int64_t s = 0; s < strips; s++) start_rows(p, p.q, p.d_o, bi, hi, mine.strip(s, first + s * kRows, p.n));
   for (int64_t j0 = 0; j0 < p.visible_keys(end - 1); j0 += kColumns) {
@@ -308,7 +327,7 @@ void gradients_of_queries(Call& call, const BackwardProblem<T>& p, const Backwar
       RowStrip<A> strip = mine.strip(s, first + s * kRows, p.n);
       const Columns seen = slopes_of_queries(p, bi, hi, keys, strip, j0, mine);
       if (seen.none()) continue;
-      uncap_slopes(p, strip.rows, seen.begin, round_up(seen.count, kPanel<A>), mine);
+      uncap_slopes(p, strip.rows, seen.begin, round_up(seen.count, p.kStep), mine);
       add_slopes(p, hi, strip, keys, j0, seen, mine);
     }
   }

@@ -1,4 +1,6 @@
-// Attention on the CPU: see op.cc for what it computes, forward.h, decode.h, backward.h and score_gradients.h for how.
+// Attention on the CPU: see op.cc for what it computes, forward.h, decode.h, backward.h, backward_once.h and
+// score_gradients.h for how.
+#include "ops/attention/backward_once.h"
 #include "ops/attention/decode.h"
 #include "ops/attention/score_gradients.h"
 
@@ -14,7 +16,12 @@ void attention(Call& call, const AttentionAttrs& attrs) {
   });
 }
 void attention_backward(Call& call, const AttentionAttrs& attrs) {
-  dispatch_float(call.in[0].dtype, [&]<class T>() { attention_gradients(call, BackwardProblem<T>(call, attrs)); });
+  dispatch_float(call.in[0].dtype, [&]<class T>() {
+    const BackwardProblem<T> p(call, attrs);
+    if constexpr (Products<T>::kReadsAcross)
+      if (!p.additive()) return gradients_in_one_pass(call, p);
+    attention_gradients(call, p);
+  });
 }
 void attention_bias_backward(Call& call, const AttentionAttrs& attrs) {
   dispatch_float(call.in[0].dtype, [&]<class T>() { bias_gradient(call, BackwardProblem<T>(call, attrs)); });

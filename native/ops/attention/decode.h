@@ -72,7 +72,7 @@ void dot_lanes(const A* q, const RowOperand<A>& k, int64_t ahead, int64_t first,
     Vec<A> v[L];
 #pragma GCC unroll 16
     for (int j = 0; j < L; j++) v[j] = load(products[r] + j * L);
-    transpose_block<A>(v);
+    transpose<A>(v);
 #pragma GCC unroll 4
     for (int half = L / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
@@ -167,7 +167,7 @@ struct DecodeHead {
     }
   }
   void soften(int64_t r, int64_t j0, int64_t keys, const Columns& seen) const {
-    int64_t i = r % p.n, padded = round_up(keys, kPanel<A>);
+    int64_t i = r % p.n, padded = round_up(keys, kLanes<A>);
     A* row = mine.scores + r * kColumns;
     if (p.cap2 != 0) cap_scores<A>(p.cap2, row, nullptr, 0, padded);
     if (seen.edit)

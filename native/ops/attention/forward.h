@@ -41,7 +41,7 @@ template <class T, class A = Compute<T>>
 void pack_key_block(const Problem<T>& p, const ForwardPlan& plan, int64_t bi, int64_t gi, int64_t block, A* packed) {
   int64_t j0 = block * kColumns, end = min_of(j0 + kColumns, p.m);
   if (!p.group_sees(bi, gi, {0, p.n, j0, end})) return;  // then no tile needs it
-  pack_panels<T>(p.k, bi, gi, j0, end, packed);
+  pack_panels<T>(p.k, bi, gi, j0, end, packed + j0 * Products<T>::depth(p.d));
   pack_row_block<T>(p.v, bi, gi, j0, end, packed + plan.values);
   bool special = false;
   if (p.hides())
@@ -68,11 +68,11 @@ struct ForwardScratch {
   FOVEA_INLINE ForwardScratch(const AttentionShape& s, A* memory) : d(Products<T>::depth(s.d)), e(attention_pad(s.e)) {
     tile = memory, factors = tile + kAttentionMaxTile, strips = factors + kColumns;
   }
-  FOVEA_INLINE QueryStrip<A> strip(int64_t index, int64_t first, int64_t n) const {
+  FOVEA_INLINE QueryStrip<A> strip(int64_t index, int64_t first, int64_t last) const {
     int64_t size = attention_pad(kRows * (e + kLanes<A> + d + 1));
     A* o = strips + index * size;
     A *total = o + kRows * e, *q = total + kRows * kLanes<A>;
-    return {q, o, q + kRows * d, total, first, min_of(kRows, n - first)};
+    return {q, o, q + kRows * d, total, first, min_of(kRows, last - first)};
   }
 };
 
@@ -83,7 +83,7 @@ void attend(const Problem<T>& p, int64_t bi, int64_t hi, const KeyHead<A>& head,
   constexpr int P = kPanel<A>, kRows = Products<T>::kRows;
   const Columns columns = p.keys_seen(bi, hi, strip.first, strip.rows, j0);
   if (columns.none()) return;
-  const int64_t begin = columns.begin, padded = round_up(columns.count, P);
+  const int64_t begin = columns.begin, padded = round_up(columns.count, p.kStep);
   score_tile<T, A>(p, hi, strip.rows, strip.q, head.keys, j0, begin, padded, tile);
   const A factor = scale_tile(p, strip.rows, begin, padded, tile);
   cap_tile<T, A>(p, strip.rows, begin, padded, tile, nullptr);
@@ -136,7 +136,7 @@ void tiled_attention(Call& call, const Problem<T>& p) {
   using A = Compute<T>;
   constexpr int kRows = Products<T>::kRows;
   const ForwardPlan plan(p);
-  const StripBlocks<T> blocks(p.n);
+  const StripBlocks<T> blocks(p.n, p.pattern.present() ? p.pattern.square() : 0);
   A *packed = call.scratch<A>(), *scratch = packed + plan.heads * plan.head;
   int64_t seen = p.visible_keys(p.n - 1), key_blocks = ceil_div(seen, kColumns);
   for (int64_t start = 0; start < p.b * p.g; start += plan.heads) {
@@ -149,20 +149,20 @@ void tiled_attention(Call& call, const Problem<T>& p) {
       int64_t head = chunk / blocks.count / p.group, at = start + head, bi = at / p.g, gi = at % p.g;
       int64_t hi = gi * p.group + chunk / blocks.count % p.group;
       // Backwards: with causality the last queries have the most work, which is best begun first.
-      int64_t first = (blocks.count - 1 - chunk % blocks.count) * blocks.rows_each();
-      int64_t strips = ceil_div(min_of(blocks.rows_each(), p.n - first), kRows);
+      int64_t first = (blocks.count - 1 - chunk % blocks.count) * blocks.rows_each;
+      int64_t last = min_of(first + blocks.rows_each, p.n), strips = ceil_div(last - first, kRows);
       ForwardScratch<T> mine(p, scratch + thread * plan.thread);
       [[maybe_unused]] const typename Products<T>::Use use;
       KeyHead<A> keys = key_head(p, plan, packed + head * plan.head, bi, gi);
-      for (int64_t s = 0; s < strips; s++) start_strip(p, bi, hi, mine.strip(s, first + s * kRows, p.n));
-      int64_t last = min_of(first + blocks.rows_each(), p.n), end = p.visible_keys(last - 1);
+      for (int64_t s = 0; s < strips; s++) start_strip(p, bi, hi, mine.strip(s, first + s * kRows, last));
+      int64_t end = p.visible_keys(last - 1);
       for (int64_t j0 = 0; j0 < end; j0 += kColumns) {
         if (!p.sees(bi, hi, {first, last, j0, min_of(j0 + kColumns, end)})) continue;
         for (int64_t s = 0; s < strips; s++)
-          attend(p, bi, hi, keys, mine.strip(s, first + s * kRows, p.n), j0, mine.tile, mine.factors);
+          attend(p, bi, hi, keys, mine.strip(s, first + s * kRows, last), j0, mine.tile, mine.factors);
       }
       for (int64_t s = 0; s < strips; s++)
-        finish_strip(p, bi, hi, mine.strip(s, first + s * kRows, p.n), call.out[0], call.out[1]);
+        finish_strip(p, bi, hi, mine.strip(s, first + s * kRows, last), call.out[0], call.out[1]);
     });
   }
 }

@@ -7,6 +7,8 @@
 // and query are so far apart; beyond its ends it goes on as it ends. With a vector scores are additive instead of
 // products: sum over c of vector_c tanh(q_ic + k_jc) (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473).
 // A row that sees no key gives o = 0, lse = -inf and zero gradients.
+#include <algorithm>
+
 #include "core/registry.h"
 #include "ops/attention/attrs.h"
 #include "ops/attention/workspace.h"
@@ -18,6 +20,13 @@ size_t attention_workspace(Views in, Views, const void*, int threads) {
   AttentionShape s(in[0], in[1], in[2]);
   AttentionPlan plan = s.decodes() && !in[7].present() ? AttentionPlan(DecodePlan(s)) : AttentionPlan(ForwardPlan(s));
   return size_t(plan.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
+}
+// For one pass or two, whichever an instruction set does.
+size_t attention_gradients_workspace(Views in, Views out, const void* attrs, int threads) {
+  const OncePlan once(AttentionShape(in[0], in[1], in[2]), in[0], in[7]);
+  const size_t bytes = size_t(once.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
+  const bool in_two = in[0].dtype == Dtype::bf16 || in[10].present();
+  return in_two ? std::max(bytes, attention_backward_workspace(in, out, attrs, threads)) : bytes;
 }
 size_t attention_backward_workspace(Views in, Views, const void*, int threads) {
   BackwardPlan plan(AttentionShape(in[0], in[1], in[2]));
@@ -38,7 +47,7 @@ void declare_attention(Registry& r) {
        "pattern?:w, distance?:h~ t, vector?:h~ d -> dq:b h n d, dk:b g m d, dv:b g m e where h%g",
        "T T T T bool T acc T int64 acc acc -> T T T | T: float")
       .with(Layout::dense_rows)
-      .with(attention_backward_workspace);
+      .with(attention_gradients_workspace);
   // The gradient of the bias before it is summed over the axes that were broadcast: as large as the scores
   // themselves.
   r.add<AttentionAttrs>(

@@ -76,6 +76,17 @@ class Pattern : public PatternProgram {
   }
   FOVEA_INLINE bool reads_mask() const { return mask != nullptr; }
 
+  // The size of the squares that the pattern is made of; 0 if there are none, or several sizes.
+  int64_t square() const {
+    int64_t size = 0;
+    for (int64_t n = 0; n < count(); n++) {
+      const PatternStep& s = step(n);
+      if (s.op != PatternOp::blocks && s.op != PatternOp::cell) continue;
+      if ((size != 0 && size != s.a) || position(s, 0) % s.a != 0) return 0;
+      size = s.a;
+    }
+    return size;
+  }
   Sight look(int64_t bi, int64_t hi, const Area& area) const {
     if (is_empty(area)) return {false, true, area};
     Sight stack[kPatternDepth];

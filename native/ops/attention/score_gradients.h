@@ -12,7 +12,7 @@ void gradients_of_bias(Call& call, const BackwardProblem<T>& p, const BackwardPl
                        const StripBlocks<T>& blocks, int64_t block, const A* packed, const BackwardScratch<T>& mine) {
   constexpr int kRows = Products<T>::kRows;
   ColumnHead<A> keys = keys_of(p, plan, bi, hi, packed);
-  int64_t first = block * blocks.rows_each(), end = min_of(first + blocks.rows_each(), p.n);
+  int64_t first = block * blocks.rows_each, end = min_of(first + blocks.rows_each, p.n);
   for (int64_t i = first; i < end; i += kRows) {
     RowStrip<A> strip = mine.strip(0, i, p.n);
     start_rows(p, p.q, p.d_o, bi, hi, strip);
@@ -69,7 +69,7 @@ void gradients_of_vector(Call& call, const BackwardProblem<T>& p, const Backward
   if constexpr (!kIs16Bit<T>)
     sum_slopes(p, plan, bi, hi, packed, mine,
                [&](const RowStrip<A>& strip, const ColumnHead<A>& keys, int64_t j0, const Columns& seen) {
-                 const int64_t end = round_up(seen.count, kPanel<A>);
+                 const int64_t end = round_up(seen.count, p.kStep);
                  uncap_slopes(p, strip.rows, seen.begin, end, mine);
                  clear_behind(strip.rows, seen.count, end, mine.slopes);
                  add_vector_slopes<Products<T>::kRows>(strip.rows, p.d, strip.x, keys.x + j0 * p.d, mine.slopes,

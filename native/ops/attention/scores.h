@@ -8,7 +8,7 @@
 #include "ops/attention/attrs.h"
 #include "ops/attention/pattern_blocks.h"
 #include "ops/attention/tile.h"
-#include "ops/attention/tile_amx.h"
+#include "ops/attention/tile_pairs.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -24,7 +24,7 @@ struct Dropout {
   double factor;       // of what is kept
 };
 
-typedef uint64_t Words __attribute__((vector_size(kVectorBytes)));
+using Words = Vec<uint64_t>;
 // Random words of W consecutive Philox blocks, in order; a 64-bit lane computes one block (see core/random.h).
 FOVEA_INLINE Words multiply_words(Words a, uint64_t b) {
 #if defined(__AVX512F__)
@@ -48,8 +48,9 @@ FOVEA_INLINE void random_words(uint64_t seed, uint64_t block, uint32_t* out) {
     c1 = p1 & kLow, c3 = p0 & kLow;
     k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
   }
-  Words low, high;
-  zip(c0 | c1 << 32, c2 | c3 << 32, low, high, typename LaneList<W>::type{});
+  using Lanes = std::make_integer_sequence<int, W>;
+  const Words low = riffle<uint64_t, 0>(c0 | c1 << 32, c2 | c3 << 32, Lanes{});
+  const Words high = riffle<uint64_t, W / 2>(c0 | c1 << 32, c2 | c3 << 32, Lanes{});
   __builtin_memcpy(out, &low, sizeof low);
   __builtin_memcpy(out + 2 * W, &high, sizeof high);
 }
@@ -66,7 +67,7 @@ void dropout_factors(const Dropout& drop, uint64_t first, int64_t count, A* out)
 }
 
 // The columns of a tile that a strip meets: what any of its rows may see lies in [begin, count), and begin is a
-// multiple of a panel.
+// multiple of Products<T>::kStep.
 struct Columns {
   int64_t begin = 0, count = 0;  // count 0: nothing is seen
   bool edit = false;             // some scores get a bias or are hidden
@@ -78,6 +79,7 @@ struct Columns {
 template <class T>
 struct Problem : AttentionShape {
   using A = Compute<T>;
+  static constexpr int64_t kStep = Products<T>::kStep;
   const View &q, &k, &v, &bias, &mask;
   Pattern pattern;
   const View &distance, &vector;
@@ -134,7 +136,7 @@ struct Problem : AttentionShape {
   FOVEA_INLINE Columns keys_seen(int64_t bi, int64_t hi, int64_t i, int64_t rows, int64_t j0) const {
     Columns columns{.count = min_of(kColumns, visible_keys(i + rows - 1) - j0)};
     if (columns.none()) return columns;
-    columns.edit = edits_scores() || round_up(columns.count, kPanel<A>) > visible_keys(i) - j0;
+    columns.edit = edits_scores() || round_up(columns.count, kStep) > visible_keys(i) - j0;
     if (pattern.present()) {
       const Sight sight = pattern.look(bi, hi, {i, i + rows, j0, j0 + columns.count});
       narrow(columns, sight, sight.hull.j0 - j0, sight.hull.j1 - j0);
@@ -144,7 +146,7 @@ struct Problem : AttentionShape {
   // Which queries from i0 on of a head see any of the keys [j, j + rows).
   FOVEA_INLINE Columns queries_seen(int64_t bi, int64_t hi, int64_t j, int64_t rows, int64_t i0) const {
     const int64_t first = max_of(0, first_query(j) - i0);
-    Columns columns{.begin = first / kPanel<A> * kPanel<A>, .count = min_of(kColumns, n - i0)};
+    Columns columns{.begin = first / kStep * kStep, .count = min_of(kColumns, n - i0)};
     if (first >= columns.count) return {};
     columns.edit = edits_scores() || columns.begin < first_query(j + rows - 1) - i0;
     if (pattern.present()) {
@@ -170,7 +172,7 @@ struct Problem : AttentionShape {
 
  private:
   FOVEA_INLINE static void narrow(Columns& columns, const Sight& sight, int64_t first, int64_t last) {
-    columns.begin = max_of(columns.begin, first / kPanel<A> * kPanel<A>), columns.count = sight.some ? last : 0;
+    columns.begin = max_of(columns.begin, first / kStep * kStep), columns.count = sight.some ? last : 0;
     columns.partly = !sight.all, columns.edit |= columns.partly;
   }
 };
@@ -191,14 +193,14 @@ FOVEA_INLINE void for_distances(int64_t place, int64_t step, int64_t size, int64
 
 // ---- packing, by blocks of rows of a head
 
-// A transposed block of rows [first, end) in panels.
+// A transposed block of rows [first, end) in panels, the first of which begins at `packed`.
 template <class T, class A = Compute<T>>
 void pack_panels(const View& x, int64_t bi, int64_t head, int64_t first, int64_t end, A* packed) {
   constexpr int P = kPanel<A>;
   int64_t width = x.shape[3];
   for (int64_t i = first; i < end; i += P)
     Products<T>::pack_panel(Problem<T>::row(x, bi, head, i), x.strides[2], min_of(P, end - i), width,
-                            packed + i * Products<T>::depth(width));
+                            packed + (i - first) * Products<T>::depth(width));
 }
 template <class T, class A = Compute<T>>
 void pack_row_block(const View& x, int64_t bi, int64_t head, int64_t first, int64_t end, A* packed) {
@@ -261,7 +263,7 @@ FOVEA_INLINE Line<T> line_of_queries(const Problem<T>& p, int64_t bi, int64_t hi
   if (line.partly) line.seen = p.pattern.template row<false>(bi, hi, j, i0, columns.count);
   return line;
 }
-// Hides in row[begin, end), whole panels, what is not `seen`.
+// Hides in row[begin, end), whole vectors, what is not `seen`.
 template <class A>
 FOVEA_INLINE void hide_unseen(const SeenBits& seen, A* row, int64_t begin, int64_t end) {
   constexpr int L = kLanes<A>;
@@ -340,14 +342,14 @@ FOVEA_INLINE void score_tile(const Problem<T>& p, int64_t hi, int64_t rows, cons
 
 // ---- one row of softmax, key block by key block
 
-// With s2 = factor row the scores seen so far: top = max s2, total = sum of 2^(s2 - top), in lanes. Turns
-// row[0, padded) into 2^(s2 - top). Returns the factor for what was summed with an older top; 1 if it did not move.
-// `any` is set unless all keys so far are hidden from this row.
+// With s2 = factor row the scores seen so far: top = max s2, total = sum of 2^(s2 - top), in lanes. Turns whole
+// vectors, row[0, width), into 2^(s2 - top). Returns the factor for what was summed with an older top; 1 if it did not
+// move. `any` is set unless all keys so far are hidden from this row.
 template <class T, class A>
-FOVEA_INLINE A soften_row(A* row, int64_t padded, A factor, A& top, Vec<A>& total, bool& any) {
+FOVEA_INLINE A soften_row(A* row, int64_t width, A factor, A& top, Vec<A>& total, bool& any) {
   constexpr int L = kLanes<A>;
-  Vec<A> high0 = load(row), high1 = load(row + L);
-  for (int64_t c = 2 * L; c < padded; c += 2 * L)
+  Vec<A> high0 = load(row), high1 = load(row + width - L);
+  for (int64_t c = L; c + 2 * L <= width; c += 2 * L)
     high0 = max(high0, load(row + c)), high1 = max(high1, load(row + c + L));
   A highest = factor * highest_of<A>(max(high0, high1)), shrink = 1;
   if (highest > top) {
@@ -356,10 +358,16 @@ FOVEA_INLINE A soften_row(A* row, int64_t padded, A factor, A& top, Vec<A>& tota
   }
   A base = top == -kInfinity<A> ? A(0) : top;  // -inf - -inf would be NaN
   Vec<A> sum0{}, sum1{};
-  for (int64_t c = 0; c < padded; c += 2 * L) {
+  int64_t c = 0;
+  for (; c + 2 * L <= width; c += 2 * L) {
     Vec<A> p0 = weight_of<T>(load(row + c) * factor - base), p1 = weight_of<T>(load(row + c + L) * factor - base);
     sum0 += p0, sum1 += p1;
     store(row + c, p0), store(row + c + L, p1);
+  }
+  if (c < width) {
+    const Vec<A> p0 = weight_of<T>(load(row + c) * factor - base);
+    sum0 += p0;
+    store(row + c, p0);
   }
   total += sum0 + sum1;
   any |= top != -kInfinity<A> || total_of<A>(sum0 + sum1) != 0;

@@ -2,10 +2,11 @@
 // files only.
 //
 // Every product of attention has the form C[rows, P] (+)= A[rows, k] B[k, P] with up to kRows rows and P = two vectors
-// of columns. Products<T> has them for operands of type T: here by vectors, in tile_amx.h by tile registers. By
-// vectors, kRows rows fill the registers with sums; A is either packed, element (r, i) at i kRows + r, or a tile of
-// scores, element (r, i) at r kAttentionColumns + i; a row of B is P adjacent elements.
+// of columns. Products<T> has them for operands of type T: here in the type that is computed in, in tile_pairs.h in
+// pairs. By vectors, kRows rows fill the registers with sums; A is either packed, element (r, i) at i kRows + r, or a
+// tile of scores, element (r, i) at r kTilePitch + i; a row of B is P adjacent elements.
 #pragma once
+#include "cpu/gemm.h"
 #include "cpu/math_coarse.h"
 #include "ops/attention/workspace.h"
 
@@ -25,43 +26,14 @@ constexpr int kPanel = 2 * kLanes<A>;
 
 // ---- shuffles
 
-template <int... I>
-struct Lanes {};
-template <int N, int... I>
-struct LaneList : LaneList<N - 1, N - 1, I...> {};
-template <int... I>
-struct LaneList<0, I...> {
-  using type = Lanes<I...>;
-};
-
-// Interleaves the lower halves of a and b, then the upper halves.
-template <class V, int... I>
-FOVEA_INLINE void zip(V a, V b, V& low, V& high, Lanes<I...>) {
-  constexpr int half = int(sizeof...(I)) / 2, other = int(sizeof...(I));
-  low = __builtin_shufflevector(a, b, (I / 2 + (I % 2 ? other : 0))...);
-  high = __builtin_shufflevector(a, b, (half + I / 2 + (I % 2 ? other : 0))...);
-}
-// An L x L block in place. Each round rotates the bits of an element's address (row, column) by one.
-template <class A>
-FOVEA_INLINE void transpose_block(Vec<A>* v) {
-  constexpr int L = kLanes<A>;
-#pragma GCC unroll 4
-  for (int round = 1; round < L; round *= 2) {
-    Vec<A> next[L];
-#pragma GCC unroll 8
-    for (int i = 0; i < L / 2; i++) zip(v[i], v[i + L / 2], next[2 * i], next[2 * i + 1], typename LaneList<L>::type{});
-#pragma GCC unroll 16
-    for (int i = 0; i < L; i++) v[i] = next[i];
-  }
-}
 template <int kShift, class V, int... I>
-FOVEA_INLINE V rotate_lanes(V v, Lanes<I...>) {
+FOVEA_INLINE V rotate_lanes(V v, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(v, v, ((I + kShift) % int(sizeof...(I)))...);
 }
 // Folds the upper half of the lanes onto the lower, until one is left.
 template <class A, class Op>
 FOVEA_INLINE A fold_lanes(Vec<A> v, Op op) {
-  using All = typename LaneList<kLanes<A>>::type;
+  using All = std::make_integer_sequence<int, kLanes<A>>;
   if constexpr (kLanes<A> >= 16) v = op(v, rotate_lanes<8>(v, All{}));
   if constexpr (kLanes<A> >= 8) v = op(v, rotate_lanes<4>(v, All{}));
   if constexpr (kLanes<A> >= 4) v = op(v, rotate_lanes<2>(v, All{}));
@@ -173,11 +145,11 @@ FOVEA_INLINE void store_as(T* x, Vec<A> v) {
 }
 // Rows [0, rows) of an L x L block as columns, the others as 0.
 template <class A, class T>
-FOVEA_INLINE void load_transposed(const T* in, int64_t stride, int64_t rows, A factor, Vec<A>* v) {
+FOVEA_INLINE void load_transposed(const T* in, int64_t stride, int64_t rows, A factor, Vec<A> (&v)[kLanes<A>]) {
   constexpr int L = kLanes<A>;
 #pragma GCC unroll 16
   for (int i = 0; i < L; i++) v[i] = (i < rows ? load_as<A>(in + i * stride) : Vec<A>{}) * factor;
-  transpose_block<A>(v);
+  transpose<A>(v);
 }
 // out[c kStep + r] = factor in[r stride + c] for r < rows <= kWidth and c < width; 0 for the other r. Up to a vector
 // behind the last of them is overwritten.
@@ -212,12 +184,9 @@ struct RowOperand {
   const A* data;
   int64_t row, panel;
 };
-// Whether rows of `width` elements can be read in place: no conversion or padding, and close enough for the L1 cache.
 template <class A, class T>
 FOVEA_INLINE bool rows_in_place(const View& x) {
-  int64_t width = x.shape[3];
-  return kSame<A, T> && width > 0 && width % kPanel<A> == 0 && x.strides[2] == width &&
-         width * int64_t(sizeof(A)) <= 256;
+  return kSame<A, T> && attention_in_place(x, kPanel<A>);
 }
 // The packed form: panels of all `total` rows. Writes `rows` of them, padding their width with 0.
 template <class A, class T>
@@ -258,34 +227,62 @@ FOVEA_INLINE void fill_zero(A* out, int64_t n) {
 
 // ---- the products
 
-enum class Left { packed, tile };
+// Element (r, i) of A: packed, of a tile, or of a tile that is read across, whose rows are summed over.
+enum class Left { packed, tile, across };
 
-// c[r kCStep + j] = (kAdd ? c : 0) + sum over i < k of a(r, i) b[i b_step + j]. A sum starts from 0, so that adding
-// block after block keeps rounding errors small.
-template <class A, Left kLeft, int kCStep, bool kAdd>
-__attribute__((noinline)) void multiply(int64_t k, const A* a, const A* b, int64_t b_step, A* c) {
-  constexpr int L = kLanes<A>, kRows = kVectorRows;
-  constexpr int64_t row = kLeft == Left::packed ? 1 : kColumns, next = kLeft == Left::packed ? kRows : 1;
-  Vec<A> sum[kRows][2];
+// Elements of a row of a tile: a pair is two of its columns.
+template <class E>
+constexpr int64_t kTilePitch = kColumns / (kSame<E, Sum<E>> ? 1 : 2);
+
+// c[r kCStep + j] = (kAdd ? c : 0) + sum over i < k of a(r, i) b[i b_step + j], for kRows rows r and kVectors vectors
+// of columns j. A sum starts from 0, so that adding block after block keeps rounding errors small.
+template <class E, Left kLeft, int kCStep, bool kAdd, int kVectors = 2, int kRows = kVectorRows>
+__attribute__((noinline)) void multiply(int64_t k, const E* a, const E* b, int64_t b_step, Sum<E>* c) {
+  using A = Sum<E>;
+  using Type = PackedType<E>;
+  constexpr int L = kLanes<A>;
+  constexpr int64_t row = kLeft == Left::tile ? kTilePitch<E> : 1;
+  constexpr int64_t next = kLeft == Left::packed ? kRows : kLeft == Left::tile ? 1 : kColumns;
+  Vec<A> sum[kRows][kVectors];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; r++) sum[r][0] = sum[r][1] = Vec<A>{};
+  for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; j++) sum[r][j] = Vec<A>{};
 #pragma GCC unroll 1
   for (int64_t i = 0; i < k; i++) {
-    Vec<A> b0 = load(b), b1 = load(b + L);
+    decltype(Type::load_vector(b)) column[kVectors];
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; j++) column[j] = Type::load_vector(b + j * L);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; r++) {
-      Vec<A> x = splat(a[r * row]);
-      sum[r][0] += x * b0, sum[r][1] += x * b1;
+      const auto x = Type::splat_value(a + r * row);
+#pragma GCC unroll 2
+      for (int j = 0; j < kVectors; j++) sum[r][j] = Type::multiply_add(sum[r][j], x, column[j]);
     }
     a += next, b += b_step;
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; r++) {
-    A* to = c + r * kCStep;
-    store(to, kAdd ? load(to) + sum[r][0] : sum[r][0]);
-    store(to + L, kAdd ? load(to + L) + sum[r][1] : sum[r][1]);
-  }
+  for (int r = 0; r < kRows; r++)
+#pragma GCC unroll 2
+    for (int j = 0; j < kVectors; j++) {
+      A* to = c + r * kCStep + j * L;
+      store(to, kAdd ? load(to) + sum[r][j] : sum[r][j]);
+    }
 }
+// Columns [begin, end) of a tile, multiples of a vector, in panels of two: whole(j) for whole panels, half(j) for what
+// is left at either end.
+template <class A, class Whole, class Half>
+FOVEA_INLINE void for_panels(int64_t begin, int64_t end, Whole&& whole, Half&& half) {
+  constexpr int64_t L = kLanes<A>, P = kPanel<A>;
+  int64_t j = begin;
+  if (j % P != 0 && j < end) half(j), j += L;
+  for (; j + P <= end; j += P) whole(j);
+  if (j < end) half(j);
+}
+
+// The rows of a tile read across are its columns, as many at a time as cut them evenly; the last may reach behind them.
+constexpr int kAcross = int(ceil_div(kColumns, ceil_div(kColumns, kVectorRows)));
+constexpr int kAcrossRows = int(round_up(kColumns, kAcross));
 
 // Operands of type T, packed and multiplied as A. Rows that stay (a strip) are packed once, with a factor; what they
 // meet is packed transposed, in panels of P, and as rows.
@@ -294,8 +291,10 @@ struct Products {
   using A = Compute<T>;
   static constexpr int kRows = kVectorRows;
   static constexpr int64_t P = kPanel<A>;
+  static constexpr int64_t kStep = kLanes<A>;  // tiles of scores begin and end at multiples of it
   static constexpr bool kScalesStrips = true;  // else the factor is left for the scores
-  struct Use {};                               // what a thread holds meanwhile
+  static constexpr bool kReadsAcross = true;
+  struct Use {};  // what a thread holds meanwhile
 
   // Elements that are packed of a row of `width`.
   FOVEA_INLINE static int64_t depth(int64_t width) { return width; }
@@ -312,17 +311,33 @@ struct Products {
   }
   FOVEA_INLINE static RowOperand<A> packed_rows(const A* packed, int64_t total) { return {packed, P, total * P}; }
 
-  // tile[rows][columns from `begin` to `end`, multiples of P] = a b, b in panels of P columns [panel][width][P]
+  // tile[rows][columns from `begin` to `end`, multiples of kStep] = a b, b in panels of P columns [panel][width][P]
   FOVEA_INLINE static void score_tile(int64_t, int64_t width, const A* a, const A* panels, int64_t begin, int64_t end,
                                       A* tile) {
-    for (int64_t j = begin; j < end; j += P)
-      multiply<A, Left::packed, int(kColumns), false>(width, a, panels + j * width, P, tile + j);
+    for_panels<A>(
+        begin, end,
+        [&](int64_t j) { multiply<A, Left::packed, int(kColumns), false>(width, a, panels + j * width, P, tile + j); },
+        [&](int64_t j) {
+          const A* panel = panels + j / P * P * width + j % P;
+          multiply<A, Left::packed, int(kColumns), false, 1>(width, a, panel, P, tile + j);
+        });
   }
   // c, in panels [panel][kRows][P], += tile[rows][count of kColumns] b[count][width]
   FOVEA_INLINE static void add_product(int64_t, int64_t count, const A* tile, const RowOperand<A>& b, int64_t first_row,
                                        int64_t width, A* c) {
     for (int64_t p = 0; p * P < width; p++)
       multiply<A, Left::tile, P, true>(count, tile, b.data + first_row * b.row + p * b.panel, b.row, c + p * kRows * P);
+  }
+  // A tile of `rows` rows as it is read across: itself, or what is made of it in a buffer of half the size.
+  FOVEA_INLINE static const A* across(int64_t, const A* tile, A*) { return tile; }
+  // Rows [column, column + kAcross) of c, in panels [panel][kAcrossRows][P], += sum over rows [first, last) of these
+  // columns of the tile times as many rows of b, from first_row on.
+  FOVEA_INLINE static void add_across(const A* tile, int64_t first, int64_t last, int64_t column,
+                                      const RowOperand<A>& b, int64_t first_row, int64_t width, A* c) {
+    for (int64_t p = 0; p * P < width; p++)
+      multiply<A, Left::across, P, true, 2, kAcross>(last - first, tile + first * kColumns + column,
+                                                     b.data + first_row * b.row + p * b.panel, b.row,
+                                                     c + (p * kAcrossRows + column) * P);
   }
   // The same where what is infinite or NaN in b stays out wherever the tile is 0. The sums are those of add_product.
   static void add_visible(int64_t rows, int64_t count, const A* tile, const RowOperand<A>& b, int64_t first_row,
@@ -354,16 +369,18 @@ FOVEA_INLINE void for_chunks(Call& call, bool small, int64_t count, Body&& body)
     call.parallel.for_each(count, body);
   }
 }
-// Rows cut into strips of kRows, and those into nearly equal blocks that share one pass over the columns.
+// Rows cut into strips of kRows, and those into nearly equal blocks that share one pass over the columns. Where rows
+// that see the same come in squares, no strip is of two of them.
 template <class T>
 struct StripBlocks {
   static constexpr int64_t kRows = Products<T>::kRows, kStrips = kAttentionRows / kRows;
-  int64_t strips_each, count;
-  FOVEA_INLINE explicit StripBlocks(int64_t rows) {
+  int64_t rows_each, count;
+  FOVEA_INLINE explicit StripBlocks(int64_t rows, int64_t square = 0) {
     int64_t strips = ceil_div(rows, kRows), blocks = max_of(1, ceil_div(strips, kStrips));
-    strips_each = max_of(1, ceil_div(strips, blocks)), count = ceil_div(strips, strips_each);
+    rows_each = max_of(1, ceil_div(strips, blocks)) * kRows;
+    if (square >= 2 * kRows && square <= kStrips * kRows) rows_each = square;
+    count = ceil_div(rows, rows_each);
   }
-  FOVEA_INLINE int64_t rows_each() const { return strips_each * kRows; }
 };
 
 }  // namespace

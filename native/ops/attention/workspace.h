@@ -21,9 +21,18 @@ FOVEA_INLINE int64_t attention_pad(int64_t n) { return round_up(n, kAttentionMax
 // Elements that are packed of a row of n at most: tile registers take 16-bit elements in pairs, 32 at a time.
 FOVEA_INLINE int64_t attention_depth(int64_t n) { return max_of(n, attention_pad(n) / 2); }
 
+// Whether rows that are read a panel at a time can be read where they lie: no conversion or padding, and close enough
+// for the L1 cache.
+FOVEA_INLINE bool attention_in_place(const View& rows, int64_t panel) {
+  const int64_t width = rows.shape[3];
+  return (rows.dtype == Dtype::f32 || rows.dtype == Dtype::f64) && width > 0 && width % panel == 0 &&
+         rows.strides[2] == width && width * int64_t(bytes_of(rows.dtype)) <= 256;
+}
+
 struct AttentionShape {
   int64_t b, h, g, n, m, d, e;
-  int64_t group;  // query heads that share a key head
+  int64_t group;      // query heads that share a key head
+  bool packs_values;  // with some instruction set
   FOVEA_INLINE AttentionShape(const View& q, const View& k, const View& v)
       : b(q.shape[0]),
         h(q.shape[1]),
@@ -32,7 +41,8 @@ struct AttentionShape {
         m(k.shape[2]),
         d(q.shape[3]),
         e(v.shape[3]),
-        group(g > 0 ? h / g : 0) {}
+        group(g > 0 ? h / g : 0),
+        packs_values(!attention_in_place(v, kAttentionMaxPanel)) {}
   FOVEA_INLINE bool decodes() const { return n <= kDecodeQueries; }
 };
 
@@ -52,7 +62,7 @@ struct ForwardPlan : AttentionPlan {
   FOVEA_INLINE explicit ForwardPlan(const AttentionShape& s) {
     int64_t blocks = (s.m + kAttentionColumns - 1) / kAttentionColumns;
     values = attention_pad(s.m) * attention_depth(s.d);
-    flags = values + attention_pad(s.m) * attention_pad(s.e);
+    flags = values + (s.packs_values ? attention_pad(s.m) * attention_pad(s.e) : 0);
     head = flags + attention_pad(blocks);
     choose_heads(s);
     thread = kAttentionRows * (attention_depth(s.d) + attention_pad(s.e) + 1 + kAttentionMaxPanel / 2) +
@@ -96,7 +106,32 @@ struct BackwardPlan : AttentionPlan {
   }
 };
 
+// Gradients in one pass (backward_once.h): head = a key head's progress, then for each of its query heads lse and
+// delta, rows of queries and dO unless they are read in place, and strips of both with their dq. thread = tiles of
+// scores of a block of queries, a block of keys, and its sums.
+struct OncePlan : AttentionPlan {
+  int64_t queries, delta, query_rows, d_o_rows, strips, query_head;  // inside a head; the last inside a query head
+  int64_t slopes, capped, factors, across, keys, values, key_rows, dk, dv;  // inside a thread; the scores are at 0
+  FOVEA_INLINE OncePlan(const AttentionShape& s, const View& q, const View& d_o) {
+    constexpr int64_t kTiles = kAttentionRows * kAttentionColumns, kSums = kAttentionColumns + kAttentionMaxStrip;
+    int64_t n = attention_pad(s.n), d = attention_pad(s.d), e = attention_pad(s.e);
+    int64_t deep_d = attention_depth(s.d), deep_e = attention_depth(s.e);
+    queries = attention_pad((s.m + kAttentionColumns - 1) / kAttentionColumns * 2);
+    delta = n, query_rows = delta + n, d_o_rows = query_rows + (attention_in_place(q, kAttentionMaxPanel) ? 0 : n * d);
+    strips = d_o_rows + (attention_in_place(d_o, kAttentionMaxPanel) ? 0 : n * e);
+    // Each strip of at least six rows is aligned to a vector, and has one more behind.
+    query_head = attention_pad(strips + (n + kAttentionMaxStrip) * (deep_d + deep_e + d + 4));
+    head = queries + s.group * query_head;
+    choose_heads(s);
+    slopes = kTiles, capped = slopes + kTiles, factors = capped + kAttentionMaxTile,
+    across = factors + kAttentionMaxTile, keys = across + kTiles, values = keys + kAttentionColumns * deep_d,
+    key_rows = values + kAttentionColumns * deep_e, dk = key_rows + kAttentionColumns * d, dv = dk + kSums * d,
+    thread = attention_pad(dv + kSums * e + kAttentionMaxPanel);
+  }
+};
+
 size_t attention_workspace(Views in, Views out, const void* attrs, int threads);
+size_t attention_gradients_workspace(Views in, Views out, const void* attrs, int threads);
 size_t attention_backward_workspace(Views in, Views out, const void* attrs, int threads);
 
 }  // namespace fovea
