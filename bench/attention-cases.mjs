@@ -1,4 +1,5 @@
-// Cases of attention (see cases.mjs): dense, of one query, and under masks, whose work is that of the scores that are seen.
+// Cases of attention (see cases.mjs): dense, of one query, also over pages, and under masks, whose work is that of the
+// scores that are seen.
 import { bytesOf, define, floats, flopLimit, setsFor } from './define-case.mjs';
 
 function dense(tiny) {
@@ -34,6 +35,21 @@ function dense(tiny) {
     one(dtype, [tiny ? 1 : 4, h, 1, long, d], false),
     one(dtype, [1, h, short, short, d], false, 'attentionBackward'),
   ]);
+}
+
+/** One query of heads that share key heads, as models of today decode, over keys in a row and in pages. */
+function grouped(tiny) {
+  const [b, h, g, m, d] = tiny ? [2, 4, 2, 48, 16] : [4, 32, 8, 4096, 128];
+  const sizes = { b, h, g, n: 1, m, d };
+  const one = (dtype, size) => {
+    const work = 2 * b * g * m * d * bytesOf[dtype];
+    const label = `one query, ${m} keys, B ${b}, H ${h}/${g}, D ${d}${size ? `, pages of ${size}` : ''}`;
+    const shares = { sets: setsFor(work, tiny), work, limit: 'read' };
+    return size
+      ? define('attention', 'pagedAttention', label, dtype, { ...sizes, size, ...shares })
+      : define('attention', 'attention', label, dtype, { ...sizes, causal: false, ...shares });
+  };
+  return floats.flatMap((dtype) => [one(dtype), one(dtype, 16), one(dtype, tiny ? 24 : 64)]);
 }
 
 /** How many keys n queries see that see `window` on either side, and for `global` of them each other. */
@@ -89,4 +105,4 @@ function masked(tiny) {
 }
 
 /** @param tiny whether the cases are only to be run, not timed */
-export const attentions = (tiny) => [...dense(tiny), ...masked(tiny)];
+export const attentions = (tiny) => [...dense(tiny), ...grouped(tiny), ...masked(tiny)];

@@ -3,6 +3,7 @@
 import {
   functional as F,
   backward,
+  full,
   grad,
   mask,
   ones,
@@ -11,6 +12,7 @@ import {
   rand,
   randint,
   randn,
+  randperm,
   synchronize,
   tensor,
   tidy,
@@ -95,6 +97,20 @@ const ops = {
     run: (_, [x, w]) => F.linear(x, w),
   },
   attention: { make: (test) => heads(test), run: attend },
+  pagedAttention: {
+    // pages in no order, each of one sequence
+    make: ({ b, h, g, n, m, d, size, dtype }) => {
+      const pages = (b * m) / size;
+      return [
+        normal([b, h, n, d], dtype),
+        normal([pages, g, size, d], dtype),
+        normal([pages, g, size, d], dtype),
+        randperm(pages).reshape([b, m / size]),
+        full([b], m, { dtype: 'int64' }),
+      ];
+    },
+    run: (_, [q, kPages, vPages, pageTable, lengths]) => F.pagedAttention(q, kPages, vPages, { pageTable, lengths }),
+  },
   maskedAttention: {
     make: (test) => heads(test),
     run: (test, [q, k, v]) => F.attention(q, k, v, { mask: maskOf(test) }),

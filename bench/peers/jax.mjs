@@ -77,7 +77,8 @@ function prepareRows({ op, rows, width, dim }) {
 }
 
 /** Its layout is [b, n, h, d]. */
-function prepareAttention({ b, h, n, m, d, causal, sets }) {
+function prepareAttention({ b, h, g, n, m, d, causal, sets }) {
+  if (g !== h) throw new Unsupported('nothing is written for heads that share keys');
   const run = jax.jit((q, k, v) => jax.nn.dotProductAttention(q, k, v, { isCausal: causal }));
   return prepareSets(sets, () => [n, m, m].map((length) => numbers(b, length, h, d)), run);
 }

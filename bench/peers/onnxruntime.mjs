@@ -122,29 +122,30 @@ function prepareRows({ op, rows, width, dim }, threads) {
 }
 
 /** MultiHeadAttention, or GroupQueryAttention where it is causal or has one query: then the keys are the past. */
-function prepareAttention({ b, h, n, m, d, causal, sets = 1 }, threads) {
-  const width = h * d;
+function prepareAttention({ b, h, g, n, m, d, causal, sets = 1 }, threads) {
+  const [width, keyWidth] = [h * d, g * d];
   if (!causal && n > 1) {
     const dims = [[b, n, width], ...[1, 2].map(() => [b, m, width])];
     return prepareNode('MultiHeadAttention', dims, threads, { add: 'contrib', num_heads: h });
   }
-  const g = new OnnxGraph();
-  const inputs = ['q', 'k', 'v'].map((name) => g.input(name, [b, n, width]));
-  const past = ['pastK', 'pastV'].map((name) => g.input(name, [b, h, m, d]));
-  const lengths = [g.input('last', [b], 'int32'), g.input('total', [], 'int32')];
-  g.contrib('GroupQueryAttention', [...inputs, ...past, ...lengths], {
+  const graph = new OnnxGraph();
+  const given = { q: [b, n, width], k: [b, n, keyWidth], v: [b, n, keyWidth] };
+  const inputs = Object.entries(given).map(([name, dims]) => graph.input(name, dims));
+  const past = ['pastK', 'pastV'].map((name) => graph.input(name, [b, g, m, d]));
+  const lengths = [graph.input('last', [b], 'int32'), graph.input('total', [], 'int32')];
+  graph.contrib('GroupQueryAttention', [...inputs, ...past, ...lengths], {
     outputs: ['y', 'k1', 'v1'],
     num_heads: h,
-    kv_num_heads: h,
+    kv_num_heads: g,
   });
-  g.output('y', [b, n, width]);
-  for (const name of ['k1', 'v1']) g.output(name, [b, h, m, d]);
-  const [pastK, pastV] = [1, 2].map(() => Array.from({ length: sets }, () => numbers([b, h, m, d])));
-  const shared = Object.fromEntries(inputs.map((name) => [name, numbers([b, n, width])]));
+  graph.output('y', [b, n, width]);
+  for (const name of ['k1', 'v1']) graph.output(name, [b, g, m, d]);
+  const [pastK, pastV] = [1, 2].map(() => Array.from({ length: sets }, () => numbers([b, g, m, d])));
+  const shared = Object.fromEntries(Object.entries(given).map(([name, dims]) => [name, numbers(dims)]));
   const last = int32(Array(b).fill(m - 1), [b]);
   const feeds = pastK.map((k, i) => ({ ...shared, pastK: k, pastV: pastV[i], last, total: int32([m], []) }));
   const y = numbers([b, n, width]);
-  return prepareTurns(g.file(), feeds, (feed) => ({ y, k1: feed.pastK, v1: feed.pastV }), threads);
+  return prepareTurns(graph.file(), feeds, (feed) => ({ y, k1: feed.pastK, v1: feed.pastV }), threads);
 }
 
 /** Like prepareGraphs, with results that go where the inputs of the same turn are. */

@@ -57,7 +57,8 @@ function prepareRows({ op, rows, width, dim }) {
 }
 
 /** In its own ops: there is no fused attention. */
-function prepareAttention({ b, h, n, m, d, causal, sets }) {
+function prepareAttention({ b, h, g, n, m, d, causal, sets }) {
+  if (g !== h) throw new Unsupported('it has no heads that share keys');
   if (causal) throw new Unsupported('it has no causal attention; the full one is timed');
   const make = () => [n, m, m].map((length) => tf.randomNormal([b, h, length, d]));
   return prepareSets(sets, make, (q, k, v) => {

@@ -173,11 +173,16 @@ def heads(case):
 
 
 def attend(case):
-    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=case["causal"])
+    shared = {"enable_gqa": True} if case["h"] != case["g"] else {}
+    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=case["causal"], **shared)
 
 
 def composed(q, k, v):
-    return torch.matmul(torch.softmax(torch.matmul(q, k.transpose(-1, -2)) * q.shape[-1] ** -0.5, -1), v)
+    """Of one query: heads that share keys are rows of one product."""
+    b, h, n, d = q.shape
+    rows = q.reshape(b, k.shape[1], -1, d)
+    y = torch.matmul(torch.softmax(torch.matmul(rows, k.transpose(-1, -2)) * d**-0.5, -1), v)
+    return y.reshape(b, h, n, d)
 
 
 def attention(case):

@@ -83,30 +83,39 @@ function biasFor(op: string, options: AttentionOptions, code: number, lead: read
   return castTo(scoresLike(op, 'bias', bias, lead), divided ? accumulatorOf(code) : code);
 }
 
+/** Whether float32 holds a number, as 0 if it is 0 and as none if it is none. */
+const inRange = (x: number): boolean => Number.isFinite(Math.fround(x)) && (x === 0) === (Math.fround(x) === 0);
+
+/** A soft cap. @returns 0 for none @throws FOVEA_ARGUMENT unless it is above 0 and float32 holds it */
+export function softcapArg(op: string, softcap: number | undefined): number {
+  if (softcap === undefined) return 0;
+  if (!(numberArg(op, 'softcap', softcap) > 0 && inRange(softcap)))
+    throw argumentError(op, 'softcap', 'a number above 0 in the range of float32', softcap, 'leave it out for none');
+  return softcap;
+}
+
 function checkedNumbers(
   op: string,
   options: AttentionOptions,
   otherwise: number,
 ): { scale: number; softcap: number; t: number } {
-  const { softcap, temperature = 1 } = options;
+  const { temperature = 1 } = options;
   const scale = options.scale === undefined ? otherwise : numberArg(op, 'scale', options.scale);
-  if (softcap !== undefined && !(numberArg(op, 'softcap', softcap) > 0 && softcap < Infinity))
-    throw argumentError(op, 'softcap', 'a number above 0', softcap, 'leave it out for scores as they are');
+  const softcap = softcapArg(op, options.softcap);
   if (!(numberArg(op, 'temperature', temperature) >= 0 && temperature < Infinity))
     throw argumentError(op, 'temperature', 'a number of at least 0', temperature);
   if (temperature === 0 && (options.dropoutP ?? 0) > 0)
     throw argumentError(op, 'dropoutP', '0 beside the temperature 0', options.dropoutP);
   // a lookup does not depend on what all scores are divided by
   const t = temperature || 1;
-  const inRange = (x: number): boolean => Number.isFinite(Math.fround(x)) && (x === 0) === (Math.fround(x) === 0);
-  if (!inRange(scale / t) || (softcap && !inRange(softcap / t)))
+  if (!inRange(scale / t) || !inRange(softcap / t))
     throw argumentError(
       op,
       'temperature',
       'numbers by which scale and softcap stay in the range of float32',
       temperature,
     );
-  return { scale, softcap: softcap ?? 0, t };
+  return { scale, softcap, t };
 }
 
 /** What a scoring function made of q and k, in their dtype. */

@@ -90,6 +90,8 @@ export { addmm, matmul } from './matmul.js';
 export type { ActivationOptions, AddmmOptions, FusedActivation } from './matmul.js';
 export { layerNorm, rmsNorm } from './norm.js';
 export type { LayerNormOptions, RmsNormOptions } from './norm.js';
+export { pagedAttention } from './paged-attention.js';
+export type { PagedAttentionOptions } from './paged-attention.js';
 export { quantize, quantizedLinear, QuantizedTensor } from './quantized.js';
 export type { GgufQuantType, QuantType } from './quantized.js';
 export {

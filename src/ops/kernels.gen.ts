@@ -117,6 +117,7 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   attentionDistanceBackward: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance:h~ t, vector?:h~ d -> ddistance:b h t where h%g', 'T T T T bool T acc T int64 acc acc -> acc | T: float'],
   attentionVectorBackward: ['q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, o:b h n e, lse:b h n, dO:b h n e, pattern?:w, distance?:h~ t, vector:h~ d -> dvector:b h d where h%g', 'T T T T bool T acc T int64 acc acc -> acc | T: float'],
   attentionVisible: ['pattern:w, mask?:b h n m -> seen:@batch @heads @rows @keys', 'int64 bool -> bool'],
+  pagedAttention: ['q:b h n d, kPages:p g s d, vPages:p g s e, pageTable:b t, lengths:b -> o:b h n e, lse:b h n where h%g', 'T T T int int -> T acc | T: float'],
   rope: ['x:b h n d, cos:b~ n r, sin:b~ n r -> y:b h n d', 'T acc acc -> T | T: float'],
   embedding: ['weight:v d, ids:... -> y:... d', 'T int -> T | T: any'],
   embeddingBackward: ['ids:..., dy:... d -> dweight:@rows d', 'int T -> T | T: float'],
@@ -383,6 +384,8 @@ export interface Kernels {
   attentionVectorBackward: { in: { q: Tensor; k: Tensor; v: Tensor; bias?: Tensor | undefined; mask?: Tensor | undefined; o: Tensor; lse: Tensor; dO: Tensor; pattern?: Tensor | undefined; distance?: Tensor | undefined; vector: Tensor }; attrs: { scale?: number | undefined; causal?: number | undefined; maskInPattern?: boolean | undefined; softcap?: number | undefined; distanceZero?: number | undefined; distanceAligned?: boolean | undefined; dropoutP?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { dvector: Tensor } };
   /** pattern:w, mask?:b h n m -> seen:@batch @heads @rows @keys   int64 bool -> bool */
   attentionVisible: { in: { pattern: Tensor; mask?: Tensor | undefined }; attrs: { batch?: number | undefined; heads?: number | undefined; rows?: number | undefined; first?: number | undefined; queries?: number | undefined; keys?: number | undefined }; out: { seen: Tensor } };
+  /** q:b h n d, kPages:p g s d, vPages:p g s e, pageTable:b t, lengths:b -> o:b h n e, lse:b h n where h%g   T T T int int -> T acc | T: float */
+  pagedAttention: { in: { q: Tensor; kPages: Tensor; vPages: Tensor; pageTable: Tensor; lengths: Tensor }; attrs: { scale?: number | undefined; softcap?: number | undefined }; out: { o: Tensor; lse: Tensor } };
   /** x:b h n d, cos:b~ n r, sin:b~ n r -> y:b h n d   T acc acc -> T | T: float */
   rope: { in: { x: Tensor; cos: Tensor; sin: Tensor }; attrs: { interleaved?: boolean | undefined; inverse?: boolean | undefined }; out: { y: Tensor } };
   /** weight:v d, ids:... -> y:... d   T int -> T | T: any */
@@ -584,6 +587,7 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   attentionDistanceBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance","vector"], outputs: ["ddistance"] },
   attentionVectorBackward: { inputs: ["q","k","v","bias","mask","o","lse","dO","pattern","distance","vector"], outputs: ["dvector"] },
   attentionVisible: { inputs: ["pattern","mask"], outputs: ["seen"] },
+  pagedAttention: { inputs: ["q","kPages","vPages","pageTable","lengths"], outputs: ["o","lse"] },
   rope: { inputs: ["x","cos","sin"], outputs: ["y"] },
   embedding: { inputs: ["weight","ids"], outputs: ["y"] },
   embeddingBackward: { inputs: ["ids","dy"], outputs: ["dweight"] },
@@ -1465,40 +1469,52 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     seen_.id = native.run(109, seen_, pattern.id, mask === null ? 0 : mask.id, attrs.batch, attrs.heads, attrs.rows, attrs.first, attrs.queries, attrs.keys);
     return { seen: new Tensor(seen_) };
   },
+  pagedAttention(given, attrs) {
+    const q = slotOf(given.q, 'pagedAttention', 'q');
+    const kPages = slotOf(given.kPages, 'pagedAttention', 'kPages');
+    const vPages = slotOf(given.vPages, 'pagedAttention', 'vPages');
+    const pageTable = slotOf(given.pageTable, 'pagedAttention', 'pageTable');
+    const lengths = slotOf(given.lengths, 'pagedAttention', 'lengths');
+    const o_ = new Slot(q.dtype);
+    const lse_ = new Slot(accumulatorOf(q.dtype));
+    o_.id = native.run(110, o_, lse_, q.id, kPages.id, vPages.id, pageTable.id, lengths.id, attrs.scale, attrs.softcap);
+    lse_.id = scratch[1]!;
+    return { o: new Tensor(o_), lse: new Tensor(lse_) };
+  },
   rope(given, attrs) {
     const x = slotOf(given.x, 'rope', 'x');
     const cos = slotOf(given.cos, 'rope', 'cos');
     const sin = slotOf(given.sin, 'rope', 'sin');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(110, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
+    y_.id = native.run(111, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
     return { y: new Tensor(y_) };
   },
   embedding(given, _attrs) {
     const weight = slotOf(given.weight, 'embedding', 'weight');
     const ids = slotOf(given.ids, 'embedding', 'ids');
     const y_ = new Slot(weight.dtype);
-    y_.id = native.run(111, y_, weight.id, ids.id);
+    y_.id = native.run(112, y_, weight.id, ids.id);
     return { y: new Tensor(y_) };
   },
   embeddingBackward(given, attrs) {
     const ids = slotOf(given.ids, 'embeddingBackward', 'ids');
     const dy = slotOf(given.dy, 'embeddingBackward', 'dy');
     const dweight_ = new Slot(dy.dtype);
-    dweight_.id = native.run(112, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
+    dweight_.id = native.run(113, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
     return { dweight: new Tensor(dweight_) };
   },
   gather(given, _attrs) {
     const x = slotOf(given.x, 'gather', 'x');
     const index = slotOf(given.index, 'gather', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(113, y_, x.id, index.id);
+    y_.id = native.run(114, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   scatter_(given, _attrs) {
     const y = slotOf(given.y, 'scatter_', 'y');
     const index = slotOf(given.index, 'scatter_', 'index');
     const src = slotOf(given.src, 'scatter_', 'src');
-    native.run(114, y.id, index.id, src.id);
+    native.run(115, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1506,7 +1522,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y = slotOf(given.y, 'scatterAdd_', 'y');
     const index = slotOf(given.index, 'scatterAdd_', 'index');
     const src = slotOf(given.src, 'scatterAdd_', 'src');
-    native.run(115, y.id, index.id, src.id);
+    native.run(116, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1514,34 +1530,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'indexSelect', 'x');
     const index = slotOf(given.index, 'indexSelect', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(116, y_, x.id, index.id);
+    y_.id = native.run(117, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   indexAdd_(given, _attrs) {
     const y = slotOf(given.y, 'indexAdd_', 'y');
     const index = slotOf(given.index, 'indexAdd_', 'index');
     const src = slotOf(given.src, 'indexAdd_', 'src');
-    native.run(117, y.id, index.id, src.id);
+    native.run(118, y.id, index.id, src.id);
     y.touch();
     return { };
   },
   countNonzero(given, _attrs) {
     const x = slotOf(given.x, 'countNonzero', 'x');
     const count_ = new Slot(5);
-    count_.id = native.run(118, count_, x.id);
+    count_.id = native.run(119, count_, x.id);
     return { count: new Tensor(count_) };
   },
   nonzero(given, attrs) {
     const x = slotOf(given.x, 'nonzero', 'x');
     const index_ = new Slot(5);
-    index_.id = native.run(119, index_, x.id, attrs.count, attrs.rank);
+    index_.id = native.run(120, index_, x.id, attrs.count, attrs.rank);
     return { index: new Tensor(index_) };
   },
   sort(given, attrs) {
     const x = slotOf(given.x, 'sort', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(120, values_, indices_, x.id, attrs.descending);
+    values_.id = native.run(121, values_, indices_, x.id, attrs.descending);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
@@ -1549,56 +1565,56 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'topk', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(121, values_, indices_, x.id, attrs.k, attrs.largest);
+    values_.id = native.run(122, values_, indices_, x.id, attrs.k, attrs.largest);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
   uniform_(given, attrs) {
     const x = slotOf(given.x, 'uniform_', 'x');
-    native.run(122, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(123, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   normal_(given, attrs) {
     const x = slotOf(given.x, 'normal_', 'x');
-    native.run(123, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
+    native.run(124, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
     x.touch();
     return { };
   },
   randint_(given, attrs) {
     const x = slotOf(given.x, 'randint_', 'x');
-    native.run(124, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(125, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   dropout(given, attrs) {
     const x = slotOf(given.x, 'dropout', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(125, y_, x.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(126, y_, x.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   dropoutAdd(given, attrs) {
     const x = slotOf(given.x, 'dropoutAdd', 'x');
     const residual = slotOf(given.residual, 'dropoutAdd', 'residual');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(126, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(127, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   multinomial(given, attrs) {
     const probs = slotOf(given.probs, 'multinomial', 'probs');
     const ids_ = new Slot(5);
-    ids_.id = native.run(127, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
+    ids_.id = native.run(128, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   sampleTokens(given, attrs) {
     const logits = slotOf(given.logits, 'sampleTokens', 'logits');
     const ids_ = new Slot(5);
-    ids_.id = native.run(128, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
+    ids_.id = native.run(129, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   adamw_(given, attrs) {
     const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
-    native.runMany(129, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    native.runMany(130, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1607,7 +1623,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   radam_(given, attrs) {
     const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(130, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(131, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1615,7 +1631,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   nadam_(given, attrs) {
     const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(131, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(132, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1623,14 +1639,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   adagrad_(given, attrs) {
     const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
-    native.runMany(132, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    native.runMany(133, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.sum);
     return { };
   },
   rmsprop_(given, attrs) {
     const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
-    native.runMany(133, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    native.runMany(134, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
     touchAll(given.p);
     touchAll(given.v);
     touchAll(given.u);
@@ -1639,14 +1655,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lion_(given, attrs) {
     const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
-    native.runMany(134, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    native.runMany(135, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     return { };
   },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(135, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
+    native.runMany(136, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1654,37 +1670,37 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(136, norm_, handles);
+    norm_.id = native.runMany(137, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(137, handles, attrs.maxNorm);
+    native.runMany(138, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   packQuantized(given, attrs) {
     const x = slotOf(given.x, 'packQuantized', 'x');
     const packed_ = new Slot(6);
-    packed_.id = native.run(138, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(139, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   unpackQuantized(given, attrs) {
     const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
     const x_ = new Slot(6);
-    x_.id = native.run(139, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    x_.id = native.run(140, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { x: new Tensor(x_) };
   },
   quantize(given, attrs) {
     const w = slotOf(given.w, 'quantize', 'w');
     const packed_ = new Slot(6);
-    packed_.id = native.run(140, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(141, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   dequantize(given, attrs) {
     const packed = slotOf(given.packed, 'dequantize', 'packed');
     const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
-    w_.id = native.run(141, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    w_.id = native.run(142, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
     return { w: new Tensor(w_) };
   },
   quantizedLinear(given, attrs) {
@@ -1692,67 +1708,67 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = slotOf(given.weight, 'quantizedLinear', 'weight');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(142, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(143, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(143, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(144, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(144, y_, x.id);
+    y_.id = native.run(145, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(145, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(146, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(146, y_, x.id);
+    y_.id = native.run(147, y_, x.id);
     return { y: new Tensor(y_) };
   },
   int8Probe(given, attrs) {
     const x = slotOf(given.x, 'int8Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(147, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(148, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   int8ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'int8ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(148, y_, x.id);
+    y_.id = native.run(149, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(149, y_, x.id);
+    y_.id = native.run(150, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(150, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
+    y_.id = native.run(151, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(151, y_, x.id, attrs.inChunk);
+    y_.id = native.run(152, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(152, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(153, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

@@ -12,7 +12,8 @@ import { table } from './table.js';
 const { rowOf } = vi.hoisted(() => {
   const same = ['relu', 'sigmoid', 'tanh', 'gelu', 'silu', 'softplus', 'softmax', 'logSoftmax'];
   const fused = ['addLayerNorm', 'addRmsNorm', 'swiglu', 'geglu'];
-  const more = ['layerNorm', 'rmsNorm', 'crossEntropy', 'attention', 'rope', 'groupedMatmul', ...fused];
+  const attentions = ['attention', 'pagedAttention', 'rope'];
+  const more = ['layerNorm', 'rmsNorm', 'crossEntropy', ...attentions, 'groupedMatmul', ...fused];
   const rows: Record<string, string> = Object.fromEntries([...same, ...more].map((name) => [name, name]));
   rows['geluTanh'] = 'gelu';
   rows['groupedOuter'] = 'groupedMatmul';

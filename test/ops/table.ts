@@ -11,6 +11,7 @@ import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
 import { linearCrossEntropy } from './rows/linear-cross-entropy.js';
 import { networkRows } from './rows/network.js';
+import { pagedAttention } from './rows/paged-attention.js';
 import { pieceRows } from './rows/pieces.js';
 import { quantizedRows } from './rows/quantized.js';
 import { reduceRows } from './rows/reduce.js';
@@ -27,6 +28,7 @@ export const table: readonly Row[] = [
   linearCrossEntropy,
   ...fusedRows,
   ...attentionRows,
+  pagedAttention,
   ...indexingRows,
   ...shapeRows,
   ...pieceRows,

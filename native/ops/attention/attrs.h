@@ -19,6 +19,12 @@ struct AttentionAttrs {
               FOVEA_ATTR(AttentionAttrs, offset))
 };
 
+struct PagedAttentionAttrs {
+  double scale = 1;
+  double softcap = 0;  // as above
+  FOVEA_ATTRS(PagedAttentionAttrs, FOVEA_ATTR(PagedAttentionAttrs, scale), FOVEA_ATTR(PagedAttentionAttrs, softcap))
+};
+
 struct VisibleAttrs {
   int64_t batch = 1, heads = 1;
   int64_t rows = 0, first = 0;  // queries [first, first + rows)

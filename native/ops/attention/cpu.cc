@@ -1,7 +1,7 @@
-// Attention on the CPU: see op.cc for what it computes, forward.h, decode.h, backward.h, backward_once.h and
+// Attention on the CPU: see op.cc for what it computes, forward.h, decode.h, paged.h, backward.h, backward_once.h and
 // score_gradients.h for how.
 #include "ops/attention/backward_once.h"
-#include "ops/attention/decode.h"
+#include "ops/attention/paged.h"
 #include "ops/attention/score_gradients.h"
 
 namespace fovea::FOVEA_ISA {
@@ -14,6 +14,9 @@ void attention(Call& call, const AttentionAttrs& attrs) {
     if (p.decodes() && !p.additive()) return decode_attention(call, p);
     tiled_attention(call, p);
   });
+}
+void paged_attention(Call& call, const PagedAttentionAttrs& attrs) {
+  dispatch_float(call.in[0].dtype, [&]<class T>() { attend_pages<T>(call, attrs); });
 }
 void attention_backward(Call& call, const AttentionAttrs& attrs) {
   dispatch_float(call.in[0].dtype, [&]<class T>() {
@@ -59,6 +62,7 @@ FOVEA_KERNELS(attention, FOVEA_KERNEL("attention", attention, AttentionAttrs),
               FOVEA_KERNEL("attentionBiasBackward", attention_bias_backward, AttentionAttrs),
               FOVEA_KERNEL("attentionDistanceBackward", attention_distance_backward, AttentionAttrs),
               FOVEA_KERNEL("attentionVectorBackward", attention_vector_backward, AttentionAttrs),
-              FOVEA_KERNEL("attentionVisible", attention_visible, VisibleAttrs))
+              FOVEA_KERNEL("attentionVisible", attention_visible, VisibleAttrs),
+              FOVEA_KERNEL("pagedAttention", paged_attention, PagedAttentionAttrs))
 
 }  // namespace fovea::FOVEA_ISA

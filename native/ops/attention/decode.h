@@ -20,44 +20,62 @@ struct DecodeScratch {
   }
 };
 
-// From a row of keys or values to the one that is fetched while it is used. Blocks of both take turns, and the hardware
-// finds either stream anew each time.
+// From a row of keys or values to the one that is fetched while it is used, in rows. Blocks of both take turns, and the
+// hardware finds either stream anew each time.
 template <class T>
-FOVEA_INLINE int64_t fetch_distance(int64_t stride, int64_t width) {
+FOVEA_INLINE int64_t fetch_distance(int64_t width) {
   constexpr int64_t kBytes = 8192;
-  return max_of(1, kBytes / max_of(1, width * int64_t(sizeof(T)))) * stride;
+  return max_of(1, kBytes / max_of(1, width * int64_t(sizeof(T))));
 }
 
-// Rows [0, count) as dense A, padded with 0 to `padded`: in place if they are so already.
-template <class A, class T>
-FOVEA_INLINE RowOperand<A> dense_rows(const T* in, int64_t stride, int64_t count, int64_t width, int64_t padded,
-                                      A* buffer) {
+// Rows of keys or values that lie `step` apart. Those in pages (paged.h) offer the same.
+template <class T>
+struct EvenRows {
+  using Element = T;
+  const T* first;
+  int64_t step, ahead;  // the latter: from a row to the one that is fetched while it is used
+  FOVEA_INLINE const T* operator[](int64_t r) const { return first + r * step; }
+  FOVEA_INLINE const T* fetched_at(int64_t r) const { return first + r * step + ahead; }
+  FOVEA_INLINE EvenRows from(int64_t r) const { return {first + r * step, step, ahead}; }
+};
+// Those of a head from `first` on.
+template <class T>
+FOVEA_INLINE EvenRows<T> even_rows(const View& x, int64_t bi, int64_t head, int64_t first) {
+  const int64_t step = x.strides[2];
+  return {Problem<T>::row(x, bi, head, first), step, fetch_distance<T>(x.shape[3]) * step};
+}
+
+// body(rows [0, count) as dense A, padded with 0 to `padded`): in place if they are so already.
+template <class A, class Rows, class Body>
+FOVEA_INLINE void with_dense_rows(const Rows& in, int64_t count, int64_t width, int64_t padded, A* buffer, Body body) {
+  using T = typename Rows::Element;
   if constexpr (kSame<A, T>) {
-    if (width == padded) return {in, stride, 0};
+    if (width == padded) return body(in);
   }
-  const T* ahead = in + fetch_distance<T>(stride, width);
   for (int64_t r = 0; r < count; r++) {
-    for (int64_t c = 0; c < width; c += 64 / int64_t(sizeof(T))) __builtin_prefetch(ahead + r * stride + c, 0, 2);
-    convert_row(in + r * stride, buffer + r * padded, width);
+    const T* ahead = in.fetched_at(r);
+    for (int64_t c = 0; c < width; c += 64 / int64_t(sizeof(T))) __builtin_prefetch(ahead + c, 0, 2);
+    convert_row(in[r], buffer + r * padded, width);
     for (int64_t c = width; c < padded; c++) buffer[r * padded + c] = 0;
   }
-  return {buffer, padded, 0};
+  body(EvenRows<A>{buffer, padded, 0});
 }
 
 // scores[r kColumns + j] = q_r . k_j for kQ rows q, `width` apart, and j < count <= lanes. A key is loaded once; with
-// kFetch, what lies `ahead` of it is fetched.
-template <int kQ, bool kFetch, class A>
-void dot_lanes(const A* q, const RowOperand<A>& k, int64_t ahead, int64_t first, int64_t count, int64_t width,
-               A* scores) {
+// kFetch, the one ahead of it is fetched.
+template <int kQ, bool kFetch, class A, class Rows>
+void dot_lanes(const A* q, Rows k, int64_t first, int64_t count, int64_t width, A* scores) {
   constexpr int L = kLanes<A>;
   A products[kQ][L * L];
   for (int64_t j = 0; j < L; j++) {
     Vec<A> sum[kQ][2] = {};
-    const A* key = k.data + (first + min_of(j, count - 1)) * k.row;
+    const int64_t row = first + min_of(j, count - 1);
+    const A* key = k[row];
+    [[maybe_unused]] const A* next = k.fetched_at(row);
     int64_t c = 0;
     for (; c + 2 * L <= width; c += 2 * L) {
       Vec<A> k0 = load(key + c), k1 = load(key + c + L);
-      if constexpr (kFetch) __builtin_prefetch(key + ahead + c, 0, 2), __builtin_prefetch(key + ahead + c + L, 0, 2);
+      if constexpr (kFetch) __builtin_prefetch(next + c, 0, 2), __builtin_prefetch(next + c + L, 0, 2);
 #pragma GCC unroll 4
       for (int r = 0; r < kQ; r++)
         sum[r][0] += load(q + r * width + c) * k0, sum[r][1] += load(q + r * width + c + L) * k1;
@@ -80,19 +98,21 @@ void dot_lanes(const A* q, const RowOperand<A>& k, int64_t ahead, int64_t first,
     store(scores + r * kColumns, v[0]);
   }
 }
-// o_r += sum over j of weights[r kColumns + j] v_j, for kQ rows that lie `step` apart and kV vectors of columns. If v
-// holds something infinite or NaN, a weight of 0 must keep it out.
-template <int kQ, int kV, bool kFetch, class A>
-FOVEA_INLINE void add_columns(const A* weights, const A* v, int64_t v_step, int64_t ahead, int64_t count, bool special,
-                              A* o, int64_t step) {
+// o_r += sum over j of weights[r kColumns + j] v_j, for kQ rows that lie `step` apart and kV vectors of columns from c
+// on. If v holds something infinite or NaN, a weight of 0 must keep it out.
+template <int kQ, int kV, bool kFetch, class A, class Rows>
+FOVEA_INLINE void add_columns(const A* weights, const Rows& v, int64_t c, int64_t count, bool special, A* o,
+                              int64_t step) {
   constexpr int L = kLanes<A>;
   Vec<A> sum[kQ][kV] = {};
-  for (int64_t j = 0; j < count; j++, v += v_step) {
+  for (int64_t j = 0; j < count; j++) {
+    const A* row = v[j] + c;
+    [[maybe_unused]] const A* next = v.fetched_at(j) + c;
     Vec<A> x[kV];
 #pragma GCC unroll 4
     for (int i = 0; i < kV; i++) {
-      x[i] = load(v + i * L);
-      if constexpr (kFetch) __builtin_prefetch(v + ahead + i * L, 0, 2);
+      x[i] = load(row + i * L);
+      if constexpr (kFetch) __builtin_prefetch(next + i * L, 0, 2);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < kQ; r++) {
@@ -105,28 +125,30 @@ FOVEA_INLINE void add_columns(const A* weights, const A* v, int64_t v_step, int6
 #pragma GCC unroll 4
   for (int r = 0; r < kQ; r++)
 #pragma GCC unroll 4
-    for (int i = 0; i < kV; i++) store(o + r * step + i * L, load(o + r * step + i * L) + sum[r][i]);
+    for (int i = 0; i < kV; i++) {
+      A* to = o + r * step + c + i * L;
+      store(to, load(to) + sum[r][i]);
+    }
 }
-template <int kQ, bool kFetch, class A>
-void add_rows(const A* weights, const RowOperand<A>& v, int64_t ahead, int64_t count, int64_t width, bool special, A* o,
-              int64_t step) {
+template <int kQ, bool kFetch, class A, class Rows>
+void add_rows(const A* weights, Rows v, int64_t count, int64_t width, bool special, A* o, int64_t step) {
   constexpr int L = kLanes<A>;
   int64_t c = 0;
-  for (; !special && c + 4 * L <= width; c += 4 * L)
-    add_columns<kQ, 4, kFetch>(weights, v.data + c, v.row, ahead, count, special, o + c, step);
-  for (; c < width; c += L) add_columns<kQ, 1, kFetch>(weights, v.data + c, v.row, ahead, count, special, o + c, step);
+  for (; !special && c + 4 * L <= width; c += 4 * L) add_columns<kQ, 4, kFetch>(weights, v, c, count, special, o, step);
+  for (; c < width; c += L) add_columns<kQ, 1, kFetch>(weights, v, c, count, special, o, step);
 }
 
-// The rows of one key head: row r is query r % n of query head gi group + r / n.
-template <class T>
+// The rows of one key head, over one piece of its keys: row r is query r % n of query head gi group + r / n.
+template <class T, class Rows>
 struct DecodeHead {
   using A = Compute<T>;
   static constexpr bool kInPlace = kSame<A, T>;  // rows are used where they lie, unless they are padded
   const Problem<T>& p;
   const DecodePlan& plan;
   const DecodeScratch<A>& mine;
-  int64_t bi, gi;
-  A* results;  // o[e], then top and total behind attention_pad(e), for each row
+  int64_t bi, gi, first;  // the piece is keys [first, first + kDecodeKeys)
+  Rows keys, values;      // from `first` on
+  A* results;             // o[e], then top and total behind attention_pad(e), for each row
 
   FOVEA_INLINE int64_t head(int64_t r) const { return gi * p.group + r / p.n; }
   FOVEA_INLINE A* o(int64_t r) const { return results + r * plan.partial; }
@@ -153,25 +175,25 @@ struct DecodeHead {
       top(r)[0] = -kInfinity<A>, top(r)[1] = 0;
     }
   }
-  void score(int64_t j0, int64_t keys) const {
+  void score(int64_t j0, int64_t count) const {
     constexpr int L = kLanes<A>;
-    const int64_t ahead = mine.d == p.d ? fetch_distance<T>(p.k.strides[2], p.d) : 0;
-    for (int64_t j = 0; j < keys; j += kDecodeGroup) {
-      int64_t count = min_of(kDecodeGroup, keys - j);
-      RowOperand<A> k = dense_rows(p.row(p.k, bi, gi, j0 + j), p.k.strides[2], count, p.d, mine.d, mine.keys);
-      for (int64_t l = 0; l < count; l += L)
-        for_rows([&]<int kQ>(int64_t r) {
-          dot_lanes<kQ, kInPlace>(mine.q + r * mine.d, k, ahead, l, min_of(L, count - l), mine.d,
-                                  mine.scores + r * kColumns + j + l);
-        });
+    for (int64_t j = 0; j < count; j += kDecodeGroup) {
+      const int64_t part = min_of(kDecodeGroup, count - j);
+      with_dense_rows(keys.from(j0 - first + j), part, p.d, mine.d, mine.keys, [&](const auto& k) {
+        for (int64_t l = 0; l < part; l += L)
+          for_rows([&]<int kQ>(int64_t r) {
+            dot_lanes<kQ, kInPlace>(mine.q + r * mine.d, k, l, min_of(L, part - l), mine.d,
+                                    mine.scores + r * kColumns + j + l);
+          });
+      });
     }
   }
-  void soften(int64_t r, int64_t j0, int64_t keys, const Columns& seen) const {
-    int64_t i = r % p.n, padded = round_up(keys, kLanes<A>);
+  void soften(int64_t r, int64_t j0, int64_t count, const Columns& seen) const {
+    int64_t i = r % p.n, padded = round_up(count, kLanes<A>);
     A* row = mine.scores + r * kColumns;
     if (p.cap2 != 0) cap_scores<A>(p.cap2, row, nullptr, 0, padded);
     if (seen.edit)
-      edit_scores(line_of_keys(p, bi, head(r), i, j0, {.count = keys, .partly = seen.partly}), row, 0, padded);
+      edit_scores(line_of_keys(p, bi, head(r), i, j0, {.count = count, .partly = seen.partly}), row, 0, padded);
     Vec<A> total{};
     bool any = false;
     A shrink = soften_row<T>(row, padded, A(1), top(r)[0], total, any);
@@ -179,20 +201,36 @@ struct DecodeHead {
     if (shrink != 1)
       for (int64_t c = 0; c < p.e; c++) o(r)[c] *= shrink;
     if (!p.dropout.threshold) return;
-    dropout_factors(p.dropout, p.element(bi, head(r), i, j0), keys, mine.factors);
-    for (int64_t c = 0; c < keys; c++) row[c] *= mine.factors[c];
+    dropout_factors(p.dropout, p.element(bi, head(r), i, j0), count, mine.factors);
+    for (int64_t c = 0; c < count; c++) row[c] *= mine.factors[c];
   }
-  void add_values(int64_t j0, int64_t keys, bool partly) const {
-    bool in_place = kInPlace && mine.e == p.e, special = false;
-    if (p.edits_scores() || partly || p.visible_keys(0) < j0 + keys)
-      for (int64_t j = j0; j < j0 + keys; j++) special |= has_special(p.row(p.v, bi, gi, j), p.e);
-    int64_t step = in_place ? keys : kDecodeGroup, ahead = in_place ? fetch_distance<T>(p.v.strides[2], p.e) : 0;
-    for (int64_t j = 0; j < keys; j += step) {
-      int64_t count = min_of(step, keys - j);
-      RowOperand<A> v = dense_rows(p.row(p.v, bi, gi, j0 + j), p.v.strides[2], count, p.e, mine.e, mine.values);
-      for_rows([&]<int kQ>(int64_t r) {
-        add_rows<kQ, kInPlace>(mine.scores + r * kColumns + j, v, ahead, count, mine.e, special, o(r), plan.partial);
+  void add_values(int64_t j0, int64_t count, bool partly) const {
+    const bool in_place = kInPlace && mine.e == p.e;
+    const Rows seen = values.from(j0 - first);
+    bool special = false;
+    if (p.edits_scores() || partly || p.visible_keys(0) < j0 + count)
+      for (int64_t j = 0; j < count; j++) special |= has_special(seen[j], p.e);
+    const int64_t step = in_place ? count : kDecodeGroup;
+    for (int64_t j = 0; j < count; j += step) {
+      const int64_t part = min_of(step, count - j);
+      with_dense_rows(seen.from(j), part, p.e, mine.e, mine.values, [&](const auto& v) {
+        for_rows([&]<int kQ>(int64_t r) {
+          add_rows<kQ, kInPlace>(mine.scores + r * kColumns + j, v, part, mine.e, special, o(r), plan.partial);
+        });
       });
+    }
+  }
+  // The piece, block by block.
+  void attend() const {
+    start();
+    const int64_t end = min_of(first + kDecodeKeys, p.visible_keys(p.n - 1));
+    for (int64_t block = first; block < end; block += kColumns) {
+      const Columns seen = keys_seen(block);
+      if (seen.none()) continue;
+      const int64_t j0 = block + seen.begin, count = min_of(seen.count, end - block) - seen.begin;
+      score(j0, count);
+      for (int64_t r = 0; r < plan.rows; r++) soften(r, j0, count, seen);
+      add_values(j0, count, seen.partly);
     }
   }
 
@@ -207,21 +245,20 @@ struct DecodeHead {
   }
 };
 
-// o and lse of one query from its pieces, which lie `step` apart.
+// o[e] and lse of one query from its pieces, which lie `step` apart.
 template <class T, class A = Compute<T>>
-void combine(const Problem<T>& p, const DecodePlan& plan, const A* piece, int64_t step, T* o, A* lse) {
-  int64_t width = attention_pad(p.e);
+void combine(int64_t e, int64_t pieces, const A* piece, int64_t step, T* o, A* lse) {
+  int64_t width = attention_pad(e);
   A top = -kInfinity<A>, total = 0;
-  for (int64_t i = 0; i < plan.pieces; i++) top = piece[i * step + width] > top ? piece[i * step + width] : top;
+  for (int64_t i = 0; i < pieces; i++) top = piece[i * step + width] > top ? piece[i * step + width] : top;
   A base = top == -kInfinity<A> ? A(0) : top;
-  for (int64_t i = 0; i < plan.pieces; i++)
-    total += exp2_of(piece[i * step + width] - base) * piece[i * step + width + 1];
+  for (int64_t i = 0; i < pieces; i++) total += exp2_of(piece[i * step + width] - base) * piece[i * step + width + 1];
   *lse = log_total(top, total);
-  for (int64_t c = 0; c < p.e; c += kColumns) {
-    int64_t count = min_of(kColumns, p.e - c);
+  for (int64_t c = 0; c < e; c += kColumns) {
+    int64_t count = min_of(kColumns, e - c);
     A sum[kColumns];
     fill_zero(sum, count);
-    for (int64_t i = 0; i < plan.pieces; i++) {
+    for (int64_t i = 0; i < pieces; i++) {
       A weight = total == 0 ? A(0) : exp2_of(piece[i * step + width] - base) / total;
       for (int64_t l = 0; l < count; l++) sum[l] += weight * piece[i * step + c + l];
     }
@@ -236,23 +273,22 @@ void decode_attention(Call& call, const Problem<T>& p) {
   A *partial = call.scratch<A>(), *scratch = partial + plan.heads * plan.head;
   int64_t step = plan.rows * plan.partial;
   for_chunks(call, p.small(), plan.heads * plan.pieces, [&](int64_t chunk, int thread) {
-    int64_t at = chunk / plan.pieces, first = chunk % plan.pieces * kDecodeKeys;
-    DecodeScratch<A> mine(p, plan, scratch + thread * plan.thread);
-    DecodeHead<T> head{p, plan, mine, at / p.g, at % p.g, partial + chunk * step};
-    head.start();
-    int64_t end = min_of(first + kDecodeKeys, p.visible_keys(p.n - 1));
-    for (int64_t block = first; block < end; block += kColumns) {
-      const Columns seen = head.keys_seen(block);
-      if (seen.none()) continue;
-      const int64_t j0 = block + seen.begin, keys = min_of(seen.count, end - block) - seen.begin;
-      head.score(j0, keys);
-      for (int64_t r = 0; r < plan.rows; r++) head.soften(r, j0, keys, seen);
-      head.add_values(j0, keys, seen.partly);
-    }
+    const int64_t at = chunk / plan.pieces, bi = at / p.g, gi = at % p.g, first = chunk % plan.pieces * kDecodeKeys;
+    const DecodeScratch<A> mine(p, plan, scratch + thread * plan.thread);
+    DecodeHead<T, EvenRows<T>>{p,
+                               plan,
+                               mine,
+                               bi,
+                               gi,
+                               first,
+                               even_rows<T>(p.k, bi, gi, first),
+                               even_rows<T>(p.v, bi, gi, first),
+                               partial + chunk * step}
+        .attend();
   });
   for_chunks(call, p.small(), p.b * p.h * p.n, [&](int64_t row, int) {
     int64_t at = row / (p.group * p.n), r = row % (p.group * p.n);
-    combine(p, plan, partial + at * plan.head + r * plan.partial, step, call.out[0].as<T>() + row * p.e,
+    combine(p.e, plan.pieces, partial + at * plan.head + r * plan.partial, step, call.out[0].as<T>() + row * p.e,
             call.out[1].as<A>() + row);
   });
 }

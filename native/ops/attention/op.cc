@@ -33,6 +33,11 @@ size_t attention_backward_workspace(Views in, Views, const void*, int threads) {
   return size_t(plan.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
 }
 
+size_t paged_attention_workspace(Views in, Views, const void*, int threads) {
+  const PagedPlan plan = paged_plan(in);
+  return size_t(plan.starts) + size_t(plan.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
+}
+
 void declare_attention(Registry& r) {
   r.add<AttentionAttrs>("attention",
                         "q:b h n d, k:b g m d, v:b g m e, bias?:b~ h~ n~ m~, mask?:b~ h~ n~ m~, pattern?:w, "
@@ -76,6 +81,15 @@ void declare_attention(Registry& r) {
   // What a pattern says of every key.
   r.add<VisibleAttrs>("attentionVisible", "pattern:w, mask?:b h n m -> seen:@batch @heads @rows @keys",
                       "int64 bool -> bool");
+  // Keys and values of many sequences in pages of s positions (Kwon et al. 2023, https://arxiv.org/abs/2309.06180):
+  // position j of sequence b is in page pageTable[b, j / s]. Its n queries are the last of its lengths[b] positions,
+  // and each sees the keys up to its own. A page number that no length reaches is not read.
+  r.add<PagedAttentionAttrs>("pagedAttention",
+                             "q:b h n d, kPages:p g s d, vPages:p g s e, pageTable:b t, lengths:b -> "
+                             "o:b h n e, lse:b h n where h%g",
+                             "T T T int int -> T acc | T: float")
+      .with(Layout::dense_rows)
+      .with(paged_attention_workspace);
 }
 
 }  // namespace fovea

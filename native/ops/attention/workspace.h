@@ -15,6 +15,7 @@ constexpr int64_t kAttentionMaxStrips = 20;   // parts of those rows, each align
 constexpr int64_t kDecodeQueries = 4;         // up to so many queries, keys and values are streamed instead of packed
 constexpr int64_t kDecodeKeys = 512;          // keys of one piece of a decoding step
 constexpr int64_t kDecodeGroup = 16;          // keys converted at a time
+constexpr int64_t kPagedRows = 32;            // of a chunk over pages, unless one query has more
 constexpr int64_t kAttentionRound = 1 << 20;  // elements packed at a time, if that is more than one head
 
 FOVEA_INLINE int64_t attention_pad(int64_t n) { return round_up(n, kAttentionMaxPanel); }
@@ -50,9 +51,9 @@ struct AttentionPlan {
   int64_t head = 0;    // what is packed of one key head (and its query heads, for gradients)
   int64_t heads = 0;   // key heads packed at a time
   int64_t thread = 0;  // scratch of one thread
-  FOVEA_INLINE void choose_heads(const AttentionShape& s) {
-    int64_t fit = head > 0 ? kAttentionRound / head : 1, all = s.b * s.g;
-    heads = fit < 1 ? 1 : fit < all ? fit : all;
+  FOVEA_INLINE void choose_heads(const AttentionShape& s) { choose_heads(1, s.b * s.g); }
+  FOVEA_INLINE void choose_heads(int64_t least, int64_t all) {
+    heads = min_of(max_of(least, head > 0 ? kAttentionRound / head : 1), all);
   }
   FOVEA_INLINE int64_t elements(int threads) const { return head * heads + thread * threads; }
 };
@@ -85,6 +86,34 @@ struct DecodePlan : AttentionPlan {
     thread += kAttentionMaxPanel;
   }
 };
+
+// Over pages: `m` positions are as many as the tables reach, of which a sequence uses what its length says. A chunk is
+// `queries` queries of a key head and a piece of its keys; `heads` times `pieces` chunks of whole sequences have room
+// for their results at a time, those of one sequence at least. In front is where each sequence's chunks begin.
+struct PagedPlan : DecodePlan {
+  int64_t blocks, queries;  // chunks for all queries, and how many each has
+  int64_t starts;           // bytes
+  FOVEA_INLINE PagedPlan(const AttentionShape& s, int64_t m) : DecodePlan(chunk(s, m)), blocks(blocks_of(s)) {
+    queries = ceil_div(s.n, blocks);
+    choose_heads(s.g * blocks, s.b * s.g * blocks);
+    starts = round_up((s.b + 1) * int64_t(sizeof(int64_t)), 64);
+  }
+  FOVEA_INLINE int64_t chunks() const { return heads * pieces; }
+
+ private:
+  static FOVEA_INLINE int64_t blocks_of(const AttentionShape& s) {
+    return max_of(1, ceil_div(s.n, max_of(1, kPagedRows / max_of(1, s.group))));
+  }
+  static FOVEA_INLINE AttentionShape chunk(AttentionShape s, int64_t m) {
+    s.n = ceil_div(s.n, blocks_of(s)), s.m = m;
+    return s;
+  }
+};
+
+// Of q, keys, values and the table of pages.
+FOVEA_INLINE PagedPlan paged_plan(Views in) {
+  return {AttentionShape(in[0], in[1], in[2]), in[3].shape[1] * in[1].shape[2]};
+}
 
 // A key head's part: transposed keys and values, rows of keys; then for each of its query heads transposed queries
 // and dO, rows of both, lse and delta.
@@ -133,5 +162,6 @@ struct OncePlan : AttentionPlan {
 size_t attention_workspace(Views in, Views out, const void* attrs, int threads);
 size_t attention_gradients_workspace(Views in, Views out, const void* attrs, int threads);
 size_t attention_backward_workspace(Views in, Views out, const void* attrs, int threads);
+size_t paged_attention_workspace(Views in, Views out, const void* attrs, int threads);
 
 }  // namespace fovea

@@ -11,6 +11,7 @@
 //
 // An index outside of its axis fails, negative ones too. Where several sources meet in one place they are taken in
 // order, by one thread, so that results depend neither on the thread count nor on timing.
+#include "core/ragged.h"
 #include "cpu/rows.h"
 #include "ops/indexing/attrs.h"
 #include "ops/indexing/workspace.h"
@@ -25,7 +26,7 @@ class Indices {
       : call_(call), data_(v.data), dtype_(v.dtype), size_(size), name_(name) {}
   // At an element offset.
   FOVEA_INLINE int64_t operator()(int64_t offset) const {
-    int64_t index = read(offset);
+    const int64_t index = integer_at(data_, dtype_, offset);
     if (uint64_t(index) >= uint64_t(size_))
       call_.fail("FOVEA_INDEX", "%s holds %lld, out of range for an axis of %lld; indices run from 0 to size - 1",
                  name_, static_cast<long long>(index), static_cast<long long>(size_));
@@ -33,14 +34,6 @@ class Indices {
   }
 
  private:
-  FOVEA_INLINE int64_t read(int64_t offset) const {
-    switch (dtype_) {
-      case Dtype::i32: return reinterpret_cast<const int32_t*>(data_)[offset];
-      case Dtype::u8: return reinterpret_cast<const uint8_t*>(data_)[offset];
-      case Dtype::i8: return reinterpret_cast<const int8_t*>(data_)[offset];
-      default: return reinterpret_cast<const int64_t*>(data_)[offset];
-    }
-  }
   const Call& call_;
   const std::byte* data_;
   Dtype dtype_;

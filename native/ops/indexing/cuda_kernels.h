@@ -1,6 +1,7 @@
 // What the kernels of this family share on the device: checked indices, threads over rows, and the launchers of the ops
 // by file.
 #pragma once
+#include "core/ragged.h"
 #include "cuda/convert.h"
 #include "cuda/index.h"
 #include "ops/indexing/attrs.h"
@@ -31,20 +32,10 @@ struct CheckedIndices {
 
   // At an element offset. An index outside of its axis is reported, and -1 here.
   __device__ int64_t operator()(int64_t offset) const {
-    const int64_t index = read(offset);
+    const int64_t index = integer_at(data, dtype, offset);
     if (uint64_t(index) < uint64_t(size)) return index;
     raise(fault, index, size);
     return -1;
-  }
-
- private:
-  __device__ int64_t read(int64_t offset) const {
-    switch (dtype) {
-      case Dtype::i32: return reinterpret_cast<const int32_t*>(data)[offset];
-      case Dtype::u8: return reinterpret_cast<const uint8_t*>(data)[offset];
-      case Dtype::i8: return reinterpret_cast<const int8_t*>(data)[offset];
-      default: return reinterpret_cast<const int64_t*>(data)[offset];
-    }
   }
 };
 

@@ -5,6 +5,7 @@
 // busy however rows are spread. A task packs its operands for itself; a group of up to eight rows streams its weights
 // where they lie (skinny.h). A group's product has the bits of one that is multiplied alone.
 #pragma once
+#include "core/ragged.h"
 #include "ops/matmul/grouped_plan.h"
 #include "ops/matmul/skinny.h"
 #include "ops/matmul/tiles.h"
@@ -12,22 +13,12 @@
 namespace fovea::FOVEA_ISA {
 namespace {
 
-FOVEA_INLINE int64_t read_integer(const View& v, int64_t i) {
-  const int64_t at = i * v.stride(0);
-  switch (v.dtype) {
-    case Dtype::i32: return v.as<int32_t>()[at];
-    case Dtype::u8: return v.as<uint8_t>()[at];
-    case Dtype::i8: return v.as<int8_t>()[at];
-    default: return v.as<int64_t>()[at];
-  }
-}
-
 // Where each group's rows begin, and behind the last, where they end.
 void read_offsets(const Call& call, const View& offs, int64_t rows, int64_t* begin) {
   const int64_t groups = offs.dim(0);
   begin[0] = 0;
   for (int64_t g = 0; g < groups; g++) {
-    const int64_t end = read_integer(offs, g);
+    const int64_t end = integer_at(offs, g * offs.stride(0));
     if (end < begin[g])
       call.fail("FOVEA_INDEX",
                 "offs[%lld] is %lld, but its group begins at row %lld; offsets are where groups end, "
@@ -81,17 +72,8 @@ struct Groups {
     first_task[0] = 0;
     for (int64_t g = 0; g < all.groups; g++) first_task[g + 1] = first_task[g] + cut(all.of(rows(g)), g).tasks();
   }
-  int64_t group_of(int64_t task) const {
-    int64_t low = 0, high = all.groups;  // first_task[low] <= task < first_task[high]
-    while (high - low > 1) {
-      const int64_t middle = (low + high) / 2;
-      (first_task[middle] <= task ? low : high) = middle;
-    }
-    return low;
-  }
-
   void run(int64_t task, int thread) const {
-    const int64_t g = group_of(task);
+    const int64_t g = group_of(first_task, 0, all.groups, task);
     const MatmulProblem p = all.of(rows(g));
     MatmulProblem written = p;
     if (p.transposed) transpose_problem(written);
