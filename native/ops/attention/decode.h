@@ -4,6 +4,7 @@
 // A chunk is one key head and kDecodeKeys of its keys, for all queries that share them; a second pass combines the
 // pieces.
 #pragma once
+#include "ops/attention/decode_pairs.h"
 #include "ops/attention/forward.h"
 
 namespace fovea::FOVEA_ISA {
@@ -61,12 +62,13 @@ FOVEA_INLINE void with_dense_rows(const Rows& in, int64_t count, int64_t width, 
   body(EvenRows<A>{buffer, padded, 0});
 }
 
-// scores[r kColumns + j] = q_r . k_j for kQ rows q, `width` apart, and j < count <= lanes. A key is loaded once; with
-// kFetch, the one ahead of it is fetched.
+// products[r][j lanes] = q_r . k_j in lanes, for kQ rows q, `width` apart, and keys [first, first + count), the last of
+// which stands for those that are missing of a vector of lanes. A key is loaded once; with kFetch, the one ahead of it
+// is fetched.
 template <int kQ, bool kFetch, class A, class Rows>
-void dot_lanes(const A* q, Rows k, int64_t first, int64_t count, int64_t width, A* scores) {
+void multiply_lanes(const A* q, const Rows& k, int64_t first, int64_t count, int64_t width,
+                    A (&products)[kQ][kLanes<A> * kLanes<A>]) {
   constexpr int L = kLanes<A>;
-  A products[kQ][L * L];
   for (int64_t j = 0; j < L; j++) {
     Vec<A> sum[kQ][2] = {};
     const int64_t row = first + min_of(j, count - 1);
@@ -86,15 +88,21 @@ void dot_lanes(const A* q, Rows k, int64_t first, int64_t count, int64_t width, 
       store(products[r] + j * L, sum[r][0] + sum[r][1]);
     }
   }
+}
+// scores[r kColumns + j] = the sum of products[r][j]: as in a transposition, whose rounds add what they bring together.
+template <int kQ, class A>
+FOVEA_INLINE void sum_products(const A (&products)[kQ][kLanes<A> * kLanes<A>], A* scores) {
+  constexpr int L = kLanes<A>;
+  using Lanes = std::make_integer_sequence<int, L>;
   for (int r = 0; r < kQ; r++) {
     Vec<A> v[L];
 #pragma GCC unroll 16
     for (int j = 0; j < L; j++) v[j] = load(products[r] + j * L);
-    transpose<A>(v);
 #pragma GCC unroll 4
     for (int half = L / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
-      for (int j = 0; j < half; j++) v[j] += v[j + half];
+      for (int j = 0; j < half; j++)
+        v[j] = riffle<A, 0>(v[j], v[j + half], Lanes{}) + riffle<A, L / 2>(v[j], v[j + half], Lanes{});
     store(scores + r * kColumns, v[0]);
   }
 }
@@ -142,6 +150,7 @@ void add_rows(const A* weights, Rows v, int64_t count, int64_t width, bool speci
 template <class T, class Rows>
 struct DecodeHead {
   using A = Compute<T>;
+  using Pairs = DecodePairs<T>;
   static constexpr bool kInPlace = kSame<A, T>;  // rows are used where they lie, unless they are padded
   const Problem<T>& p;
   const DecodePlan& plan;
@@ -168,35 +177,48 @@ struct DecodeHead {
   }
   void start() const {
     for (int64_t r = 0; r < plan.rows; r++) {
-      A* q = mine.q + r * mine.d;
-      convert_row(p.row(p.q, bi, head(r), r % p.n), q, p.d);
-      for (int64_t c = 0; c < p.d; c++) q[c] *= p.scale2;
-      fill_zero(q + p.d, mine.d - p.d), fill_zero(o(r), mine.e);
+      const T* query = p.row(p.q, bi, head(r), r % p.n);
+      if constexpr (Pairs::kExist) {
+        T* q = pairs_of_query(r);
+        for (int64_t c = 0; c < pair_step(); c++) q[c] = c < p.d ? query[c] : T{};
+      } else {
+        A* q = mine.q + r * mine.d;
+        convert_row(query, q, p.d);
+        for (int64_t c = 0; c < p.d; c++) q[c] *= p.scale2;
+        fill_zero(q + p.d, mine.d - p.d);
+      }
+      fill_zero(o(r), attention_pad(p.e));
       top(r)[0] = -kInfinity<A>, top(r)[1] = 0;
     }
   }
   void score(int64_t j0, int64_t count) const {
-    constexpr int L = kLanes<A>;
     for (int64_t j = 0; j < count; j += kDecodeGroup) {
       const int64_t part = min_of(kDecodeGroup, count - j);
-      with_dense_rows(keys.from(j0 - first + j), part, p.d, mine.d, mine.keys, [&](const auto& k) {
-        for (int64_t l = 0; l < part; l += L)
-          for_rows([&]<int kQ>(int64_t r) {
-            dot_lanes<kQ, kInPlace>(mine.q + r * mine.d, k, l, min_of(L, part - l), mine.d,
-                                    mine.scores + r * kColumns + j + l);
+      const Rows k = keys.from(j0 - first + j);
+      A* scores = mine.scores + j;
+      if constexpr (Pairs::kExist) {
+        score_lanes(part, scores, [&]<int kQ>(int64_t r, int64_t l, int64_t lanes, auto& products) {
+          Pairs::template multiply<kQ>(pairs_of_query(r), pair_step(), k, l, lanes, p.d, products);
+        });
+      } else {
+        with_dense_rows(k, part, p.d, mine.d, mine.keys, [&](const auto& rows) {
+          score_lanes(part, scores, [&]<int kQ>(int64_t r, int64_t l, int64_t lanes, auto& products) {
+            multiply_lanes<kQ, kInPlace>(mine.q + r * mine.d, rows, l, lanes, mine.d, products);
           });
-      });
+        });
+      }
     }
   }
   void soften(int64_t r, int64_t j0, int64_t count, const Columns& seen) const {
     int64_t i = r % p.n, padded = round_up(count, kLanes<A>);
     A* row = mine.scores + r * kColumns;
-    if (p.cap2 != 0) cap_scores<A>(p.cap2, row, nullptr, 0, padded);
+    const A factor = scale_tile(p, 1, 0, padded, row);
+    cap_tile<T, A>(p, 1, 0, padded, row, nullptr);
     if (seen.edit)
       edit_scores(line_of_keys(p, bi, head(r), i, j0, {.count = count, .partly = seen.partly}), row, 0, padded);
     Vec<A> total{};
     bool any = false;
-    A shrink = soften_row<T>(row, padded, A(1), top(r)[0], total, any);
+    A shrink = soften_row<T>(row, padded, factor, top(r)[0], total, any);
     top(r)[1] = top(r)[1] * shrink + total_of<A>(total);
     if (shrink != 1)
       for (int64_t c = 0; c < p.e; c++) o(r)[c] *= shrink;
@@ -210,6 +232,13 @@ struct DecodeHead {
     bool special = false;
     if (p.edits_scores() || partly || p.visible_keys(0) < j0 + count)
       for (int64_t j = 0; j < count; j++) special |= has_special(seen[j], p.e);
+    if constexpr (Pairs::kExist) {
+      for (int64_t r = 0; r < plan.rows; r++) Pairs::round(mine.scores + r * kColumns, count);
+      return for_rows([&]<int kQ>(int64_t r) {
+        const auto add = special ? Pairs::template add<kQ, true, Rows> : Pairs::template add<kQ, false, Rows>;
+        add(mine.scores + r * kColumns, seen, count, p.e, o(r), plan.partial);
+      });
+    }
     const int64_t step = in_place ? count : kDecodeGroup;
     for (int64_t j = 0; j < count; j += step) {
       const int64_t part = min_of(step, count - j);
@@ -235,6 +264,20 @@ struct DecodeHead {
   }
 
  private:
+  // Queries in pairs, which are scaled when they are scores.
+  FOVEA_INLINE int64_t pair_step() const { return 2 * mine.d; }
+  FOVEA_INLINE T* pairs_of_query(int64_t r) const { return reinterpret_cast<T*>(mine.q + r * mine.d); }
+  // multiply<kQ>(r, l, lanes, products) for a vector of keys at a time, and rows [r, r + kQ).
+  template <class Multiply>
+  FOVEA_INLINE void score_lanes(int64_t count, A* scores, Multiply&& multiply) const {
+    constexpr int L = kLanes<A>;
+    for (int64_t l = 0; l < count; l += L)
+      for_rows([&]<int kQ>(int64_t r) {
+        A products[kQ][L * L];
+        multiply.template operator()<kQ>(r, l, min_of(L, count - l), products);
+        sum_products<kQ>(products, scores + r * kColumns + l);
+      });
+  }
   // body<kQ>(r) for rows [r, r + kQ), four at a time where there are as many.
   template <class Body>
   FOVEA_INLINE void for_rows(Body body) const {
