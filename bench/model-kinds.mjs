@@ -1,5 +1,5 @@
 // The kinds of cases that are whole models, with random weights: what fovea does for each.
-import { autocast, functional as F, generate, nn, noGrad, optim, randint, randn, synchronize, tidy } from 'fovea';
+import { autocast, generate, nn, noGrad, optim, randint, randn, synchronize, tidy } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { batches } from './timing.mjs';
 
@@ -46,51 +46,14 @@ function decode(test) {
   return { batch, count: test.steps, release: () => [model, inputIds].forEach((x) => x.dispose()) };
 }
 
-function encoder({ b, n, width: dModel, heads: nHead, hidden: dimFeedforward, layers, dtype }) {
+/** With a `type`, all its matrices are quantised. */
+function encoder({ b, n, width: dModel, heads: nHead, hidden: dimFeedforward, layers, dtype, type }) {
   const options = { dModel, nHead, dimFeedforward, activation: 'gelu', batchFirst: true, dtype };
   const stack = Array.from({ length: layers }, () => new nn.TransformerEncoderLayer(options).eval());
-  return prepareStack(stack, randn([b, n, dModel], { dtype }));
-}
-
-function prepareStack(stack, input) {
+  if (type) for (const layer of stack) nn.quantize_(layer, { type });
+  const input = randn([b, n, dModel], { dtype });
   const call = () => noGrad(() => tidy(() => void stack.reduce((x, layer) => layer.forward(x), input)));
   return { batch: batches(call, synchronize), release: () => [...stack, input].forEach((x) => x.dispose()) };
-}
-
-/** A post-norm layer of linear layers alone, all of whose weights can be quantised. */
-class Block extends nn.Module {
-  constructor({ width, heads, hidden }) {
-    super();
-    this.heads = heads;
-    this.qkv = new nn.Linear(width, 3 * width);
-    this.projection = new nn.Linear(width, width);
-    this.up = new nn.Linear(width, hidden);
-    this.down = new nn.Linear(hidden, width);
-    this.norm1 = new nn.LayerNorm(width);
-    this.norm2 = new nn.LayerNorm(width);
-  }
-
-  forward(x) {
-    const [b, n, width] = x.shape;
-    const parts = this.qkv
-      .forward(x)
-      .reshape([b, n, 3, this.heads, width / this.heads])
-      .permute([2, 0, 3, 1, 4]);
-    const [q, k, v] = parts.unbind(0);
-    const attended = F.attention(q, k, v).transpose(1, 2).reshape([b, n, width]);
-    const between = this.#sumNorm(this.norm1, this.projection.forward(attended), x);
-    return this.#sumNorm(this.norm2, this.down.forward(F.gelu(this.up.forward(between))), between);
-  }
-
-  #sumNorm({ weight, bias }, x, residual) {
-    return F.addLayerNorm(x, residual, weight.shape, weight, bias).y;
-  }
-}
-
-function quantizedEncoder(test) {
-  const stack = Array.from({ length: test.layers }, () => new Block(test).eval());
-  for (const block of stack) nn.quantize_(block, { type: test.type });
-  return prepareStack(stack, randn([test.b, test.n, test.width]));
 }
 
 /** In bfloat16: float32 parameters, products under autocast. */
@@ -111,4 +74,4 @@ function train(test) {
   };
 }
 
-export const modelKinds = { prefill, decode, encoder, quantizedEncoder, train };
+export const modelKinds = { prefill, decode, encoder, quantizedEncoder: encoder, train };

@@ -20,7 +20,8 @@ export {
   type MultiheadAttentionOptions,
 } from './multihead-attention.js';
 export { LayerNorm, type LayerNormOptions, RMSNorm, type RMSNormOptions } from './norm.js';
-export { quantize_, QuantizedLinear, type QuantizeOptions } from './quantized-linear.js';
+export { quantize_, type QuantizeOptions } from './quantize.js';
+export { QuantizedLinear } from './quantized-linear.js';
 export { isParameter, parameter } from './parameter.js';
 export {
   TransformerEncoderLayer,

@@ -2,11 +2,13 @@
  * The base of everything with parameters.
  *
  * A module's parameters, buffers and children are its own properties; there is nothing to register, and their order is
- * the order in which the class declares them. A property's key in a state dict is its name in snake case
- * (`inProjWeight` → `in_proj_weight`), or what the class's static `stateDictKeys` says (`ln1` → `ln_1`).
+ * the order in which the class declares them. A quantised weight is a buffer of its packed blocks. A property's key in a
+ * state dict is its name in snake case (`inProjWeight` → `in_proj_weight`), or what the class's static `stateDictKeys` says
+ * (`ln1` → `ln_1`).
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
+import { QuantizedTensor } from '../ops/index.js';
 import { countModeChange } from '../tensor/capture.js';
 import { argumentError, functionArg, optionsArg } from '../tensor/check.js';
 import { deviceArg, isDeviceName, type Device } from '../tensor/device.js';
@@ -43,6 +45,8 @@ interface Slot {
   owner: Module;
   property: string;
   tensor: Tensor;
+  /** Whose blocks the tensor is, if it is that. */
+  quantized: QuantizedTensor | undefined;
   kind: 'parameter' | 'buffer';
   persistent: boolean;
 }
@@ -142,11 +146,7 @@ export class Module {
     const { persistent = true } = optionsArg('registerBuffer', options, ['persistent']);
     slotOf(tensor, 'registerBuffer', 'tensor');
     this.#buffers.set(name, { persistent });
-    this.#set(name, keep(tensor));
-  }
-
-  #set(property: string, tensor: Tensor): void {
-    Object.assign(this, { [property]: tensor });
+    Object.assign(this, { [name]: keep(tensor) });
   }
 
   #key(property: string): string {
@@ -190,14 +190,16 @@ export class Module {
     const slots: Slot[] = [];
     for (const [property, value] of Object.entries(this)) {
       const buffer = this.#buffers.get(property);
-      if (!buffer && !isParameter(value)) continue;
-      const kind = buffer ? 'buffer' : 'parameter';
+      const quantized = value instanceof QuantizedTensor ? value : undefined;
+      if (!buffer && !quantized && !isParameter(value)) continue;
+      const kind = buffer || quantized ? 'buffer' : 'parameter';
       const persistent = buffer?.persistent ?? true;
       slots.push({
         key: join(prefix, this.#key(property)),
         owner: this,
         property,
-        tensor: value as Tensor,
+        tensor: quantized?.packed ?? (value as Tensor),
+        quantized,
         kind,
         persistent,
       });
@@ -295,11 +297,17 @@ export class Module {
 
   /** Puts other tensors in the places of old ones, under all their names, and disposes the old ones. */
   #replace(replacements: ReadonlyMap<Tensor, Tensor>): void {
-    for (const { owner, property, tensor, kind } of this.#slots()) {
+    const moves = this.#slots().flatMap((slot) => {
+      const { tensor, quantized: q } = slot;
       const next = replacements.get(tensor);
-      if (!next || next === tensor) continue;
+      if (!next || next === tensor) return [];
+      // What does not suit a quantised weight is refused here, before anything changes.
+      return [{ ...slot, next, value: q ? new QuantizedTensor(next, q.type, q.shape) : next }];
+    });
+    for (const { owner, property, tensor, kind, next, value } of moves) {
       if (kind === 'parameter') parameter(next, { requiresGrad: tensor.requiresGrad });
-      owner.#set(property, keep(next));
+      keep(next);
+      Object.assign(owner, { [property]: value });
     }
     for (const [old, next] of replacements) {
       if (old === next) continue;

@@ -9,7 +9,7 @@
  * `scaledDotProductAttention`; and weights come per head unless their average is asked for.
  */
 import { FoveaError } from '../errors.js';
-import { attention, empty, linear } from '../ops/index.js';
+import { attention, empty, linear, QuantizedTensor } from '../ops/index.js';
 import { Mask } from '../ops/mask.js';
 import { tensorMask } from '../ops/mask-kinds.js';
 import { argumentError, countArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
@@ -56,7 +56,8 @@ export interface MultiheadAttentionForwardOptions {
 
 /**
  * Attention with input and output projections. Keys: `in_proj_weight` [3E, E] (or `q_proj_weight`, `k_proj_weight`,
- * `v_proj_weight` where keys or values have another width), `in_proj_bias` [3E], `out_proj.weight`, `out_proj.bias`.
+ * `v_proj_weight` where keys or values have another width), `in_proj_bias` [3E], `out_proj.weight`, `out_proj.bias`. Of
+ * weights that `quantize_` has replaced these are the packed blocks, as uint8; they load where shape and type are the same.
  */
 export class MultiheadAttention extends Module {
   /** Width E of queries and output. */
@@ -67,14 +68,14 @@ export class MultiheadAttention extends Module {
   readonly dropout: number;
   /** Whether inputs are [batch, length, width]. */
   readonly batchFirst: boolean;
-  /** [3E, E], where keys and values are E wide. */
-  inProjWeight: Tensor | undefined;
+  /** [3E, E], where keys and values are E wide: a parameter, or what `quantize_` made of it. */
+  inProjWeight: Tensor | QuantizedTensor | undefined;
   /** [E, E], where they are not. */
-  qProjWeight: Tensor | undefined;
+  qProjWeight: Tensor | QuantizedTensor | undefined;
   /** [E, kdim] */
-  kProjWeight: Tensor | undefined;
+  kProjWeight: Tensor | QuantizedTensor | undefined;
   /** [E, vdim] */
-  vProjWeight: Tensor | undefined;
+  vProjWeight: Tensor | QuantizedTensor | undefined;
   /** [3E] */
   inProjBias: Tensor | undefined;
   /** E to E. */
@@ -155,19 +156,22 @@ export class MultiheadAttention extends Module {
 
   /** Projects to heads: [B, h, L, d] each. */
   #project(...inputs: [Tensor, Tensor, Tensor]): Tensor[] {
-    const { embedDim: e, inProjBias } = this;
+    const { embedDim: e, inProjWeight: joined, inProjBias } = this;
     const separate = [this.qProjWeight, this.kProjWeight, this.vProjWeight];
     const one = inputs.every((input) => input === inputs[0]);
-    if (this.inProjWeight && one) {
+    if (joined && one) {
       // Self-attention: one product instead of three.
-      return linear(inputs[0], this.inProjWeight, inProjBias)
+      return linear(inputs[0], joined, inProjBias)
         .chunk(3, -1)
         .map((x) => this.#split(x));
     }
-    return inputs.map((input, i) => {
-      const weight = this.inProjWeight?.narrow(0, i * e, e) ?? separate[i]!;
-      return this.#split(linear(input, weight, inProjBias?.narrow(0, i * e, e)));
-    });
+    return inputs.map((input, i) =>
+      this.#split(
+        joined
+          ? linearOfRows(input, joined, inProjBias, i * e, e)
+          : linear(input, separate[i]!, inProjBias?.narrow(0, i * e, e)),
+      ),
+    );
   }
 
   #split(x: Tensor): Tensor {
@@ -209,4 +213,17 @@ export class MultiheadAttention extends Module {
       ...(biases.length ? { bias: biases.reduce((a, b) => a.add(b)) } : {}),
     };
   }
+}
+
+/** `linear` by some rows of a weight, and of the bias that belongs to them. */
+function linearOfRows(
+  x: Tensor,
+  weight: Tensor | QuantizedTensor,
+  bias: Tensor | undefined,
+  start: number,
+  length: number,
+): Tensor {
+  const rows = weight instanceof QuantizedTensor ? weight.rows(start, length) : weight.narrow(0, start, length);
+  // Quantised rows that are packed together with others (of a width that 16 does not divide) cannot be had alone.
+  return rows ? linear(x, rows, bias?.narrow(0, start, length)) : linear(x, weight, bias).narrow(-1, start, length);
 }

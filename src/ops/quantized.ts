@@ -25,7 +25,7 @@ import { castTo, moveTo } from './cast.js';
 import { tensor } from './creation.js';
 import { kernels } from './kernels.gen.js';
 import { matmul } from './matmul.js';
-import { reshape } from './shape.js';
+import { narrow, reshape } from './shape.js';
 
 /** What `quantize` makes. */
 export type QuantType = 'q8_0' | 'q4_0' | 'q4_K' | 'q6_K' | 'int8';
@@ -173,6 +173,22 @@ export class QuantizedTensor implements Disposable {
     const [n, k] = this.shape;
     return kernels.dequantize({ packed: this.packed }, { type: formatArg('dequantize', this.type).code, n, k, dtype })
       .w;
+  }
+
+  /**
+   * Some of the rows as a weight of their own, which lies in the same memory.
+   *
+   * @internal
+   * @param start from 0 @param length up to the end at most
+   * @returns undefined unless the tiles of 16 rows that they are packed in begin and end with them
+   */
+  rows(start: number, length: number): QuantizedTensor | undefined {
+    const [n, k] = this.shape;
+    const end = start + length;
+    if (start % CHANNELS !== 0 || (end % CHANNELS !== 0 && end !== n)) return undefined;
+    const format = formatArg('rows', this.type);
+    const packed = narrow(this.packed, 0, packedSize(format, start, k), packedSize(format, length, k));
+    return new QuantizedTensor(packed, this.type, [length, k]);
   }
 
   /**

@@ -55,10 +55,24 @@ describe.each(['q8_0', 'q4_0', 'int8'] as const)('QuantizedLinear %s', (type) =>
     expect(list(other.forward(x))).toEqual(list(layer.forward(x)));
     expect(codeOf(() => other.loadStateDict(new nn.Linear(64, 7).stateDict()))).toBe('FOVEA_SHAPE');
     layer.to('bfloat16');
-    expect(layer.packed.dtype).toBe('uint8');
+    expect(layer.buffers().map(({ dtype }) => dtype)).toEqual(['uint8']);
     layer.dispose();
     expect(codeOf(() => layer.forward(x))).toBe('FOVEA_DISPOSED');
   });
+});
+
+it('takes the blocks themselves where a state dict is assigned, and refuses what is none before anything changes', () => {
+  const [layer, other] = [0, 1].map(() => nn.QuantizedLinear.fromLinear(new nn.Linear(64, 16), 'q8_0'));
+  const x = randn([3, 64]);
+  const before = list(layer!.forward(x));
+  const bytes = layer!.buffers()[0]!;
+  const floats = { weight: zeros([bytes.size]), bias: zeros([16]) };
+  expect(codeOf(() => layer!.loadStateDict(floats, { assign: true }))).toBe('FOVEA_SHAPE');
+  expect(list(layer!.forward(x))).toEqual(before);
+  const { bias } = other!;
+  layer!.loadStateDict(other!.stateDict(), { assign: true });
+  expect([bytes.isDisposed, layer!.bias === bias]).toEqual([true, true]);
+  expect(list(layer!.forward(x))).toEqual(list(other!.forward(x)));
 });
 
 it('moves with its module', () => {
