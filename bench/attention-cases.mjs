@@ -2,54 +2,59 @@
 // scores that are seen.
 import { bytesOf, define, floats, flopLimit, setsFor } from './define-case.mjs';
 
+/** `backward` counts gradients, too: two and a half times the work. Causal ones have half of the scores. */
+export function denseCase(group, kind, dtype, { b = 1, h, n, d, causal = false, backward = false, ...rest }) {
+  const batch = b > 1 ? `, B ${b}` : '';
+  const label = `S ${n}${batch}, H ${h}, D ${d}${causal ? ', causal' : ''}${backward ? ', forward and backward' : ''}`;
+  const work = 4 * b * h * n * n * d * (causal ? 0.5 : 1) * (backward ? 3.5 : 1);
+  const sizes = { b, h, g: h, n, m: n, d, causal };
+  return define(group, kind, label, dtype, { op: 'attention', ...sizes, work, limit: flopLimit(dtype), ...rest });
+}
+
+/** Lengths of a narrow model (GPT-2's heads) and of a wide one, and of gradients. */
 function dense(tiny) {
-  const one = (dtype, [b, h, n, m, d], causal, kind = 'attention') => {
-    const flops = 4 * b * h * n * m * d * (causal ? 0.5 : 1) * (kind === 'attention' ? 1 : 3.5);
-    const read = 2 * b * h * m * d * bytesOf[dtype];
-    const decoding = n === 1;
-    const label = [
-      decoding ? `one query, ${m} keys, B ${b}` : `S ${n}`,
-      `H ${h}, D ${d}${causal ? ', causal' : ''}`,
-      ...(kind === 'attention' ? [] : ['forward and backward']),
-    ].join(', ');
-    return define('attention', kind, label, dtype, {
-      op: 'attention',
-      b,
-      h,
-      g: h,
-      n,
-      m,
-      d,
-      causal,
-      ...(decoding
-        ? { sets: setsFor(read, tiny), work: read, limit: 'read' }
-        : { work: flops, limit: flopLimit(dtype) }),
-    });
-  };
-  const [short, middle, long, h, d] = tiny ? [8, 12, 16, 2, 16] : [1024, 2048, 4096, 12, 64];
+  const lengths = tiny ? [2, 4, 8, 12, 16, 20] : [128, 512, 1024, 2048, 4096, 8192];
+  const middle = lengths.slice(2, 5);
+  const [narrow, wide] = tiny
+    ? [
+        { h: 2, d: 16 },
+        { h: 4, d: 32 },
+      ]
+    : [
+        { h: 12, d: 64 },
+        { h: 32, d: 128 },
+      ];
+  const both = (dtype, shape) =>
+    [false, true].map((causal) => denseCase('attention', 'attention', dtype, { ...shape, causal }));
   return floats.flatMap((dtype) => [
-    one(dtype, [1, h, short, short, d], false),
-    one(dtype, [1, h, middle, middle, d], false),
-    one(dtype, [1, h, middle, middle, d], true),
-    one(dtype, [1, h, long, long, d], true),
-    one(dtype, [tiny ? 1 : 4, h, 1, long, d], false),
-    one(dtype, [1, h, short, short, d], false, 'attentionBackward'),
+    ...lengths.flatMap((n) => both(dtype, { ...narrow, n })),
+    ...middle.flatMap((n) => both(dtype, { ...wide, n })),
+    ...middle.map((n) => denseCase('attention', 'attentionBackward', dtype, { ...narrow, n, backward: true })),
   ]);
 }
 
-/** One query of heads that share key heads, as models of today decode, over keys in a row and in pages. */
-function grouped(tiny) {
-  const [b, h, g, m, d] = tiny ? [2, 4, 2, 48, 16] : [4, 32, 8, 4096, 128];
-  const sizes = { b, h, g, n: 1, m, d };
-  const one = (dtype, size) => {
+/** One query for each head, as a step of decoding has it; `g` heads of keys, those that share them in pages, too. */
+function decoding(tiny) {
+  const [narrow, shared] = tiny
+    ? [
+        [1, 2, 2, 48, 16],
+        [1, 4, 2, 48, 32],
+      ]
+    : [
+        [4, 12, 12, 4096, 64],
+        [1, 32, 8, 4096, 128],
+      ];
+  const one = (kind, dtype, [b, h, g, m, d], rest, suffix = '') => {
     const work = 2 * b * g * m * d * bytesOf[dtype];
-    const label = `one query, ${m} keys, B ${b}, H ${h}/${g}, D ${d}${size ? `, pages of ${size}` : ''}`;
-    const shares = { sets: setsFor(work, tiny), work, limit: 'read' };
-    return size
-      ? define('attention', 'pagedAttention', label, dtype, { ...sizes, size, ...shares })
-      : define('attention', 'attention', label, dtype, { ...sizes, causal: false, ...shares });
+    const sizes = { b, h, g, n: 1, m, d, sets: setsFor(work, tiny), work, limit: 'read' };
+    const label = `one query, ${m} keys, B ${b}, H ${h === g ? h : `${h}/${g}`}, D ${d}${suffix}`;
+    return define('attention', kind, label, dtype, { ...sizes, ...rest });
   };
-  return floats.flatMap((dtype) => [one(dtype), one(dtype, 16), one(dtype, tiny ? 24 : 64)]);
+  const sizes = tiny ? [16, 24] : [16, 64];
+  return floats.flatMap((dtype) => [
+    ...[narrow, shared].map((shape) => one('attention', dtype, shape, { causal: false })),
+    ...sizes.map((size) => one('pagedAttention', dtype, shared, { size }, `, pages of ${size}`)),
+  ]);
 }
 
 /** How many keys n queries see that see `window` on either side, and for `global` of them each other. */
@@ -105,4 +110,4 @@ function masked(tiny) {
 }
 
 /** @param tiny whether the cases are only to be run, not timed */
-export const attentions = (tiny) => [...dense(tiny), ...grouped(tiny), ...masked(tiny)];
+export const attentions = (tiny) => [...dense(tiny), ...decoding(tiny), ...masked(tiny)];

@@ -62,6 +62,7 @@ export async function timePair(test, { id, own, peer, rounds, question }) {
 
 /** Times all cases in one peer, which runs, and beside it in fovea. */
 async function runCases(id, peer, name, cases, report, settings) {
+  const reasons = new Set();
   for (const test of cases) {
     const { row, unsupported, failed } = await timePair(test, { id, peer, ...settings });
     if (row) {
@@ -69,7 +70,12 @@ async function runCases(id, peer, name, cases, report, settings) {
       const times = `${timeText(row.ours)} : ${timeText(row.theirs)}`;
       settings.say(`${name.padEnd(26)} ${test.id.padEnd(64)} ${times}  R ${row.ratio.toFixed(2)}`);
     }
-    if (unsupported) report.unsupported.push(unsupported);
+    if (unsupported) {
+      report.unsupported.push(unsupported);
+      // Once each: most are those of many cases.
+      if (!reasons.has(unsupported.why)) settings.say(`${name.padEnd(26)} ${test.id}: not timed: ${unsupported.why}`);
+      reasons.add(unsupported.why);
+    }
     if (failed) {
       report.failed.push(failed);
       settings.say(`${name.padEnd(26)} ${test.id}: ${failed.peer} failed: ${failed.error}`);

@@ -34,6 +34,7 @@ export async function callsFor({ batch, count }, milliseconds) {
   await batch(count ?? 2);
   if (count) return count;
   const once = await batch(1);
+  if (once >= milliseconds) return 1;
   const few = Math.max(1, Math.min(10, Math.round(milliseconds / Math.max(once, 1e-3))));
   const each = (await batch(few)) / few;
   return Math.max(1, Math.min(2000, Math.round(milliseconds / Math.max(each, 1e-3))));

@@ -4,6 +4,7 @@ import { makeTraining } from './jax-gpt.mjs';
 import { randomNumbers } from './random.mjs';
 import { serve, Unsupported } from './serve.mjs';
 import { versionOf } from './versions.mjs';
+import { refuseAttention } from './wasm-attention.mjs';
 
 /** It uses methods of iterators that Node has from version 22 on. */
 function addIteratorMethods() {
@@ -77,8 +78,9 @@ function prepareRows({ op, rows, width, dim }) {
 }
 
 /** Its layout is [b, n, h, d]. */
-function prepareAttention({ b, h, g, n, m, d, causal, sets }) {
-  if (g !== h) throw new Unsupported('nothing is written for heads that share keys');
+function prepareAttention(test) {
+  const { b, h, n, m, d, causal, sets } = test;
+  refuseAttention(test);
   const run = jax.jit((q, k, v) => jax.nn.dotProductAttention(q, k, v, { isCausal: causal }));
   return prepareSets(sets, () => [n, m, m].map((length) => numbers(b, length, h, d)), run);
 }

@@ -89,3 +89,37 @@ export function encoderGraph({ b, n, width, heads, hidden, layers, type }) {
   g.output('y', [b, n, width]);
   return g.file();
 }
+
+/** Attention of q [b, n, h d], k and v [b, m, h d]; `biased`: with numbers [1, 1, n, m] that are added to the scores. */
+export function multiHeadGraph({ b, h, n, m, d, causal }, biased = false) {
+  const g = new OnnxGraph();
+  const inputs = [
+    ['q', n],
+    ['k', m],
+    ['v', m],
+  ].map(([name, length]) => g.input(name, [b, length, h * d]));
+  if (biased) inputs.push('', '', g.input('bias', [1, 1, n, m]));
+  g.contrib('MultiHeadAttention', inputs, { outputs: ['y'], num_heads: h, ...(causal && { unidirectional: 1 }) });
+  g.output('y', [b, n, h * d]);
+  return g.file();
+}
+
+/**
+ * Causal attention of q [b, n, h d], and k and v [b, n, g d] that are put behind those of the past [b, g, m, d], in place;
+ * `last` is the position of the last key of each sequence, `total` how many keys there then are.
+ */
+export function groupedQueryGraph({ b, h, g: heads, n, m, d }) {
+  const g = new OnnxGraph();
+  const inputs = [
+    ['q', h],
+    ['k', heads],
+    ['v', heads],
+  ].map(([name, count]) => g.input(name, [b, n, count * d]));
+  const past = ['pastK', 'pastV'].map((name) => g.input(name, [b, heads, m, d]));
+  const lengths = [g.input('last', [b], 'int32'), g.input('total', [], 'int32')];
+  const options = { outputs: ['y', 'k1', 'v1'], num_heads: h, kv_num_heads: heads };
+  g.contrib('GroupQueryAttention', [...inputs, ...past, ...lengths], options);
+  g.output('y', [b, n, h * d]);
+  for (const name of ['k1', 'v1']) g.output(name, [b, heads, m, d]);
+  return g.file();
+}

@@ -2,50 +2,11 @@
 // to arrays that are there already.
 import { batches } from '../timing.mjs';
 import { OnnxGraph } from './onnx.mjs';
+import { prepareAttention, prepareMaskedAttention } from './onnx-attention.mjs';
 import { encoderGraph, gpt2Graph, int8Product } from './onnx-models.mjs';
-import { randomIndices, randomNumbers } from './random.mjs';
+import { int32, int64, loadRuntime, numbers, prepareGraphs, prepareNode, session } from './onnx-sessions.mjs';
+import { randomIndices } from './random.mjs';
 import { serve, Unsupported } from './serve.mjs';
-
-let ort;
-const product = (dims) => dims.reduce((a, b) => a * b, 1);
-/** Uniform between `least` and least + 2. */
-function numbers(dims, least = -1) {
-  const data = randomNumbers(product(dims));
-  return new ort.Tensor('float32', least === -1 ? data : data.map((x) => x + least + 1), dims);
-}
-const int64 = (values, dims) => new ort.Tensor('int64', BigInt64Array.from(values, BigInt), dims);
-const int32 = (values, dims) => new ort.Tensor('int32', Int32Array.from(values), dims);
-
-const session = (bytes, threads) =>
-  ort.InferenceSession.create(bytes, {
-    executionProviders: ['cpu'],
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    graphOptimizationLevel: 'all',
-  });
-
-/** Runs one graph, or as many as take turns, on inputs that take turns. */
-async function prepareGraphs(graphs, feeds, fetches, threads) {
-  const sessions = await Promise.all(graphs.map((bytes) => session(bytes, threads)));
-  let turn = 0;
-  const call = () => {
-    const at = turn++;
-    return sessions[at % sessions.length].run(feeds[at % feeds.length], fetches);
-  };
-  return { batch: batches(call), release: () => Promise.all(sessions.map((one) => one.release())) };
-}
-
-/** A graph of one node whose inputs are fed. */
-function prepareNode(op, dims, threads, options = {}) {
-  const { add = 'node', outDims = dims[0], outType = 'float32', least = -1, ...attributes } = options;
-  const g = new OnnxGraph();
-  const names = dims.map((shape, i) => g.input(`x${i}`, shape));
-  g[add](op, names, { outputs: ['y'], ...attributes });
-  g.output('y', outDims, outType);
-  const feed = Object.fromEntries(names.map((name, i) => [name, numbers(dims[i], least)]));
-  const made = outType === 'float32' ? { y: numbers(outDims) } : ['y'];
-  return prepareGraphs([g.file()], [feed], made, threads);
-}
 
 /** [m, k] by a constant [k, n]. */
 function prepareProduct({ m, k, n, sets = 1 }, threads) {
@@ -121,44 +82,6 @@ function prepareRows({ op, rows, width, dim }, threads) {
   throw new Unsupported(`no graph is written for ${op}`);
 }
 
-/** MultiHeadAttention, or GroupQueryAttention where it is causal or has one query: then the keys are the past. */
-function prepareAttention({ b, h, g, n, m, d, causal, sets = 1 }, threads) {
-  const [width, keyWidth] = [h * d, g * d];
-  if (!causal && n > 1) {
-    const dims = [[b, n, width], ...[1, 2].map(() => [b, m, width])];
-    return prepareNode('MultiHeadAttention', dims, threads, { add: 'contrib', num_heads: h });
-  }
-  const graph = new OnnxGraph();
-  const given = { q: [b, n, width], k: [b, n, keyWidth], v: [b, n, keyWidth] };
-  const inputs = Object.entries(given).map(([name, dims]) => graph.input(name, dims));
-  const past = ['pastK', 'pastV'].map((name) => graph.input(name, [b, g, m, d]));
-  const lengths = [graph.input('last', [b], 'int32'), graph.input('total', [], 'int32')];
-  graph.contrib('GroupQueryAttention', [...inputs, ...past, ...lengths], {
-    outputs: ['y', 'k1', 'v1'],
-    num_heads: h,
-    kv_num_heads: g,
-  });
-  graph.output('y', [b, n, width]);
-  for (const name of ['k1', 'v1']) graph.output(name, [b, g, m, d]);
-  const [pastK, pastV] = [1, 2].map(() => Array.from({ length: sets }, () => numbers([b, g, m, d])));
-  const shared = Object.fromEntries(Object.entries(given).map(([name, dims]) => [name, numbers(dims)]));
-  const last = int32(Array(b).fill(m - 1), [b]);
-  const feeds = pastK.map((k, i) => ({ ...shared, pastK: k, pastV: pastV[i], last, total: int32([m], []) }));
-  const y = numbers([b, n, width]);
-  return prepareTurns(graph.file(), feeds, (feed) => ({ y, k1: feed.pastK, v1: feed.pastV }), threads);
-}
-
-/** Like prepareGraphs, with results that go where the inputs of the same turn are. */
-async function prepareTurns(bytes, feeds, fetchesOf, threads) {
-  const made = await session(bytes, threads);
-  let turn = 0;
-  const call = () => {
-    const feed = feeds[turn++ % feeds.length];
-    return made.run(feed, fetchesOf(feed));
-  };
-  return { batch: batches(call), release: () => made.release() };
-}
-
 /** GPT-2 on a cache that stays; `step` gives the next token. */
 async function gpt2(model, capacity, threads) {
   const made = await session(gpt2Graph(model, capacity), threads);
@@ -216,6 +139,7 @@ const kinds = {
   elementwise: prepareElementwise,
   rows: prepareRows,
   attention: prepareAttention,
+  maskedAttention: prepareMaskedAttention,
   prefill: preparePrefill,
   decode: prepareDecode,
   encoder: prepareEncoder,
@@ -229,7 +153,4 @@ function prepare(test, threads) {
   return kinds[test.kind](test, threads);
 }
 
-await serve(async () => {
-  ({ default: ort } = await import('onnxruntime-node'));
-  return { name: 'onnxruntime-node', version: ort.env.versions.common, prepare };
-});
+await serve(async () => ({ name: 'onnxruntime-node', version: await loadRuntime(), prepare }));

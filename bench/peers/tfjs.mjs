@@ -4,6 +4,7 @@ import { batches } from '../timing.mjs';
 import { serve, Unsupported } from './serve.mjs';
 import { makeGpt } from './tfjs-gpt.mjs';
 import { packages, versionOf } from './versions.mjs';
+import { refuseAttention } from './wasm-attention.mjs';
 
 let tf;
 let wasm;
@@ -57,9 +58,10 @@ function prepareRows({ op, rows, width, dim }) {
 }
 
 /** In its own ops: there is no fused attention. */
-function prepareAttention({ b, h, g, n, m, d, causal, sets }) {
-  if (g !== h) throw new Unsupported('it has no heads that share keys');
+function prepareAttention(test) {
+  const { b, h, n, m, d, causal, sets } = test;
   if (causal) throw new Unsupported('it has no causal attention; the full one is timed');
+  refuseAttention(test);
   const make = () => [n, m, m].map((length) => tf.randomNormal([b, h, length, d]));
   return prepareSets(sets, make, (q, k, v) => {
     const scores = tf.mul(tf.matMul(q, k, false, true), 1 / Math.sqrt(d));

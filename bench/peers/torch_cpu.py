@@ -1,7 +1,8 @@
 """PyTorch on the CPU as a peer of bench/peers.mjs; the protocol is described in bench/peers/serve.mjs.
 
 Where PyTorch has several ways, all are tried and the fastest is the one that is timed: weights as they are or packed
-for oneDNN, attention fused or in three ops. float32 products go to oneDNN instead of MKL where that is still float32.
+for oneDNN, attention fused or in separate ops, or compiled for the blocks of a mask. float32 products go to oneDNN instead
+of MKL where that is still float32.
 """
 
 import json
@@ -21,6 +22,8 @@ try:
     import torch
     import torch.nn as nn
     import torch.nn.functional as F
+    import torch_attention
+    from torch_common import Unsupported, dtype_of, normal, turns
     from torch_models import GPT2, Encoder, pack
 except ImportError as error:
     put({"missing": str(error)})
@@ -30,10 +33,6 @@ torch.manual_seed(0)
 torch.set_num_interop_threads(1)
 
 
-class Unsupported(Exception):
-    """A case that PyTorch does not have; the message says why."""
-
-
 def use_true_float32():
     """'medium' takes oneDNN instead of MKL, which is faster on some processors, but rounds to bfloat16 on others."""
     torch.set_float32_matmul_precision("medium")
@@ -41,26 +40,6 @@ def use_true_float32():
     exact = a.double() @ b.double()
     if ((a @ b - exact).abs().max() / exact.abs().max()).item() > 1e-5:
         torch.set_float32_matmul_precision("highest")
-
-
-def dtype_of(case):
-    return getattr(torch, case["dtype"])
-
-
-def normal(case, *shape):
-    return torch.randn(shape, dtype=dtype_of(case))
-
-
-def turns(case, make, run):
-    """`run` on sets of inputs that take turns."""
-    sets = [make() for _ in range(case.get("sets", 1))]
-    turn = [0]
-
-    def call():
-        turn[0] += 1
-        return run(*sets[turn[0] % len(sets)])
-
-    return call
 
 
 def packed_linear(x, w, rows):
@@ -165,41 +144,6 @@ def quantized(case):
     integers = lambda *shape: torch.randint(-127, 128, shape, dtype=torch.int8)
     yield turns(case, lambda: [integers(m, k), integers(k, n)], torch._int_mm)
     yield turns(case, lambda: [integers(m, k), integers(n, k).t()], torch._int_mm)
-
-
-def heads(case):
-    b, h, g, n, m, d = (case[name] for name in "bhgnmd")
-    return lambda: [normal(case, *shape) for shape in [(b, h, n, d), (b, g, m, d), (b, g, m, d)]]
-
-
-def attend(case):
-    shared = {"enable_gqa": True} if case["h"] != case["g"] else {}
-    return lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=case["causal"], **shared)
-
-
-def composed(q, k, v):
-    """Of one query: heads that share keys are rows of one product."""
-    b, h, n, d = q.shape
-    rows = q.reshape(b, k.shape[1], -1, d)
-    y = torch.matmul(torch.softmax(torch.matmul(rows, k.transpose(-1, -2)) * d**-0.5, -1), v)
-    return y.reshape(b, h, n, d)
-
-
-def attention(case):
-    yield turns(case, heads(case), attend(case))
-    if case["n"] == 1:
-        yield turns(case, heads(case), composed)
-
-
-def attention_backward(case):
-    def make():
-        return [x.requires_grad_() for x in heads(case)()] + [normal(case, case["b"], case["h"], case["n"], case["d"])]
-
-    def run(q, k, v, dy):
-        with torch.enable_grad():
-            return torch.autograd.grad(attend(case)(q, k, v), (q, k, v), dy)
-
-    yield turns(case, make, run)
 
 
 def cross_entropy(case):
@@ -323,8 +267,7 @@ KINDS = {
     "groupedMatmul": grouped_matmul,
     "linear": linear,
     "quantized": quantized,
-    "attention": attention,
-    "attentionBackward": attention_backward,
+    **torch_attention.KINDS,
     "crossEntropy": cross_entropy,
     "linearCrossEntropy": linear_cross_entropy,
     "adamw": adamw,

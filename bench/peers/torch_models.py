@@ -74,6 +74,19 @@ def causal(q, k, v):
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
+def later(n):
+    """bool [n, n]: True for the keys behind a query."""
+    return torch.ones(n, n, dtype=torch.bool).triu(1)
+
+
+def composed(q, k, v, hidden=None):
+    """Attention in separate ops, with all scores in memory; `hidden` keys are not seen."""
+    scores = torch.matmul(q, k.transpose(-2, -1)) * q.shape[-1] ** -0.5
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, float("-inf"))
+    return torch.matmul(torch.softmax(scores, -1), v)
+
+
 class GPT2(nn.Module):
     """GPT-2 without dropout; the logits' weight is that of the embedding."""
 

@@ -55,6 +55,22 @@ describe('cases', () => {
     for (const { id, work, sets } of once) expect([id, Number(work) * Number(sets) >= 2 ** 28]).toEqual([id, true]);
   });
 
+  test('attention has the lengths that are asked for, and one query whose heads share keys', () => {
+    const ids = chosenCases({ group: 'attention' }).map(({ id }) => id);
+    const lengths = [1024, 2048, 4096];
+    for (const dtype of ['float32', 'bfloat16']) {
+      const both = (text: string) => [`attention ${text} ${dtype}`, `attention ${text}, causal ${dtype}`];
+      expect(ids).toEqual(
+        expect.arrayContaining([
+          ...[128, 512, ...lengths, 8192].flatMap((n) => both(`S ${n}, H 12, D 64`)),
+          ...lengths.flatMap((n) => both(`S ${n}, H 32, D 128`)),
+          ...lengths.map((n) => `attention S ${n}, H 12, D 64, forward and backward ${dtype}`),
+          `attention one query, 4096 keys, B 1, H 32/8, D 128 ${dtype}`,
+        ]),
+      );
+    }
+  });
+
   test('the same products for each dtype', () => {
     const labels = (dtype: string) => chosenCases({ group: 'matmul,gemv', dtype }).map(({ label }) => label);
     expect(labels('bfloat16')).toEqual(labels('float16'));

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { load } from './load.js';
 
-const { gpt2Graph, encoderGraph } = await load('peers/onnx-models.mjs');
+const { gpt2Graph, encoderGraph, multiHeadGraph, groupedQueryGraph } = await load('peers/onnx-models.mjs');
+const { maskNumbers } = await load('peers/mask-numbers.mjs');
+const { benchCases } = await load('cases.mjs');
 const { writeGpt2 } = await load('peers/gguf.mjs');
 const folder = mkdtempSync(join(tmpdir(), 'fovea-formats-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -65,6 +67,7 @@ function readOnnx(bytes: Buffer): { nodes: Node[]; given: Set<string>; outputs: 
 }
 
 const encoder = { b: 1, n: 4, width: 32, heads: 2, hidden: 64, layers: 2 };
+const attention = { b: 1, h: 4, g: 2, n: 3, m: 8, d: 16, causal: true };
 test.each([
   ['GPT-2', gpt2Graph(model, 20), { GroupQueryAttention: 2, LayerNormalization: 5, MatMul: 9 }],
   ['an encoder', encoderGraph(encoder), { Attention: 2, MatMul: 6 }],
@@ -73,6 +76,9 @@ test.each([
     encoderGraph({ ...encoder, type: 'int8' }),
     { QAttention: 2, DynamicQuantizeMatMul: 6, MatMul: 0 },
   ],
+  ['attention', multiHeadGraph(attention), { MultiHeadAttention: 1 }],
+  ['attention with numbers to add', multiHeadGraph(attention, true), { MultiHeadAttention: 1 }],
+  ['attention whose heads share keys', groupedQueryGraph(attention), { GroupQueryAttention: 1 }],
 ])('%s as ONNX: every value is made once and before it is used', (_, bytes, ops) => {
   const { nodes, given: known, outputs } = readOnnx(bytes);
   for (const { inputs, outputs: made } of nodes) {
@@ -84,6 +90,17 @@ test.each([
   }
   expect(outputs.filter((name) => !known.has(name))).toEqual([]);
   for (const [op, count] of Object.entries(ops)) expect(nodes.filter((node) => node.op === op)).toHaveLength(count);
+});
+
+test('masks as numbers hide what fovea counts as not seen', () => {
+  const masked = benchCases({ tiny: true }).filter(({ mask }) => mask);
+  expect(masked.length).toBe(8);
+  for (const { id, mask, n = 0, h = 0, d = 0, work } of masked) {
+    const numbers = maskNumbers(mask!, n, n);
+    const seen = numbers.filter((x) => x === 0).length;
+    expect([id, seen]).toEqual([id, Number(work) / (4 * h * d)]);
+    expect(numbers.every((x) => x === 0 || x === -Infinity)).toBe(true);
+  }
 });
 
 /** The tensors that a GGUF file lists, and where its data begin. */

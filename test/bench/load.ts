@@ -1,4 +1,6 @@
 // The benches are plain JavaScript beside the sources: what the tests use of them, with types.
+import type { MaskJson } from 'fovea';
+
 export interface Case {
   id: string;
   group: string;
@@ -11,6 +13,10 @@ export interface Case {
   sets?: number;
   rows?: number;
   width?: number;
+  n?: number;
+  h?: number;
+  d?: number;
+  mask?: MaskJson;
 }
 export interface Row {
   id: string;
@@ -90,7 +96,10 @@ interface Modules {
   'peers/onnx-models.mjs': {
     gpt2Graph: (model: object, capacity: number) => Buffer;
     encoderGraph: (test: object) => Buffer;
+    multiHeadGraph: (test: object, biased?: boolean) => Buffer;
+    groupedQueryGraph: (test: object) => Buffer;
   };
+  'peers/mask-numbers.mjs': { maskNumbers: (mask: MaskJson, n: number, m: number) => Float32Array };
   'peers/gguf.mjs': { writeGpt2: (path: string, model: object, dtype: string) => void };
 }
 
