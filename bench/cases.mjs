@@ -6,7 +6,9 @@
 // weights, or keys and values.
 import { totalmem } from 'node:os';
 import { attentions } from './attention-cases.mjs';
-import { bytesOf, define, dtypes, floats, flopLimit, MIB, product, setsFor } from './define-case.mjs';
+import { bytesOf, define, dtypes, floats, flopLimit, MIB, setsFor } from './define-case.mjs';
+import { fusedCases } from './fused-cases.mjs';
+import { gpt2, gpt2Flops, parameters, trainings } from './gpt2-cases.mjs';
 import { gpt2Shapes } from './gpu-cases.mjs';
 
 export { bytesOf, dtypes } from './define-case.mjs';
@@ -21,6 +23,7 @@ export const groups = [
   'optimiser',
   'model',
   'training',
+  'fused',
   'js',
 ];
 
@@ -195,10 +198,6 @@ function hiddenLoss(tiny, dtype) {
   });
 }
 
-const tinyModel = { vocabulary: 60, positions: 32, width: 32, layers: 2, heads: 2 };
-const gpt2 = (tiny) => (tiny ? tinyModel : { vocabulary: 50257, positions: 1024, width: 768, layers: 12, heads: 12 });
-const parameters = (model) => gpt2Shapes(model).reduce((sum, shape) => sum + product(shape), 0);
-
 function optimisers(tiny) {
   const model = gpt2(tiny);
   const shapes = gpt2Shapes(model);
@@ -206,15 +205,6 @@ function optimisers(tiny) {
   const label = tiny ? `${count} parameters` : `GPT-2, ${(count / 1e6).toFixed(0)} M parameters`;
   // The parameter, its gradient and two moments are read, all but the gradient written.
   return [define('optimiser', 'adamw', label, 'float32', { op: 'AdamW', shapes, work: 7 * count * 4, limit: 'copy' })];
-}
-
-/**
- * Floating-point operations of a forward pass of GPT-2 over `b` sequences of `n` tokens, logits of `kept` of them each.
- */
-function gpt2Flops({ vocabulary, width, layers }, b, n, kept) {
-  const products = 2 * 12 * width * width * n;
-  const scores = 4 * width * n * n * 0.5;
-  return b * (layers * (products + scores) + 2 * width * vocabulary * kept);
 }
 
 /** Logits are those of the last position only, as generation wants them. */
@@ -254,26 +244,6 @@ function encoder(tiny, dtype, type) {
   return define('model', type ? 'quantizedEncoder' : 'encoder', label, dtype, { ...sizes, work, limit });
 }
 
-/** A whole step: forward, backward, AdamW; parameters in float32, and with bfloat16 products under autocast. */
-function training(tiny) {
-  const one = (name, model, batch, length, dtype) =>
-    define('training', 'train', `${name}, ${batch} x ${length}`, dtype, {
-      model,
-      batch,
-      length,
-      work: 3 * gpt2Flops(model, batch, length, length),
-      limit: flopLimit(dtype),
-    });
-  if (tiny) return floats.map((dtype) => one('tiny GPT', tinyModel, 2, 16, dtype));
-  const characters = { vocabulary: 65, positions: 256, width: 384, layers: 6, heads: 6 };
-  const small = { vocabulary: 1024, positions: 128, width: 256, layers: 4, heads: 4 };
-  return [
-    ...floats.map((dtype) => one('GPT-2 124M', gpt2(tiny), 4, 256, dtype)),
-    ...floats.map((dtype) => one('GPT of characters, 6 x 384', characters, 16, 256, dtype)),
-    one('GPT 4 x 256', small, 8, 128, 'float32'),
-  ];
-}
-
 /**
  * Ops on 16 numbers: from call to return (`issue`), that is checks, allocation and enqueueing; or with the work itself.
  */
@@ -309,7 +279,8 @@ export function benchCases({ tiny = false, memory = totalmem() } = {}) {
     attentions(tiny),
     optimisers(tiny),
     models(tiny),
-    training(tiny),
+    trainings(tiny),
+    fusedCases(tiny),
     javascript(tiny),
   ].flat();
   return cases.toSorted((a, b) => groups.indexOf(a.group) - groups.indexOf(b.group));

@@ -17,6 +17,7 @@ import {
   tensor,
   tidy,
 } from 'fovea';
+import { causalMask, composedAttention } from './composed-attention.mjs';
 import { modelKinds } from './model-kinds.mjs';
 import { batches } from './timing.mjs';
 
@@ -34,6 +35,11 @@ const maskOf = (test) => {
   return masks.get(test.id);
 };
 const attend = ({ causal }, [q, k, v]) => F.attention(q, k, v, { causal: causal ? 'topLeft' : false });
+/** Heads whose gradients are wanted, and the gradient of the result. */
+const backwardOf = (test) => [
+  ...heads(test, { requiresGrad: true }),
+  normal([test.b, test.h, test.n, test.d], test.dtype),
+];
 
 function rowwise({ op, width, dim }, [x, w, b]) {
   if (op === 'layerNorm') return F.layerNorm(x, [width], w, b);
@@ -116,8 +122,12 @@ const ops = {
     run: (test, [q, k, v]) => F.attention(q, k, v, { mask: maskOf(test) }),
   },
   attentionBackward: {
-    make: (test) => [...heads(test, { requiresGrad: true }), normal([test.b, test.h, test.n, test.d], test.dtype)],
+    make: backwardOf,
     run: (test, [q, k, v, dy]) => grad(attend(test, [q, k, v]), [q, k, v], { gradOutputs: dy }),
+  },
+  composedBackward: {
+    make: (test) => [...backwardOf(test), causalMask(test.n)],
+    run: (_, [q, k, v, dy, visible]) => grad(composedAttention([q, k, v], visible), [q, k, v], { gradOutputs: dy }),
   },
   crossEntropy: {
     make: ({ rows, width, dtype, backward: requiresGrad }) => [

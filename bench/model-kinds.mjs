@@ -1,6 +1,7 @@
 // The kinds of cases that are whole models, with random weights: what fovea does for each.
 import { autocast, generate, nn, noGrad, optim, randint, randn, synchronize, tidy } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
+import { causalMask, composeAttention } from './composed-attention.mjs';
 import { batches } from './timing.mjs';
 
 function makeGpt2({ model, dtype }) {
@@ -56,12 +57,17 @@ function encoder({ b, n, width: dModel, heads: nHead, hidden: dimFeedforward, la
   return { batch: batches(call, synchronize), release: () => [...stack, input].forEach((x) => x.dispose()) };
 }
 
-/** In bfloat16: float32 parameters, products under autocast. */
+/** In bfloat16: float32 parameters, products under autocast. `composedTrain` has attention out of public ops. */
 function train(test) {
   const model = makeGpt2({ ...test, dtype: 'float32' });
   const under = test.dtype === 'float32' ? (fn) => fn() : (fn) => autocast(test.dtype, fn);
   const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-4 });
   const inputIds = tokens(test, [test.batch, test.length]);
+  const masks = [];
+  if (test.kind === 'composedTrain') {
+    masks.push(causalMask(test.length));
+    composeAttention(model, masks[0]);
+  }
   const call = () =>
     tidy(() => {
       under(() => model.forward({ inputIds, labels: inputIds, outputLogits: false }).loss).backward();
@@ -70,8 +76,8 @@ function train(test) {
     });
   return {
     batch: batches(call, synchronize),
-    release: () => [model, optimizer, inputIds].forEach((x) => x.dispose()),
+    release: () => [model, optimizer, inputIds, ...masks].forEach((x) => x.dispose()),
   };
 }
 
-export const modelKinds = { prefill, decode, encoder, quantizedEncoder: encoder, train };
+export const modelKinds = { prefill, decode, encoder, quantizedEncoder: encoder, train, composedTrain: train };

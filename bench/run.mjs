@@ -54,7 +54,9 @@ async function measure(test, probes) {
     const name = limitOf(test, probes);
     const limit = name && { name, rate: await probes[name]() };
     const { id, group, op, label, dtype } = test;
-    return { id, group, op, case: label, dtype, milliseconds, ...assess(test, milliseconds, limit) };
+    const fused = results.find((row) => row.id === test.beside);
+    const ratio = fused && { ratio: milliseconds / fused.milliseconds };
+    return { id, group, op, case: label, dtype, milliseconds, ...assess(test, milliseconds, limit), ...ratio };
   } finally {
     prepared.release();
     emptyCache();
@@ -82,6 +84,7 @@ for (const test of cases) {
   results.push(row);
   const rates = [rateText(row.limit, row.rate), rateText(row.limit, row.limitRate)].map((text) => text.padStart(16));
   const head = `${row.op.padEnd(18)} ${row.case.padEnd(46)} ${row.dtype.padEnd(8)}`;
-  say(`${head} ${timeText(row.milliseconds).padStart(10)} ${rates.join('')}  ${shareText(row)}`);
+  const ratio = row.ratio ? `, ${row.ratio.toFixed(2)} x the time of the fused one` : '';
+  say(`${head} ${timeText(row.milliseconds).padStart(10)} ${rates.join('')}  ${shareText(row)}${ratio}`);
 }
 if (options.json) console.log(JSON.stringify({ version, isa, threads, node: process.version, cpu, results }, null, 2));

@@ -66,6 +66,11 @@ def attention_backward(case):
         yield gradients(case, attend)
 
 
+def composed_backward(case):
+    hidden = later(case["n"])
+    yield gradients(case, lambda q, k, v: composed(q, k, v, hidden))
+
+
 # ---- masks
 
 
@@ -148,5 +153,6 @@ def masked_attention(case):
 KINDS = {
     "attention": attention,
     "attentionBackward": attention_backward,
+    "composedBackward": composed_backward,
     "maskedAttention": masked_attention,
 }

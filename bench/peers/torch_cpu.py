@@ -24,7 +24,7 @@ try:
     import torch.nn.functional as F
     import torch_attention
     from torch_common import Unsupported, dtype_of, normal, turns
-    from torch_models import GPT2, Encoder, pack
+    from torch_models import GPT2, Encoder, causal, composed, later, pack
 except ImportError as error:
     put({"missing": str(error)})
     sys.exit(0)
@@ -239,7 +239,10 @@ def encoder(case):
 
 
 def train(case):
+    """With `composedTrain`, attention in separate ops."""
     model = GPT2(case["model"])
+    hidden = later(case["length"])
+    attend = (lambda q, k, v: composed(q, k, v, hidden)) if case["kind"] == "composedTrain" else causal
     mixed = case["dtype"] != "float32"
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     ids = torch.randint(case["model"]["vocabulary"], (case["batch"], case["length"]))
@@ -247,7 +250,7 @@ def train(case):
     def step():
         with torch.enable_grad():
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-                loss = model.loss(ids)
+                loss = model.loss(ids, attend)
             loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -276,6 +279,7 @@ KINDS = {
     "decode": decode,
     "encoder": encoder,
     "train": train,
+    "composedTrain": train,
 }
 
 

@@ -109,8 +109,8 @@ class GPT2(nn.Module):
             x = block(x, attention)
         return self.norm(x)
 
-    def loss(self, ids):
-        logits = self.head(self.hidden(ids, 0, [causal] * len(self.blocks)))
+    def loss(self, ids, attention=causal):
+        logits = self.head(self.hidden(ids, 0, [attention] * len(self.blocks)))
         target = torch.cat([ids[:, 1:], torch.full_like(ids[:, :1], -100)], 1)
         return F.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=-100)
 

@@ -71,6 +71,14 @@ describe('cases', () => {
     }
   });
 
+  test('each fused case is beside a composed one of the same work', () => {
+    const fused = chosenCases({ group: 'fused' });
+    const composed = fused.filter(({ beside }) => beside !== undefined);
+    expect(composed.length).toBe(fused.length / 2);
+    for (const { id, beside, kind, work } of composed)
+      expect([id, kind.startsWith('composed'), work]).toEqual([id, true, find(String(beside))?.work]);
+  });
+
   test('the same products for each dtype', () => {
     const labels = (dtype: string) => chosenCases({ group: 'matmul,gemv', dtype }).map(({ label }) => label);
     expect(labels('bfloat16')).toEqual(labels('float16'));

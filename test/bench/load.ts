@@ -1,5 +1,6 @@
 // The benches are plain JavaScript beside the sources: what the tests use of them, with types.
-import type { MaskJson } from 'fovea';
+import type { MaskJson, Tensor } from 'fovea';
+import type { GPT2LMHeadModel } from 'fovea/models';
 
 export interface Case {
   id: string;
@@ -13,6 +14,7 @@ export interface Case {
   sets?: number;
   rows?: number;
   width?: number;
+  beside?: string;
   n?: number;
   h?: number;
   d?: number;
@@ -71,6 +73,11 @@ interface Modules {
       prepared: { batch: (count: number) => Promise<number>; count?: number },
       milliseconds: number,
     ) => Promise<number>;
+  };
+  'composed-attention.mjs': {
+    causalMask: (n: number) => Tensor;
+    composedAttention: (heads: [q: Tensor, k: Tensor, v: Tensor], visible: Tensor) => Tensor;
+    composeAttention: (model: GPT2LMHeadModel, visible: Tensor) => void;
   };
   'limits.mjs': { limitOf: (test: { limit?: string }, probes: object) => string | undefined };
   'peers.mjs': {
