@@ -57,7 +57,9 @@ function tableOf({ size, lengths, shared = false }: Sizes): { rows: number[][]; 
   const rows = used.map((count) => Array.from({ length: t }, (_, i) => (i < count ? take() : -1)));
   const full = lengths.map((length) => Math.floor(length / size));
   if (shared)
-    rows.forEach((row, b) => row.splice(0, Math.min(full[0]!, full[b]!), ...rows[0]!.slice(0, Math.min(full[0]!, full[b]!))));
+    rows.forEach((row, b) =>
+      row.splice(0, Math.min(full[0]!, full[b]!), ...rows[0]!.slice(0, Math.min(full[0]!, full[b]!))),
+    );
   return { rows, pages: used.reduce((sum, count) => sum + count, 2) };
 }
 
@@ -68,7 +70,9 @@ function paged(sizes: Sizes): Paged {
   const own = (width: number): { pool: Tensor; of: Tensor[] } => {
     const data = Array.from(randn([pages, g, size, width]).dataSync({ as: 'float64' }));
     const held = new Set(
-      rows.flatMap((row, b) => Array.from({ length: lengths[b]! }, (_, j) => row[Math.floor(j / size)]! * size + (j % size))),
+      rows.flatMap((row, b) =>
+        Array.from({ length: lengths[b]! }, (_, j) => row[Math.floor(j / size)]! * size + (j % size)),
+      ),
     );
     const masked = data.map((x, at) => {
       const page = Math.floor(at / (g * size * width));
@@ -78,7 +82,10 @@ function paged(sizes: Sizes): Paged {
     const of = lengths.map((length, b) => {
       const count = Math.ceil(length / size);
       const taken = F.indexSelect(pool, 0, integers(rows[b]!.slice(0, count), [count]));
-      return taken.permute([1, 0, 2, 3]).reshape([1, g, count * size, width]).narrow(2, 0, length);
+      return taken
+        .permute([1, 0, 2, 3])
+        .reshape([1, g, count * size, width])
+        .narrow(2, 0, length);
     });
     return { pool, of };
   };
@@ -98,9 +105,7 @@ const run = ({ q, kPages, vPages, pageTable, lengths }: Paged, more: { softcap?:
   F.pagedAttention(q, kPages, vPages, { pageTable, lengths, ...more, returnLse: true });
 /** The same sequence by sequence. */
 const apart = ({ q, keys, values: v }: Paged, more: { softcap?: number; scale?: number } = {}) =>
-  keys.map((k, b) =>
-    F.attention(q.narrow(0, b, 1), k, v[b]!, { causal: 'bottomRight', ...more, returnLse: true }),
-  );
+  keys.map((k, b) => F.attention(q.narrow(0, b, 1), k, v[b]!, { causal: 'bottomRight', ...more, returnLse: true }));
 /** To the bit where the kernel for few queries runs for both. */
 function expectEqual(x: Paged, more: { softcap?: number; scale?: number } = {}): void {
   const together = run(x, more);
@@ -172,7 +177,12 @@ describe('what a sequence sees', () => {
     const x = paged({ h: 4, g: 2, n: 1, d: 32, e: 32, size: 16, lengths });
     const all = run(x).output;
     for (const b of [0, 5, 22, 23]) {
-      const one = { ...x, q: x.q.narrow(0, b, 1), pageTable: x.pageTable.narrow(0, b, 1), lengths: x.lengths.narrow(0, b, 1) };
+      const one = {
+        ...x,
+        q: x.q.narrow(0, b, 1),
+        pageTable: x.pageTable.narrow(0, b, 1),
+        lengths: x.lengths.narrow(0, b, 1),
+      };
       expect(list(all.narrow(0, b, 1))).toEqual(list(run(one).output));
     }
   });
@@ -223,7 +233,9 @@ describe('where there is no kernel', () => {
     if (device === 'cpu') expect(fallbacks().get('pagedAttention')).toBe('its kernel has no gradient');
     const own = x.q.clone().requiresGrad_();
     const expected = x.keys.map((k, b) =>
-      F.attention(own.narrow(0, b, 1), k, x.values[b]!, { causal: 'bottomRight' }).mul(weight.narrow(0, b, 1)).sum(),
+      F.attention(own.narrow(0, b, 1), k, x.values[b]!, { causal: 'bottomRight' })
+        .mul(weight.narrow(0, b, 1))
+        .sum(),
     );
     const [found, wanted] = [actual, grad(F.stack(expected).sum(), [own])].map(([dq]) => list(dq!)) as [
       number[],
@@ -233,7 +245,9 @@ describe('where there is no kernel', () => {
     // none goes to what no sequence has
     for (const [i, pool] of [x.kPages, x.vPages].entries()) {
       const missing = list(F.isNan(pool).to('float64'));
-      expect(list(actual[i + 1]!).every((value, at) => (missing[at] ? value === 0 : Number.isFinite(value)))).toBe(true);
+      expect(list(actual[i + 1]!).every((value, at) => (missing[at] ? value === 0 : Number.isFinite(value)))).toBe(
+        true,
+      );
     }
     expect(codeOf(() => strict(() => run({ ...x, q })))).toBe('FOVEA_UNSUPPORTED');
   });
@@ -267,15 +281,13 @@ it('decodes in a recorded step as lengths grow, over pages that are written mean
   const pools = [0, 1].map(() => zeros([spare + 1, size, g, d], { device })) as [Tensor, Tensor];
   const rows = pools.map((pool) => pool.reshape([(spare + 1) * size, g, d])) as [Tensor, Tensor];
   let calls = 0;
-  using step = record(
-    (q: Tensor, k: Tensor, v: Tensor, place: Tensor, pageTable: Tensor, lengths: Tensor): Tensor => {
-      calls++;
-      rows[0].indexPut_(place, k);
-      rows[1].indexPut_(place, v);
-      const [kPages, vPages] = pools.map((pool) => pool.permute([0, 2, 1, 3])) as [Tensor, Tensor];
-      return F.pagedAttention(q, kPages, vPages, { pageTable, lengths });
-    },
-  );
+  using step = record((q: Tensor, k: Tensor, v: Tensor, place: Tensor, pageTable: Tensor, lengths: Tensor): Tensor => {
+    calls++;
+    rows[0].indexPut_(place, k);
+    rows[1].indexPut_(place, v);
+    const [kPages, vPages] = pools.map((pool) => pool.permute([0, 2, 1, 3])) as [Tensor, Tensor];
+    return F.pagedAttention(q, kPages, vPages, { pageTable, lengths });
+  });
   const tables = [
     [5, 0, 7, 2],
     [3, 6, 1, 4],
@@ -287,11 +299,11 @@ it('decodes in a recorded step as lengths grow, over pages that are written mean
     const place = lengths.map((length, at) =>
       length === 0 ? spare * size : tables[at]![Math.floor((length - 1) / size)]! * size + ((length - 1) % size),
     );
-    const [q, k, v] = [[b, h, 1, d], [b, g, d], [b, g, d]].map((shape) => randn(shape, { device })) as [
-      Tensor,
-      Tensor,
-      Tensor,
-    ];
+    const [q, k, v] = [
+      [b, h, 1, d],
+      [b, g, d],
+      [b, g, d],
+    ].map((shape) => randn(shape, { device })) as [Tensor, Tensor, Tensor];
     const output = step(q, k, v, integers(place, [b]), integers(tables.flat(), [b, 4]), integers(lengths, [b]));
     history.forEach((all, at) => {
       const actual = list(output.narrow(0, at, 1));

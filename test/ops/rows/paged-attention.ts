@@ -107,7 +107,12 @@ const given = (): [Tensor, Tensor, Tensor, { pageTable: Tensor; lengths: Tensor 
   zeros([4, 2, 4, 6]),
   { pageTable: integers([0, 1, 2, 3, 2, 99], [2, 3]), lengths: integers([12, 8], [2]) },
 ];
-const refused = (label: string, code: string, mentions: RegExp, change: (x: ReturnType<typeof given>) => void): ErrorCase => ({
+const refused = (
+  label: string,
+  code: string,
+  mentions: RegExp,
+  change: (x: ReturnType<typeof given>) => void,
+): ErrorCase => ({
   label,
   code,
   mentions,
@@ -138,19 +143,44 @@ export const pagedAttention: Row = {
   differentiable: [0, 1, 2],
   errors: [
     ...tensorErrors('pagedAttention', F.pagedAttention, ...given().slice(1)),
-    reading('a page that is not there', /pagedAttention: pageTable\[1\]\[1\] is 4, but there are 4 pages/, [0, 1, 2, 3, 4, 0], [12, 8]),
+    reading(
+      'a page that is not there',
+      /pagedAttention: pageTable\[1\]\[1\] is 4, but there are 4 pages/,
+      [0, 1, 2, 3, 4, 0],
+      [12, 8],
+    ),
     reading('a negative page', /pageTable\[0\]\[2\] is -1.*12 positions of lengths\[0\]/, [0, 1, -1, 3, 2, 0], [12, 8]),
-    reading('a length that the table does not reach', /lengths\[1\] is 13.*3 pages of 4.*0 to 12/, [0, 1, 2, 3, 2, 1], [12, 13]),
+    reading(
+      'a length that the table does not reach',
+      /lengths\[1\] is 13.*3 pages of 4.*0 to 12/,
+      [0, 1, 2, 3, 2, 1],
+      [12, 13],
+    ),
     reading('a negative length', /lengths\[0\] is -1/, [0, 1, 2, 3, 2, 1], [-1, 8]),
     shapes('q of three axes', 0, [4, 2, 8], /q \[b,h,n,d\].*received q \[4,2,8\]/),
     shapes('q of another width', 0, [2, 4, 2, 7], /q \[2,4,2,7\], kPages \[4,2,4,8\]/),
     shapes('another number of value pages', 2, [5, 2, 4, 6], /vPages \[5,2,4,6\]/),
     shapes('pages of values of another size', 2, [4, 2, 5, 6], /vPages \[4,2,5,6\]/),
     shapes('heads that do not divide', 0, [2, 3, 2, 8], /h=3.*multiple.*g=2/),
-    refused('lengths of other sequences', 'FOVEA_SHAPE', /lengths \[3\]/, (x) => void (x[3].lengths = integers([1, 1, 1], [3]))),
-    refused('pages of another dtype', 'FOVEA_DTYPE', /q is float32 but kPages is bfloat16.*\.to/, (x) => void (x[1] = x[1].to('bfloat16'))),
+    refused(
+      'lengths of other sequences',
+      'FOVEA_SHAPE',
+      /lengths \[3\]/,
+      (x) => void (x[3].lengths = integers([1, 1, 1], [3])),
+    ),
+    refused(
+      'pages of another dtype',
+      'FOVEA_DTYPE',
+      /q is float32 but kPages is bfloat16.*\.to/,
+      (x) => void (x[1] = x[1].to('bfloat16')),
+    ),
     refused('integers', 'FOVEA_DTYPE', /expected floats for q, received int64/, (x) => void (x[0] = x[0].to('int64'))),
-    refused('a table of floats', 'FOVEA_DTYPE', /expected integers for pageTable, received float32.*int64/, (x) => void (x[3].pageTable = zeros([2, 3]))),
+    refused(
+      'a table of floats',
+      'FOVEA_DTYPE',
+      /expected integers for pageTable, received float32.*int64/,
+      (x) => void (x[3].pageTable = zeros([2, 3])),
+    ),
     odd('no table', { pageTable: undefined }, /pageTable/),
     odd('lengths in an array', { lengths: [12, 8] }, /lengths/),
     odd('a soft cap of 0', { softcap: 0 }, /pagedAttention: .*above 0.*softcap/),
