@@ -25,11 +25,11 @@ const jobs = String(availableParallelism());
 /** What the sanitizers see: the tests that reach native code and start no other process. */
 const sanitized = ['ops', 'tensor', 'autograd', 'nn', 'io', 'models', 'generate', 'train', 'inspect', 'types'];
 
-/** The paths of the test files in some folders of test/. */
+/** The paths of the test files in some folders of test/, but for those that run in the full tier alone. */
 function testsIn(folders) {
   return folders.flatMap((folder) => {
     const names = readdirSync(need(join('test', folder)));
-    return names.filter((name) => name.endsWith('.test.ts')).map((name) => join('test', folder, name));
+    return names.filter((name) => /^[^.]+\.test\.ts$/.test(name)).map((name) => join('test', folder, name));
   });
 }
 
