@@ -187,7 +187,7 @@ struct DecodeHead {
         for (int64_t c = 0; c < p.d; c++) q[c] *= p.scale2;
         fill_zero(q + p.d, mine.d - p.d);
       }
-      fill_zero(o(r), attention_pad(p.e));
+      fill_zero(o(r), mine.e);
       top(r)[0] = -kInfinity<A>, top(r)[1] = 0;
     }
   }
@@ -232,13 +232,6 @@ struct DecodeHead {
     bool special = false;
     if (p.edits_scores() || partly || p.visible_keys(0) < j0 + count)
       for (int64_t j = 0; j < count; j++) special |= has_special(seen[j], p.e);
-    if constexpr (Pairs::kExist) {
-      for (int64_t r = 0; r < plan.rows; r++) Pairs::round(mine.scores + r * kColumns, count);
-      return for_rows([&]<int kQ>(int64_t r) {
-        const auto add = special ? Pairs::template add<kQ, true, Rows> : Pairs::template add<kQ, false, Rows>;
-        add(mine.scores + r * kColumns, seen, count, p.e, o(r), plan.partial);
-      });
-    }
     const int64_t step = in_place ? count : kDecodeGroup;
     for (int64_t j = 0; j < count; j += step) {
       const int64_t part = min_of(step, count - j);
