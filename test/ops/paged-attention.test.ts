@@ -172,6 +172,7 @@ describe('what a sequence sees', () => {
         expect(list(changed.narrow(2, 1, 1))).not.toEqual(list(before.narrow(2, 1, 1)));
       }
   });
+  // On a GPU pages are gathered, and bits are those of attention in that batch; its values are tested above.
   it.skipIf(device !== 'cpu')('does not depend on its batch', () => {
     const lengths = Array.from({ length: 24 }, (_, b) => [1500, 40, 1, 700][b % 4]! + b);
     const x = paged({ h: 4, g: 2, n: 1, d: 32, e: 32, size: 16, lengths });
@@ -195,6 +196,7 @@ describe('a pool', () => {
   it('may have its heads side by side', () => {
     expect(list(run({ ...x, kPages: turned(x.kPages), vPages: turned(x.vPages) }).output)).toEqual(expected);
   });
+  // On a GPU it is: there is no kernel, and pages are gathered; what comes of it is tested all over this file.
   it.skipIf(device !== 'cpu')('is not copied', () => {
     const large = paged({ h: 2, g: 2, n: 1, d: 64, e: 64, size: 16, lengths: [3000] });
     for (const y of [large, { ...large, kPages: turned(large.kPages), vPages: turned(large.vPages) }]) {

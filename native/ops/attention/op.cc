@@ -35,7 +35,7 @@ size_t attention_backward_workspace(Views in, Views, const void*, int threads) {
 
 size_t paged_attention_workspace(Views in, Views, const void*, int threads) {
   const PagedPlan plan = paged_plan(in);
-  return size_t(plan.starts) + size_t(plan.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
+  return size_t(plan.integers) + size_t(plan.elements(threads)) * bytes_of(accumulator_of(in[0].dtype));
 }
 
 void declare_attention(Registry& r) {

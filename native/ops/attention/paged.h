@@ -26,15 +26,14 @@ struct ListedRows {
 template <class T>
 class RowList {
  public:
-  RowList(const View& pages, const View& table, int64_t bi, int64_t gi, int64_t first, int64_t keys)
+  RowList(const View& pages, const int64_t* table, int64_t gi, int64_t first, int64_t keys)
       : ahead_(min_of(fetch_distance<T>(pages.shape[3]), kColumns)) {
     if (first >= keys) return;
     const int64_t size = pages.shape[2], wanted = min_of(kDecodeKeys, keys - first) + ahead_;
     int64_t listed = 0;
     for (int64_t j = first, end = min_of(first + wanted, keys); j < end;) {
       const int64_t t = j / size, stop = min_of((t + 1) * size, end);
-      const int64_t page = integer_at(table, bi * table.strides[0] + t * table.strides[1]);
-      const T* row = Problem<T>::row(pages, page, gi, j - t * size);
+      const T* row = Problem<T>::row(pages, table[t], gi, j - t * size);
       for (; j < stop; j++, row += pages.strides[2]) row_[listed++] = row;
     }
     for (; listed < wanted; listed++) row_[listed] = row_[listed - 1];
@@ -71,8 +70,9 @@ struct PagedSequences {
   const PagedAttentionAttrs& attrs;
   const AttentionShape shape;  // its m is the size of a page
   const PagedPlan plan;
-  const View &table, &lengths;
-  int64_t* begin;  // of each sequence's chunks, and behind the last
+  int64_t* begin;    // of each sequence's chunks, and behind the last
+  int64_t* lengths;  // and pages, as they were checked: another thread may write to a shared tensor meanwhile
+  int64_t* table;
   A *results, *scratch;
 
   PagedSequences(Call& c, const PagedAttentionAttrs& a)
@@ -80,41 +80,45 @@ struct PagedSequences {
         attrs(a),
         shape(c.in[0], c.in[1], c.in[2]),
         plan(paged_plan(c.in)),
-        table(c.in[3]),
-        lengths(c.in[4]),
         begin(c.scratch<int64_t>()),
-        results(c.scratch<A>(size_t(plan.starts))),
+        lengths(begin + shape.b + 1),
+        table(lengths + shape.b),
+        results(c.scratch<A>(size_t(plan.integers))),
         scratch(results + plan.heads * plan.head) {}
 
-  FOVEA_INLINE int64_t length(int64_t bi) const { return integer_at(lengths, bi * lengths.strides[0]); }
-  FOVEA_INLINE int64_t pieces(int64_t bi) const { return ceil_div(length(bi), kDecodeKeys); }
+  FOVEA_INLINE int64_t* pages_of(int64_t bi) const { return table + bi * call.in[3].shape[1]; }
+  FOVEA_INLINE int64_t pieces(int64_t bi) const { return ceil_div(lengths[bi], kDecodeKeys); }
   FOVEA_INLINE int64_t queries_of(int64_t block) const { return min_of(plan.queries, shape.n - block * plan.queries); }
   FOVEA_INLINE int64_t step() const { return plan.rows * plan.partial; }  // from one chunk's results to the next's
 
-  // Finds `begin`, and returns how many keys there are in all. Throws FOVEA_INDEX for what would be read elsewhere.
+  // Finds the integers, and returns how many keys there are. Throws FOVEA_INDEX for what would be read elsewhere.
   int64_t count_chunks() const {
     int64_t keys = 0;
     begin[0] = 0;
     for (int64_t bi = 0; bi < shape.b; bi++) {
-      check(bi);
-      keys += length(bi), begin[bi + 1] = begin[bi] + shape.g * pieces(bi) * plan.blocks;
+      read_sequence(bi);
+      keys += lengths[bi], begin[bi + 1] = begin[bi] + shape.g * pieces(bi) * plan.blocks;
     }
     return keys;
   }
-  void check(int64_t bi) const {
+  void read_sequence(int64_t bi) const {
     using Shown = long long;
-    const int64_t keys = length(bi), size = shape.m, pages = call.in[1].shape[0];
-    if (keys < 0 || keys > table.shape[1] * size)
+    const View &given = call.in[3], &given_lengths = call.in[4];
+    const int64_t keys = integer_at(given_lengths, bi * given_lengths.strides[0]);
+    const int64_t size = shape.m, width = given.shape[1], pages = call.in[1].shape[0];
+    if (keys < 0 || keys > width * size)
       call.fail("FOVEA_INDEX",
                 "lengths[%lld] is %lld, but its row of pageTable has %lld pages of %lld positions; pass 0 to %lld",
-                Shown(bi), Shown(keys), Shown(table.shape[1]), Shown(size), Shown(table.shape[1] * size));
+                Shown(bi), Shown(keys), Shown(width), Shown(size), Shown(width * size));
+    lengths[bi] = keys;
     for (int64_t t = 0; t * size < keys; t++) {
-      const int64_t page = integer_at(table, bi * table.strides[0] + t * table.strides[1]);
+      const int64_t page = integer_at(given, bi * given.strides[0] + t * given.strides[1]);
       if (page < 0 || page >= pages)
         call.fail("FOVEA_INDEX",
                   "pageTable[%lld][%lld] is %lld, but there are %lld pages; as far as the %lld positions of "
                   "lengths[%lld] reach, entries run from 0 to pages - 1",
                   Shown(bi), Shown(t), Shown(page), Shown(pages), Shown(keys), Shown(bi));
+      pages_of(bi)[t] = page;
     }
   }
 
@@ -123,12 +127,12 @@ struct PagedSequences {
     const int64_t place = (chunk - begin[bi]) / plan.blocks, block = (chunk - begin[bi]) % plan.blocks;
     const int64_t gi = place / pieces(bi), first = place % pieces(bi) * kDecodeKeys;
     const int64_t i0 = block * plan.queries, queries = queries_of(block);
-    const int64_t keys = max_of(0, length(bi) - shape.n + i0 + queries);
+    const int64_t keys = max_of(0, lengths[bi] - shape.n + i0 + queries);
     const SequenceInputs inputs(call, bi, i0, queries, keys);
     const Problem<T> p = inputs.problem<T>(call, attrs);
     const DecodePlan own(p);
     const DecodeScratch<A> mine(p, own, scratch + thread * plan.thread);
-    const RowList<T> k(call.in[1], table, bi, gi, first, keys), v(call.in[2], table, bi, gi, first, keys);
+    const RowList<T> k(call.in[1], pages_of(bi), gi, first, keys), v(call.in[2], pages_of(bi), gi, first, keys);
     DecodeHead<T, ListedRows<T>>{p, own, mine, 0, gi, first, k.rows(), v.rows(), to}.attend();
   }
   // o and lse of query i of a head, from the results of its chunks, of which those of the sequence begin at `from`.

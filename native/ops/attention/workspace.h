@@ -92,11 +92,12 @@ struct DecodePlan : AttentionPlan {
 // for their results at a time, those of one sequence at least. In front is where each sequence's chunks begin.
 struct PagedPlan : DecodePlan {
   int64_t blocks, queries;  // chunks for all queries, and how many each has
-  int64_t starts;           // bytes
-  FOVEA_INLINE PagedPlan(const AttentionShape& s, int64_t m) : DecodePlan(chunk(s, m)), blocks(blocks_of(s)) {
+  int64_t integers;         // bytes: where chunks begin, lengths and pages, in front of all else
+  FOVEA_INLINE PagedPlan(const AttentionShape& s, int64_t pages)
+      : DecodePlan(chunk(s, pages * s.m)), blocks(blocks_of(s)) {
     queries = ceil_div(s.n, blocks);
     choose_heads(s.g * blocks, s.b * s.g * blocks);
-    starts = round_up((s.b + 1) * int64_t(sizeof(int64_t)), 64);
+    integers = round_up((s.b * (2 + pages) + 1) * int64_t(sizeof(int64_t)), 64);
   }
   FOVEA_INLINE int64_t chunks() const { return heads * pieces; }
 
@@ -111,9 +112,7 @@ struct PagedPlan : DecodePlan {
 };
 
 // Of q, keys, values and the table of pages.
-FOVEA_INLINE PagedPlan paged_plan(Views in) {
-  return {AttentionShape(in[0], in[1], in[2]), in[3].shape[1] * in[1].shape[2]};
-}
+FOVEA_INLINE PagedPlan paged_plan(Views in) { return {AttentionShape(in[0], in[1], in[2]), in[3].shape[1]}; }
 
 // A key head's part: transposed keys and values, rows of keys; then for each of its query heads transposed queries
 // and dO, rows of both, lse and delta.
