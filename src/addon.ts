@@ -97,6 +97,12 @@ export interface Native {
   /** Copies the inputs and queues all again, with other counters and numbers. */
   replay(id: number, inputs: Int32Array, draws: Float64Array, numbers: Float64Array): void;
   recordFree(id: number): void;
+  /** Notes up to `most` calls that are queued, and when they run. @throws FOVEA_UNSUPPORTED while another does */
+  profileBegin(most: number): void;
+  /** What is queued from here on does not count. */
+  profileStop(): void;
+  /** Stops, waits until all of it has run, and gives it as native/binding/profiling.cc describes. */
+  profileTake(): [json: string, calls: Float64Array];
   synchronize(device: number): Promise<void>;
   synchronizeNow(device: number): void;
   memory(device: number): NativeMemory;

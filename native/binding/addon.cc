@@ -26,6 +26,7 @@ NAPI_MODULE_INIT() {
     export_storage(list);
     export_process(list);
     export_recordings(list);
+    export_profiling(list);
     return exports;
   } catch (const Error& error) {
     return throw_error(env, error.code, error.what());

@@ -121,5 +121,6 @@ void export_tensors(Exports& exports);     // tensors.cc: run, views, reads
 void export_storage(Exports& exports);     // storage.cc: shared tensors, mapped files
 void export_process(Exports& exports);     // process.cc: memory, description, limits
 void export_recordings(Exports& exports);  // recording.cc: steps that are kept and queued again
+void export_profiling(Exports& exports);   // profiling.cc: what is queued, and when it runs
 
 }  // namespace fovea

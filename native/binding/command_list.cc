@@ -161,16 +161,27 @@ void CommandList::redraw(std::span<const double> draws) {
   }
 }
 
-void CommandList::queue() const {
-  for (const Entry& entry : entries_) {
+void CommandList::queue(const Queued& queued) {
+  for (size_t i = 0; i < entries_.size(); i++) {
+    const Entry& entry = entries_[i];
+    int64_t begin = queued ? clock_ns() : 0;
     Command& command = entry.stream->reserve<Command>(entry.bytes);
     std::memcpy(static_cast<void*>(&command), &lines_[entry.line], entry.bytes);
     if (entry.op) {
       auto& c = static_cast<OpCommand&>(command);
       if (c.many) c.many = new std::vector<View>(*c.many);
     }
-    entry.stream->publish();
+    uint64_t position = entry.stream->publish();
+    if (queued && entry.op) tell(queued, i, begin, position);
   }
+}
+
+void CommandList::tell(const Queued& queued, size_t entry, int64_t begin, uint64_t position) {
+  OpCommand& c = op_at(entry);
+  CommandViews views(c);
+  auto span = [](Views list) { return std::span(list.begin(), list.end()); };
+  OpCall call{*c.op, span(views.in()), span(views.out()), c.attrs(), nullptr, c.kernel};
+  queued(*entries_[entry].stream, call, begin, position);
 }
 
 }  // namespace fovea

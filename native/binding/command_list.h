@@ -44,7 +44,9 @@ class CommandList {
   using Larger = std::function<Block*(const Op& op, Views in, Views out, const void* attrs, size_t bytes)>;
   void fit_workspaces(const Larger& larger);
 
-  void queue() const;
+  // `queued`, if there is one, gets each op behind its command; `begin` is when that began (clock_ns).
+  using Queued = std::function<void(const Stream& stream, const OpCall& call, int64_t begin, uint64_t position)>;
+  void queue(const Queued& queued = nullptr);
 
  private:
   struct alignas(64) Line {  // of the ring; a trivial type, so that growing moves every byte
@@ -77,6 +79,7 @@ class CommandList {
   void add(Stream& stream, size_t line, size_t bytes, bool op);
   void note_windows(const OpCall& call);
   void place_windows();
+  void tell(const Queued& queued, size_t entry, int64_t begin, uint64_t position);
 
   std::vector<Line> lines_;
   std::vector<Entry> entries_;

@@ -4,6 +4,7 @@
 
 #include "binding/holds.h"
 #include "binding/op_command.h"
+#include "binding/profile.h"
 #include "binding/recording.h"
 #include "binding/runtime.h"
 #include "core/overlap.h"
@@ -130,11 +131,14 @@ void Runtime::fit(const Op& op, std::span<View> inputs, Fitting& fitting) {
 // ---- enqueueing
 
 void Runtime::enqueue(const Op& op, std::span<const View> inputs, std::span<const View> outputs, const void* attrs,
-                      Block* workspace, Place& place) {
+                      Block* workspace, Place& place, int64_t begin) {
   OpCall call{op, inputs, outputs, attrs, workspace, nullptr};
   if (place.number != 0) call.kernel = static_cast<GpuPlace&>(place).kernel(op);
   if (keeper()) keeper()->add_op(place.stream(), call);
-  queue_op(place.stream(), call);
+  if (!profile_) [[likely]]
+    return void(queue_op(place.stream(), call));
+  if (!begin) begin = clock_ns();
+  profile_->note_op(place.stream(), call, begin, queue_op(place.stream(), call));
 }
 
 // Where the op runs: where its inputs are.
@@ -174,6 +178,7 @@ void Runtime::run_op(const Op& op, std::span<View> inputs, const void* attrs, st
                      int32_t* handles) {
   size_t width = op.rule.inputs().size(), outputs = op.rule.outputs().size();
   if (inputs.empty() && outputs == 0) return;
+  int64_t begin = profile_clock();
   if (inputs.empty()) fail("FOVEA_ARGUMENT", op.name, ": the list of tensors is empty; pass at least one");
   Place& place = place_of(op, inputs);
   Holds holds(*this);
@@ -191,7 +196,7 @@ void Runtime::run_op(const Op& op, std::span<View> inputs, const void* attrs, st
   }
   Block* workspace = workspace_for(op, place, {inputs.data(), int32_t(inputs.size())}, {out, int32_t(outputs)}, attrs);
   if (workspace) holds.add(workspace);
-  enqueue(op, inputs, {out, outputs}, attrs, workspace, place);
+  enqueue(op, inputs, {out, outputs}, attrs, workspace, place, begin);
   for (auto& [to, from] : fitting.copies_back) {
     View pair[2] = {to, from};
     enqueue(copy_back_op(), pair, {}, nullptr, nullptr, place);

@@ -79,10 +79,12 @@ napi_value Runtime::array_buffer(size_t bytes, std::byte** data, const char* wha
 
 void Runtime::queue_read(const View& view, std::byte* destination, std::unique_ptr<Pending> pending) {
   if (view.block->device != 0) return queue_download(view, destination, std::move(pending));
+  int64_t begin = profile_clock();
   auto& c = cpu().stream().reserve<ReadCommand>();
   c.view = view, c.destination = destination, c.pending = pending.get(), c.notify = true, c.run = run_read;
   pending->stream = &cpu().stream();
   pending->position = cpu().stream().publish();
+  note_copy(cpu().stream(), "read", size_t(view.size()) * bytes_of(view.dtype), begin, pending->position);
   promises.add(std::move(pending));
 }
 

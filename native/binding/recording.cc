@@ -4,6 +4,7 @@
 
 #include "binding/arguments.h"
 #include "binding/holds.h"
+#include "binding/profile.h"
 
 namespace fovea {
 namespace {
@@ -199,7 +200,12 @@ void Runtime::replay(Recording& again, std::span<const int32_t> inputs, std::spa
     return workspace_bytes(op, place, in, out, attrs) > bytes ? workspace_for(op, place, in, out, attrs) : nullptr;
   });
   for (size_t i = 0; i < kept.size(); i++) copy_into(kept[i], slots.at(inputs[i]).view);
-  again.queue([this](const Block* block) { return places_[block->device]->stream().queued(); });
+  CommandList::Queued noted;
+  if (profile_)
+    noted = [this](const Stream& stream, const OpCall& call, int64_t begin, uint64_t position) {
+      profile_->note_op(stream, call, begin, position);
+    };
+  again.queue([this](const Block* block) { return places_[block->device]->stream().queued(); }, noted);
 }
 
 namespace {

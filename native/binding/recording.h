@@ -51,10 +51,10 @@ class Recording {
   }
   // As CommandList::fit_workspaces; holds the blocks.
   void fit_workspaces(const CommandList::Larger& larger);
-  // Queues everything; `position` says where the stream of a block then is.
+  // Queues everything; `position` says where the stream of a block then is, `queued` is as in CommandList.
   template <class Position>
-  void queue(Position&& position) {
-    commands_.queue();
+  void queue(Position&& position, const CommandList::Queued& queued) {
+    commands_.queue(queued);
     for (Block* block : written_) block->written_at = position(block);
   }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "binding/holds.h"
+#include "binding/profile.h"
 #include "binding/recording.h"
 #include "core/budget.h"
 
@@ -82,7 +83,10 @@ Place& Runtime::place(size_t number) {
   if (number >= GpuPlace::kPageLocked)
     fail("FOVEA_DEVICE", "cuda: there is no device ", place_name(uint8_t(number)), "; see devices()");
   if (number >= places_.size()) places_.resize(number + 1);
-  if (!places_[number]) places_[number] = std::make_unique<GpuPlace>(uint8_t(number), hooks_);
+  if (!places_[number]) {
+    places_[number] = std::make_unique<GpuPlace>(uint8_t(number), hooks_);
+    if (profile_) profile_->watch(*places_[number]);
+  }
   return *places_[number];
 }
 

@@ -17,6 +17,7 @@
 namespace fovea {
 
 class Holds;
+class Profile;
 class Recording;
 
 class Runtime {
@@ -63,6 +64,14 @@ class Runtime {
   void free_recording(uint32_t id);
   // Throws FOVEA_UNSUPPORTED while a step is recorded, and makes the recording fail if that is caught.
   void refuse_recording(const char* why);
+
+  // ---- profiles (profiling.cc): one at a time, of all that is queued here
+  // Keeps up to `most` calls. Throws FOVEA_UNSUPPORTED where a profile is being taken.
+  void begin_profile(size_t most);
+  // What is queued from here on is none of it.
+  void stop_profile();
+  // The profile as [JSON, Float64Array], once all streams have passed where it was stopped; waits for that.
+  napi_value take_profile();
 
   // ---- reading (reads.cc)
   napi_value read(int32_t handle);       // a promise of an ArrayBuffer
@@ -129,8 +138,13 @@ class Runtime {
   void copy_into(const View& to, const View& from);
   // The view itself, or a dense copy that `holds` keeps.
   View dense(const View& view, const char* what, Holds& holds);
+  // `begin`: when the call began, if a profile is taken; 0: now.
   void enqueue(const Op& op, std::span<const View> inputs, std::span<const View> outputs, const void* attrs,
-               Block* workspace, Place& place);
+               Block* workspace, Place& place, int64_t begin = 0);
+  // The clock, if somebody wants to know.
+  int64_t profile_clock() const { return profile_ ? clock_ns() : 0; }
+  void note_copy(const Stream& stream, const char* name, size_t bytes, int64_t begin, uint64_t position);
+  int32_t seen_handle(const View& view, uint64_t held_at);
   void queue_read(const View& view, std::byte* destination, std::unique_ptr<Pending> pending);
   // From the dense view of a GPU to the host (transfers.cc). `failure` has to live until the position has passed.
   uint64_t queue_download(const View& view, std::byte* destination, Failure& failure);
@@ -158,6 +172,7 @@ class Runtime {
   std::unique_ptr<Recording> recorder_;  // the one that is being made
   bool paused_ = false;
   uint32_t next_recording_ = 1;
+  std::unique_ptr<Profile> profile_;       // the one that is being taken
   int64_t unreported_ = 0, reported_ = 0;  // external bytes not yet told to V8, and told
 };
 

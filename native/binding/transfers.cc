@@ -148,16 +148,20 @@ void Runtime::to_gpu(const View& from, const View& to, GpuPlace& gpu) {
   auto* transfer = new Transfer;
   for_each_piece(dense_bytes(from, "to"), [&](const Piece& piece) {
     Block* block = allocate_page_locked(piece.bytes, gpu);
+    int64_t begin = profile_clock();
     auto& staged = host.reserve<PieceCommand>();
     staged.run = stage, staged.to = block->data, staged.from = from.data + piece.offset, staged.bytes = piece.bytes;
     staged.block = from.block, staged.transfer = transfer, staged.last = piece.last;
     uint64_t position = host.publish();
+    note_copy(host, "stage", piece.bytes, begin, position);
+    begin = profile_clock();
     auto& uploaded = device.reserve<PieceCommand>();
     uploaded.run = start_upload, uploaded.retire = finish_upload, uploaded.discard = free_transfer;
     uploaded.to = to.data + piece.offset, uploaded.from = block->data, uploaded.bytes = piece.bytes;
     uploaded.block = to.block, uploaded.transfer = transfer, uploaded.last = piece.last;
     uploaded.before = &host, uploaded.position = position;
     to.block->written_at = device.publish();
+    note_copy(device, "upload", piece.bytes, begin, to.block->written_at);
     hold_until(device, to.block->written_at, block);
   });
 }
@@ -167,17 +171,21 @@ void Runtime::from_gpu(const View& from, const View& to, GpuPlace& gpu) {
   auto* transfer = new Transfer;
   for_each_piece(dense_bytes(from, "to"), [&](const Piece& piece) {
     Block* block = allocate_page_locked(piece.bytes, gpu);
+    int64_t begin = profile_clock();
     auto& downloaded = device.reserve<PieceCommand>();
     downloaded.run = start_download, downloaded.retire = finish_download, downloaded.notify = true;
     downloaded.to = block->data, downloaded.from = from.data + piece.offset, downloaded.bytes = piece.bytes;
     downloaded.block = from.block, downloaded.transfer = transfer, downloaded.last = piece.last;
     uint64_t position = device.publish();
+    note_copy(device, "download", piece.bytes, begin, position);
+    begin = profile_clock();
     auto& unstaged = host.reserve<PieceCommand>();
     unstaged.run = unstage, unstaged.discard = free_transfer;
     unstaged.to = to.data + piece.offset, unstaged.from = block->data, unstaged.bytes = piece.bytes;
     unstaged.block = to.block, unstaged.transfer = transfer, unstaged.last = piece.last;
     unstaged.before = &device, unstaged.position = position;
     to.block->written_at = host.publish();
+    note_copy(host, "unstage", piece.bytes, begin, to.block->written_at);
     hold_until(host, to.block->written_at, block);
   });
 }
@@ -216,11 +224,13 @@ uint64_t Runtime::queue_download(const View& view, std::byte* destination, Failu
   uint64_t position = device.queued();
   for_each_piece(dense_bytes(view, "read"), [&](const Piece& piece) {
     Block* block = allocate_page_locked(piece.bytes, gpu);
+    int64_t begin = profile_clock();
     auto& c = device.reserve<DownloadCommand>();
     c.run = start_read, c.retire = finish_read, c.notify = piece.last;
     c.page_locked = block->data, c.destination = destination + piece.offset, c.from = view.data + piece.offset;
     c.bytes = piece.bytes, c.block = view.block, c.failure = &failure;
     position = device.publish();
+    note_copy(device, "read", piece.bytes, begin, position);
     hold_until(device, position, block);
   });
   return position;

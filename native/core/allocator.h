@@ -4,6 +4,7 @@
 // into a block (upload) and giving memory back to the source; both must first see that the stream has passed
 // `freed_at`.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -69,6 +70,7 @@ class Allocator {
   size_t reserved_bytes() const { return reserved_; }
   size_t peak_bytes() const { return peak_; }
   void reset_peak() { peak_ = live_; }
+  void raise_peak(size_t bytes) { peak_ = std::max(peak_, bytes); }
 
  private:
   struct BySize {

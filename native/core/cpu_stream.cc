@@ -19,10 +19,19 @@ void CpuStream::consume() {
     Command& command = at(head);
     uint32_t bytes = command.bytes;
     bool notify = command.notify;
-    if (command.run) command.run(command, *this);
+    if (times(head)) [[unlikely]]
+      run_timed(command, head + bytes);
+    else if (command.run) command.run(command, *this);
     head += bytes;
     pass(head, notify);
   }
+}
+
+void CpuStream::run_timed(Command& command, uint64_t position) {
+  if (!command.run) return;
+  int64_t begin = clock_ns();
+  command.run(command, *this);
+  note_timing({position, begin, clock_ns()});
 }
 
 void CpuStream::request_stop() {

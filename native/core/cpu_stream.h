@@ -22,6 +22,7 @@ class CpuStream final : public Stream {
 
  private:
   void consume();
+  void run_timed(Command& command, uint64_t position);
 
   Lane lane_;
   std::thread thread_;

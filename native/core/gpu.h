@@ -44,6 +44,7 @@ struct GpuCall {
 
 using GpuKernel = const void*;
 using GpuMark = void*;
+using GpuTime = struct GpuTimeEvent*;
 
 // One device, opened by one environment. Which thread may call what stands behind each part.
 class Gpu {
@@ -65,9 +66,16 @@ class Gpu {
   virtual GpuStatus upload(std::byte* to, const std::byte* from, size_t bytes) = 0;
   virtual GpuStatus download(std::byte* to, const std::byte* from, size_t bytes) = 0;  // after what was launched so far
   virtual GpuStatus mark(GpuMark* mark) = 0;  // a point in the order of launches
+  virtual GpuStatus time(GpuTime* time) = 0;  // the same, of which the device notes when it passes it
+
+  // ---- either of these two threads
+  virtual GpuStatus wait(GpuMark mark) = 0;  // until the device has passed it; the mark is gone then
 
   // ---- the thread that retires
-  virtual GpuStatus wait(GpuMark mark) = 0;  // until the device has passed it; the mark is gone then
+  // Nanoseconds between two points that the device has passed; to about half a microsecond, if it is no more than
+  // seconds.
+  virtual GpuStatus elapsed(GpuTime from, GpuTime to, int64_t* nanoseconds) = 0;
+  virtual void give_back(GpuTime time) = 0;
 };
 
 class GpuPlugin {

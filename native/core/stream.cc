@@ -1,5 +1,7 @@
 #include "core/stream.h"
 
+#include <chrono>
+
 #include "core/check.h"
 #include "core/park.h"
 #include "cpu/thread_pool.h"
@@ -18,6 +20,11 @@ void refuse_after_fork() {
 }
 
 }  // namespace
+
+int64_t clock_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
 
 Stream::Stream(std::function<void()> on_progress, std::function<bool()> interrupted)
     : storage_(new std::byte[kCapacity + kAlignment]),
@@ -89,7 +96,26 @@ bool Stream::wait_elsewhere(uint64_t position, const Stream& asker) {
   return done() >= position;
 }
 
+// What is running now was queued before and sees either value, but touches timings_ only after it has seen this store.
+void Stream::start_timing() {
+  timings_.clear();
+  timed_until_.store(UINT64_MAX, std::memory_order_release);
+}
+
+// A command that is queued later is published after this store, so that it is not timed.
+uint64_t Stream::stop_timing() {
+  timed_until_.store(tail_local_, std::memory_order_release);
+  return tail_local_;
+}
+
 // ---- the consumer
+
+// A command whose timing there is no memory for counts as one that could not be timed.
+void Stream::note_timing(const Timing& timing) noexcept {
+  try {
+    timings_.push_back(timing);
+  } catch (const std::bad_alloc&) {}
+}
 
 void Stream::sleep_until_work(uint64_t head) {
   for (int spin = 0; spin < kSpins; spin++) {

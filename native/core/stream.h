@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <new>
@@ -21,6 +22,15 @@ struct alignas(64) Command {
   void (*discard)(Command&) = nullptr;          // frees what a command owns when the stream stops before running it
   uint32_t bytes = 0;                           // of the whole record, a multiple of 64
   bool notify = false;                          // call on_progress once this command is done
+};
+
+// Nanoseconds of a clock that never goes back.
+int64_t clock_ns();
+
+// When a command ran; it is the one before `position`.
+struct Timing {
+  uint64_t position;
+  int64_t begin, end;  // as clock_ns()
 };
 
 class Stream {
@@ -45,6 +55,13 @@ class Stream {
   // all of its streams in one order, streams never wait for each other in a circle. False: one of the two is stopping.
   bool wait_elsewhere(uint64_t position, const Stream& asker);
 
+  // Producer: from here to stop_timing() it is noted when commands run. Once stop_timing()'s position has passed,
+  // timings() are those of all of them, in order, but for commands that a device could not time; commands that were
+  // queued before may be among them.
+  void start_timing();
+  uint64_t stop_timing();
+  const std::deque<Timing>& timings() const { return timings_; }
+
   // Cancels the command that is running and skips what has not started. Idempotent; join() waits for the threads.
   virtual void request_stop();
   virtual void join() = 0;
@@ -63,6 +80,9 @@ class Stream {
   bool has_work(uint64_t head) const { return tail_.load(std::memory_order_acquire) != head; }
   // Consumer: says that everything before `head` has run, and wakes who waits for it.
   void pass(uint64_t head, bool notify);
+  // Consumer: whether the command at `head` is to be timed.
+  bool times(uint64_t head) const { return head < timed_until_.load(std::memory_order_acquire); }
+  void note_timing(const Timing& timing) noexcept;
   // When no thread of the stream runs any more.
   void discard_rest();
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
@@ -77,6 +97,8 @@ class Stream {
   size_t reserved_ = 0;
 
   alignas(64) std::atomic<uint64_t> tail_{0};
+  alignas(64) std::atomic<uint64_t> timed_until_{0};  // seldom written, read at every command
+  std::deque<Timing> timings_;                        // the consumer's, until it has passed timed_until_
   alignas(64) std::atomic<uint64_t> head_{0};
   alignas(64) std::atomic<uint32_t> sleeping_{0};          // the consumer waits for work
   alignas(64) std::atomic<uint64_t> wake_at_{UINT64_MAX};  // the producer waits for this position

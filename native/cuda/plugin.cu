@@ -61,7 +61,8 @@ class Device final : public Gpu {
     use();
     if (compute_) cudaStreamDestroy(compute_);
     if (copy_) cudaStreamDestroy(copy_);
-    for (cudaEvent_t event : events_) cudaEventDestroy(event);
+    for (auto* events : {&events_, &timed_events_})
+      for (cudaEvent_t event : *events) cudaEventDestroy(event);
   }
   GpuStatus start() {
     use();
@@ -114,11 +115,11 @@ class Device final : public Gpu {
   GpuStatus upload(std::byte* to, const std::byte* from, size_t bytes) override {
     use();
     cudaEvent_t copied = nullptr;
-    cudaError_t error = take_event(&copied);
+    cudaError_t error = take_event(events_, &copied);
     if (error == cudaSuccess) error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, copy_);
     if (error == cudaSuccess) error = cudaEventRecord(copied, copy_);
     if (error == cudaSuccess) error = cudaStreamWaitEvent(compute_, copied, 0);
-    give_back(copied);  // who waits has taken what was recorded
+    give_back(events_, copied);  // who waits has taken what was recorded
     return explain(error, "copy to the device");
   }
   GpuStatus download(std::byte* to, const std::byte* from, size_t bytes) override {
@@ -128,10 +129,18 @@ class Device final : public Gpu {
   GpuStatus mark(GpuMark* mark) override {
     use();
     cudaEvent_t event = nullptr;
-    cudaError_t error = take_event(&event);
+    cudaError_t error = take_event(events_, &event);
     if (error == cudaSuccess) error = cudaEventRecord(event, compute_);
     *mark = event;
     return explain(error, "mark");
+  }
+  GpuStatus time(GpuTime* time) override {
+    use();
+    cudaEvent_t event = nullptr;
+    cudaError_t error = take_event(timed_events_, &event);
+    if (error == cudaSuccess) error = cudaEventRecord(event, compute_);
+    *time = reinterpret_cast<GpuTime>(event);
+    return explain(error, "time");
   }
   GpuStatus wait(GpuMark mark) override {
     use();
@@ -139,9 +148,18 @@ class Device final : public Gpu {
     cudaError_t error = cudaErrorNotReady;
     for (int look = 0; look < kLooks && error == cudaErrorNotReady; look++) error = cudaEventQuery(event);
     if (error == cudaErrorNotReady) error = cudaEventSynchronize(event);
-    give_back(event);
+    give_back(events_, event);
     return explain(error, "wait");
   }
+  GpuStatus elapsed(GpuTime from, GpuTime to, int64_t* nanoseconds) override {
+    use();
+    float milliseconds = 0;
+    cudaError_t error =
+        cudaEventElapsedTime(&milliseconds, reinterpret_cast<cudaEvent_t>(from), reinterpret_cast<cudaEvent_t>(to));
+    *nanoseconds = int64_t(double(milliseconds) * 1e6);
+    return explain(error, "time");
+  }
+  void give_back(GpuTime time) override { give_back(timed_events_, reinterpret_cast<cudaEvent_t>(time)); }
 
  private:
   // The runtime keeps the device per thread.
@@ -149,21 +167,23 @@ class Device final : public Gpu {
     int current = -1;
     if (cudaGetDevice(&current) != cudaSuccess || current != index_) cudaSetDevice(index_);
   }
-  cudaError_t take_event(cudaEvent_t* event) {
+  // From events_ or from timed_events_.
+  cudaError_t take_event(std::vector<cudaEvent_t>& from, cudaEvent_t* event) {
     {
       std::lock_guard lock(mutex_);
-      if (!events_.empty()) {
-        *event = events_.back();
-        events_.pop_back();
+      if (!from.empty()) {
+        *event = from.back();
+        from.pop_back();
         return cudaSuccess;
       }
     }
-    return cudaEventCreateWithFlags(event, cudaEventDisableTiming | cudaEventBlockingSync);
+    const unsigned untimed = &from == &events_ ? cudaEventDisableTiming : cudaEventDefault;
+    return cudaEventCreateWithFlags(event, cudaEventBlockingSync | untimed);
   }
-  void give_back(cudaEvent_t event) {
+  void give_back(std::vector<cudaEvent_t>& to, cudaEvent_t event) {
     if (!event) return;
     std::lock_guard lock(mutex_);
-    events_.push_back(event);
+    to.push_back(event);
   }
 
   const int index_;
@@ -171,7 +191,7 @@ class Device final : public Gpu {
   const DeviceLimits limits_;
   cudaStream_t compute_ = nullptr, copy_ = nullptr;
   std::mutex mutex_;
-  std::vector<cudaEvent_t> events_;
+  std::vector<cudaEvent_t> events_, timed_events_;
 };
 
 constexpr int kOldest = 80;  // of the capabilities that there are kernels for
