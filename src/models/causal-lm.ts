@@ -13,6 +13,7 @@ import type {
 import type { TokenStream } from '../generate/token-stream.js';
 import { writeJsonFile } from '../io/files.js';
 import { saveFile } from '../io/safetensors.js';
+import { adapterSettings } from '../nn/lora-places.js';
 import { Module } from '../nn/module.js';
 import type { Device } from '../tensor/device.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -61,9 +62,14 @@ export abstract class CausalLM extends Module implements LanguageModel {
    * Writes a Hugging Face checkpoint directory: `config.json`, `generation_config.json` and `model.safetensors`. Each
    * file is replaced atomically; the weights come last, so a directory without them is an unfinished save.
    *
-   * @throws FOVEA_IO, FOVEA_ABORTED
+   * @throws FOVEA_UNSUPPORTED for a model with adapters, which `saveAdapter` saves; FOVEA_IO, FOVEA_ABORTED
    */
   async savePretrained(folder: string, options: { signal?: AbortSignal } = {}): Promise<void> {
+    if (adapterSettings(this).size > 0)
+      throw new FoveaError(
+        'FOVEA_UNSUPPORTED',
+        'savePretrained: the model has adapters, for which a checkpoint has no place; save them by saveAdapter, or call unloadAdapters(model, { merge: true }) first',
+      );
     const seen = new Set<Tensor>();
     // Tied weights are stored once, under their first key.
     const unique = Object.entries(this.stateDict()).filter(([, tensor]) => !seen.has(tensor) && seen.add(tensor));

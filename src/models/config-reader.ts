@@ -145,6 +145,12 @@ export class ConfigReader {
     throw this.error(key, expected);
   }
 
+  /** An option that has to have one of these values; null stands for none. */
+  is(key: string, accepted: readonly JsonValue[]): void {
+    if (accepted.includes(this.#take(key) ?? null)) return;
+    throw this.error(key, accepted.map((value) => JSON.stringify(value)).join(' or '));
+  }
+
   /** Marks options that are read elsewhere, or belong to parts that are not built, as known. */
   ignore(...keys: string[]): void {
     for (const key of keys) this.#taken.add(key);

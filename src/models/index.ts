@@ -1,4 +1,5 @@
 /** Models by the names of Hugging Face, and how to load them. */
+export { loadAdapter, type LoadAdapterOptions, saveAdapter, type SaveAdapterOptions } from './adapter-files.js';
 export { load, type LoadOptions } from './auto.js';
 export type { CausalLMConfig, CausalLMInput, CausalLMOutput, GenerationConfig } from '../generate/language-model.js';
 export { CausalLM } from './causal-lm.js';

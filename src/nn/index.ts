@@ -7,6 +7,21 @@ export { Embedding, type EmbeddingOptions } from './embedding.js';
 export { FeedForward, type FeedForwardOptions } from './feed-forward.js';
 export { Linear, type LinearOptions } from './linear.js';
 export {
+  activeAdapters,
+  addAdapter,
+  type AddAdapterOptions,
+  deleteAdapter,
+  disableAdapters,
+  enableAdapters,
+  mergeAdapters,
+  setAdapter,
+  trainableParameters,
+  type TrainableParameters,
+  unloadAdapters,
+  unmergeAdapters,
+} from './lora.js';
+export { type LoraConfig, LoraLinear } from './lora-layer.js';
+export {
   type ForwardHook,
   type ForwardPreHook,
   type HookHandle,

@@ -23,6 +23,8 @@ export abstract class AffineLayer extends Module {
   abstract bias: Tensor | undefined;
   /** The weight as [out, in]: itself, or a view. */
   abstract get matrix(): Tensor;
+  /** @param x [..., in] @returns [..., out] */
+  abstract override forward(x: Tensor): Tensor;
 }
 
 /** Affine map of the last dimension. Keys: `weight` [outFeatures, inFeatures], `bias` [outFeatures]. */

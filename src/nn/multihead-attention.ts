@@ -18,6 +18,7 @@ import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { attentionWithWeights, type AttentionWeightsOptions } from './attention-weights.js';
 import { xavierUniform_, zeros_ } from './init.js';
 import { Linear } from './linear.js';
+import type { LoraTerms } from './lora-layer.js';
 import { Module } from './module.js';
 import { parameter } from './parameter.js';
 
@@ -78,6 +79,8 @@ export class MultiheadAttention extends Module {
   vProjWeight: Tensor | QuantizedTensor | undefined;
   /** [3E] */
   inProjBias: Tensor | undefined;
+  /** What adapters add to the projections by `inProjWeight`; `addAdapter` makes it. */
+  inProjLora: LoraTerms | undefined;
   /** E to E. */
   outProj: Linear;
 
@@ -156,19 +159,21 @@ export class MultiheadAttention extends Module {
 
   /** Projects to heads: [B, h, L, d] each. */
   #project(...inputs: [Tensor, Tensor, Tensor]): Tensor[] {
-    const { embedDim: e, inProjWeight: joined, inProjBias } = this;
+    const { embedDim: e, inProjWeight: joined, inProjBias, inProjLora } = this;
+    const adapted = (y: Tensor, x: Tensor, start?: number): Tensor =>
+      inProjLora?.add(y, x, start, start === undefined ? undefined : e) ?? y;
     const separate = [this.qProjWeight, this.kProjWeight, this.vProjWeight];
     const one = inputs.every((input) => input === inputs[0]);
     if (joined && one) {
       // Self-attention: one product instead of three.
-      return linear(inputs[0], joined, inProjBias)
+      return adapted(linear(inputs[0], joined, inProjBias), inputs[0])
         .chunk(3, -1)
         .map((x) => this.#split(x));
     }
     return inputs.map((input, i) =>
       this.#split(
         joined
-          ? linearOfRows(input, joined, inProjBias, i * e, e)
+          ? adapted(linearOfRows(input, joined, inProjBias, i * e, e), input, i * e)
           : linear(input, separate[i]!, inProjBias?.narrow(0, i * e, e)),
       ),
     );

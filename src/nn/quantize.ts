@@ -8,6 +8,7 @@ import { AffineLayer } from './linear.js';
 import { Module } from './module.js';
 import { MultiheadAttention } from './multihead-attention.js';
 import { QuantizedLinear, quantizedMatrix } from './quantized-linear.js';
+import { replaceModules } from './replace.js';
 
 /** Options of {@link quantize_}. */
 export interface QuantizeOptions {
@@ -106,7 +107,7 @@ function quantizedOf({ layer, weight }: Place, type: QuantType): QuantizedTensor
 
 /** Puts weights in their places. */
 function put(model: Module, made: readonly [Place, QuantizedTensor][]): void {
-  const layers = new Map<unknown, QuantizedLinear>();
+  const layers = new Map<Module, QuantizedLinear>();
   for (const [place, weight] of made) {
     if (place.property === undefined) {
       const { layer } = place;
@@ -116,15 +117,7 @@ function put(model: Module, made: readonly [Place, QuantizedTensor][]): void {
       place.layer[place.property] = weight;
     }
   }
-  for (const module of model.modules()) replaceChildren(module, layers);
-}
-
-function replaceChildren(module: Module, made: ReadonlyMap<unknown, QuantizedLinear>): void {
-  for (const [property, value] of Object.entries(module)) {
-    if (Array.isArray(value)) {
-      for (const [i, item] of value.entries()) if (made.has(item)) value[i] = made.get(item);
-    } else if (made.has(value)) Object.assign(module, { [property]: made.get(value) });
-  }
+  replaceModules(model, layers);
 }
 
 function freeWithGradient(weight: Tensor): void {

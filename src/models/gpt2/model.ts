@@ -15,7 +15,6 @@ import {
   crossEntropy,
   empty,
   fullLike,
-  linear,
   linearCrossEntropy,
 } from '../../ops/index.js';
 import type { FusedActivation } from '../../ops/index.js';
@@ -26,6 +25,7 @@ import { Dropout } from '../../nn/dropout.js';
 import { Embedding } from '../../nn/embedding.js';
 import { normal_, zeros_ } from '../../nn/init.js';
 import { AffineLayer, Linear } from '../../nn/linear.js';
+import { LoraLinear, LoraTerm, LoraTerms } from '../../nn/lora-layer.js';
 import { Module, runsOnly } from '../../nn/module.js';
 import { addThenNorm, LayerNorm } from '../../nn/norm.js';
 import { parameter } from '../../nn/parameter.js';
@@ -78,8 +78,8 @@ class GPT2Attention extends Module {
   readonly nHead: number;
   readonly attnPdrop: number;
   readonly scale: number;
-  cAttn: Conv1D | QuantizedLinear;
-  cProj: Conv1D | QuantizedLinear;
+  cAttn: Conv1D | QuantizedLinear | LoraLinear;
+  cProj: Conv1D | QuantizedLinear | LoraLinear;
   residDropout: Dropout;
 
   constructor(config: GPT2Config, layer: number) {
@@ -128,8 +128,8 @@ class GPT2Attention extends Module {
 class GPT2MLP extends Module {
   static override readonly stateDictKeys = { cFc: 'c_fc', cProj: 'c_proj' };
   readonly act: Activation;
-  cFc: Conv1D | QuantizedLinear;
-  cProj: Conv1D | QuantizedLinear;
+  cFc: Conv1D | QuantizedLinear | LoraLinear;
+  cProj: Conv1D | QuantizedLinear | LoraLinear;
   dropout: Dropout;
 
   constructor({ nEmbd, nInner, nLayer, initializerRange: std, activationFunction, residPdrop }: GPT2Config) {
@@ -237,7 +237,7 @@ export class GPT2LMHeadModel extends CausalLM {
   /** Embeddings, blocks and the last norm. */
   transformer: GPT2Model;
   /** Width to vocabulary. */
-  lmHead: Linear;
+  lmHead: Linear | QuantizedLinear | LoraLinear;
 
   /** Freshly initialised as in the paper; `load` reads a checkpoint instead. */
   constructor(options: Partial<GPT2Options> = {}) {
@@ -245,11 +245,12 @@ export class GPT2LMHeadModel extends CausalLM {
     this.config = gpt2Config(options);
     const { nEmbd, vocabSize, initializerRange, tieWordEmbeddings } = this.config;
     this.transformer = new GPT2Model(this.config);
-    this.lmHead = new Linear(nEmbd, vocabSize, { bias: false });
+    const head = new Linear(nEmbd, vocabSize, { bias: false });
     if (tieWordEmbeddings) {
-      this.lmHead.weight.dispose();
-      this.lmHead.weight = this.transformer.wte.weight;
-    } else normal_(this.lmHead.weight, 0, initializerRange);
+      head.weight.dispose();
+      head.weight = this.transformer.wte.weight;
+    } else normal_(head.weight, 0, initializerRange);
+    this.lmHead = head;
   }
 
   /** Checkpoints of the bare model lack the prefix, and old ones hold the causal mask, which is no parameter. */
@@ -283,15 +284,22 @@ export class GPT2LMHeadModel extends CausalLM {
     const last = hidden.at(-1)!;
     const kept = logitsToKeep > 0 && logitsToKeep < n ? last.narrow(1, n - logitsToKeep, logitsToKeep) : last;
     const logits = outputLogits
-      ? linear(kept, this.lmHead.weight)
+      ? this.lmHead.forward(kept)
       : empty([batch, 0, this.config.vocabSize], { dtype: last.dtype, device: last.device });
     return {
       logits,
       ...(outputHiddenStates ? { hiddenStates: hidden } : {}),
       ...(outputAttentions ? { attentions } : {}),
       ...(labels && outputLogits ? { loss: nextTokenLoss(logits, labels) } : {}),
-      ...(labels && !outputLogits ? { loss: lossWithoutLogits(last, this.lmHead.weight, labels) } : {}),
+      ...(labels && !outputLogits ? { loss: this.#lossWithoutLogits(last, labels) } : {}),
     };
+  }
+
+  /** The loss of hidden states [B, n, width], whose logits exist all at once only where the head is more than a weight. */
+  #lossWithoutLogits(hidden: Tensor, labels: Tensor): Tensor {
+    const { lmHead } = this;
+    if (!(lmHead instanceof Linear && runsOnly(lmHead, Linear))) return nextTokenLoss(lmHead.forward(hidden), labels);
+    return linearCrossEntropy(hidden, lmHead.weight, nextTokens(labels));
   }
 }
 
@@ -304,6 +312,9 @@ const parts = [
   GPT2MLP,
   Conv1D,
   QuantizedLinear,
+  LoraLinear,
+  LoraTerms,
+  LoraTerm,
   Linear,
   Embedding,
   LayerNorm,
@@ -355,9 +366,4 @@ function nextTokens(labels: Tensor): Tensor {
 function nextTokenLoss(logits: Tensor, labels: Tensor): Tensor {
   const [batch, n, vocabulary] = logits.shape as [number, number, number];
   return crossEntropy(logits.reshape([batch * n, vocabulary]), nextTokens(labels).reshape([batch * n]));
-}
-
-/** The same from hidden states [B, n, width], whose logits never exist all at once. */
-function lossWithoutLogits(hidden: Tensor, weight: Tensor, labels: Tensor): Tensor {
-  return linearCrossEntropy(hidden, weight, nextTokens(labels));
 }
