@@ -1,6 +1,8 @@
 /** `fovea generate`. */
 import { FoveaError } from '../errors.js';
+import { loadAdapter } from '../models/adapter-files.js';
 import { load } from '../models/auto.js';
+import { unloadAdapters } from '../nn/lora.js';
 import { tensor } from '../ops/index.js';
 import type { Device } from '../tensor/device.js';
 import { ByteTokenizer } from '../text/byte-tokenizer.js';
@@ -15,6 +17,8 @@ export interface GenerateCommandOptions {
   topK: number;
   topP: number;
   seed?: number;
+  /** The folder of a LoRA adapter. */
+  adapter?: string;
   device: Device;
 }
 
@@ -24,11 +28,15 @@ export async function generateCommand(
   options: GenerateCommandOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const { prompt, ids, seed, device, ...rest } = options;
+  const { prompt, ids, seed, adapter, device, ...rest } = options;
   if ((prompt === undefined) === (ids === undefined)) {
     throw new FoveaError('FOVEA_ARGUMENT', 'generate: pass either --prompt or --ids');
   }
   using model = await load(folder, { signal, device });
+  if (adapter !== undefined) {
+    await loadAdapter(model, adapter);
+    unloadAdapters(model, { merge: true });
+  }
   const settings = { ...rest, doSample: rest.temperature > 0, signal, ...(seed === undefined ? {} : { seed }) };
   if (ids) {
     using inputIds = tensor([ids], { dtype: 'int64' });

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { defaultFinetuneOptions, type FinetuneOptions } from './finetune-options.js';
 import type { GenerateCommandOptions } from './generate-command.js';
 import { runCommand } from './run-command.js';
 import { defaultTrainOptions, type TrainTextOptions } from './train-options.js';
@@ -27,6 +28,12 @@ function real(text: string): number {
 function tokenIds(text: string): number[] {
   return text.split(',').map((part) => count(part.trim()));
 }
+
+/** Commander keeps an option's state in it, so that every command gets one of its own. */
+const precision = (otherwise: string): Option =>
+  new Option('--precision <name>', 'of products and attention; weights stay float32')
+    .choices(['float32', 'bfloat16', 'float16'])
+    .default(otherwise);
 
 const defaults = defaultTrainOptions;
 const program = new Command('fovea').description('The attention engine for Node.js').version(version);
@@ -61,13 +68,33 @@ program
   .option('--lr <x>', 'the highest learning rate', real, defaults.lr)
   .option('--seed <n>', 'seed of the weights and of the windows', count, defaults.seed)
   .option('--device <name>', 'where to train: cpu, cuda or cuda:<n>', defaults.device)
-  .addOption(
-    new Option('--precision <name>', 'of products and attention; weights stay float32')
-      .choices(['float32', 'bfloat16', 'float16'])
-      .default(defaults.precision),
-  )
+  .addOption(precision(defaults.precision))
   .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>) =>
     runCommand(async (signal) => (await import('./train-text.js')).trainText({ ...options, paths, signal })),
+  );
+
+const lora = defaultFinetuneOptions;
+program
+  .command('finetune')
+  .description('train a LoRA adapter of a byte-level checkpoint on text, and save it as PEFT does')
+  .argument('<folder>', 'a Hugging Face checkpoint directory')
+  .requiredOption('--data <paths...>', 'text files, or folders of them')
+  .option('--out <folder>', 'the folder of the adapter', lora.out)
+  .option('--rank <n>', 'of the terms that are trained', count, lora.rank)
+  .option('--alpha <x>', 'the terms are multiplied by alpha / rank', real, lora.alpha)
+  .option('--dropout <p>', 'of what the terms take', real, lora.dropout)
+  .option('--target-modules <names>', 'modules with terms, separated by commas, or all-linear', lora.targetModules)
+  .option('--steps <n>', 'training steps', count, lora.steps)
+  .option('--batch <n>', 'windows per step', count, lora.batch)
+  .option('--context <n>', 'tokens that the model sees at once (default: as many as it takes)', count)
+  .option('--lr <x>', 'the highest learning rate', real, lora.lr)
+  .option('--seed <n>', 'seed of the terms and of the windows', count, lora.seed)
+  .option('--device <name>', 'where to train: cpu, cuda or cuda:<n>', lora.device)
+  .addOption(precision(lora.precision))
+  .action((folder: string, options: Omit<FinetuneOptions, 'signal'>) =>
+    runCommand(async (signal) =>
+      (await import('./finetune-command.js')).finetuneCommand(folder, { ...options, signal }),
+    ),
   );
 
 program
@@ -81,6 +108,7 @@ program
   .option('--top-k <n>', 'draw among this many likeliest tokens; 0: all', count, 0)
   .option('--top-p <x>', 'draw among the likeliest tokens that reach this probability', real, 1)
   .option('--seed <n>', 'makes the draws repeatable', count)
+  .option('--adapter <folder>', 'a LoRA adapter of the checkpoint')
   .option('--device <name>', 'where to run: cpu, cuda or cuda:<n>', 'cpu')
   .action((folder: string, options: GenerateCommandOptions) =>
     runCommand(async (signal) => (await import('./generate-command.js')).generateCommand(folder, options, signal)),

@@ -89,6 +89,38 @@ describe('fovea train and generate', () => {
     expect(fovea(...args).stdout).toBe(stdout);
   });
 
+  test('finetune trains an adapter of a checkpoint, which generate uses', { timeout: 120_000 }, async () => {
+    const data = join(folder, 'other.txt');
+    const adapter = join(folder, 'adapter');
+    writeFileSync(data, 'never mind the rest of it! '.repeat(300));
+    const weights = readFileSync(join(out, 'model.safetensors'));
+    const small = [
+      '--rank',
+      '4',
+      '--target-modules',
+      'all-linear',
+      '--steps',
+      '60',
+      '--lr',
+      '2e-2',
+      '--dropout',
+      '0.05',
+    ];
+    const { status, stderr } = fovea('finetune', out, '--data', data, '--out', adapter, ...small);
+    expect(stderr).toMatch(/trainable params: 2,048 \|\| all params: 24,640 \|\| trainable%: 8\.\d+/);
+    expect(stderr).toMatch(/step 60\/60/);
+    const [, before, after] = /(\d+\.\d+) bits per byte before, (\d+\.\d+) after/.exec(stderr)!;
+    expect(Number(after)).toBeLessThan(0.6 * Number(before));
+    expect(status).toBe(0);
+    expect(readFileSync(join(out, 'model.safetensors')).equals(weights)).toBe(true);
+    const config = JSON.parse(readFileSync(join(adapter, 'adapter_config.json'), 'utf8')) as object;
+    expect(config).toMatchObject({ peft_type: 'LORA', r: 4, lora_alpha: 16, base_model_name_or_path: out });
+    const args = ['generate', out, '--prompt', 'never ', '--max-new-tokens', '24', '--temperature', '0'];
+    const said = fovea(...args, '--adapter', adapter).stdout;
+    expect(said).not.toBe(fovea(...args).stdout);
+    expect(said).toMatch(/^never mind/);
+  });
+
   test('generate continues token numbers of any GPT-2', async () => {
     const { folder: golden } = readGolden('gpt2');
     const { stdout } = fovea('generate', golden, '--ids', '5,17,42', '--max-new-tokens', '6', '--temperature', '0');
@@ -105,6 +137,9 @@ describe('failures are one sentence', () => {
     [['train', 'missing.txt'], 1, /^fovea: read: missing\.txt.*\n$/],
     [['train', 'x', '--steps', 'many'], 1, /expected a whole number/],
     [['train', 'x', '--precision', 'float64'], 1, /choices are float32, bfloat16, float16/],
+    [['finetune', 'x'], 1, /required option '--data <paths...>'/],
+    [['finetune', 'nowhere', '--data', 'x'], 1, /^fovea: read: .*nowhere.*tokenizer\.json/],
+    [['finetune', 'x', '--data', 'x', '--rank', '1.5'], 1, /expected a whole number/],
     [['dance'], 1, /unknown command 'dance'/],
   ] as const)('%j', (args, code, message) => {
     const { status, stderr } = fovea(...args);
