@@ -68,8 +68,8 @@ Profile::Tensor describe(const ShapeRule::Tensor& spec, const View& view) {
 
 // The input of that name of attention, which says what is seen.
 const View* seen_by(const OpCall& call, const char* name) {
-  if (call.op.name.rfind("attention", 0) != 0) return nullptr;
   auto& specs = call.op.rule.inputs();
+  if (call.op.name.rfind("attention", 0) != 0 || specs[0].name != "q") return nullptr;
   for (size_t i = 0; i < specs.size(); i++)
     if (specs[i].name == name && call.inputs[i].present()) return &call.inputs[i];
   return nullptr;

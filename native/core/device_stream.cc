@@ -48,9 +48,9 @@ void DeviceStream::launch_commands() {
       continue;
     }
     Command& command = at(launched);
-    if (times(launched)) [[unlikely]]
+    if (command.run && times(launched)) [[unlikely]]
       launch_timed(command, launched + command.bytes, timing ? Reference{} : read_clocks()), timing = true;
-    else if (timing = false; command.run) command.run(command, *this);
+    else if (command.run) timing = false, command.run(command, *this);
     launched += command.bytes;
     if (command.notify || ++since_mark == kCommandsPerMark) set_mark(marked = launched), since_mark = 0;
   }
@@ -59,7 +59,7 @@ void DeviceStream::launch_commands() {
 void DeviceStream::launch_timed(Command& command, uint64_t position, Reference reference) {
   Timed timed{position, nullptr, nullptr, reference};
   bool begun = gpu_.time(&timed.begin).ok();
-  if (command.run) command.run(command, *this);
+  command.run(command, *this);
   if (begun) gpu_.time(&timed.end);
   std::lock_guard lock(mutex_);
   timed_.push_back(timed);

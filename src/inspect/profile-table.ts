@@ -56,11 +56,21 @@ function aligned(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
+/** Milliseconds in which JavaScript queued something; copies that an op needs are queued within its call. */
+function queueingTime(profile: Profile): number {
+  let [sum, until] = [0, 0];
+  const spans = profile.calls.map(({ queued }) => queued).sort((a, b) => a.begin - b.begin);
+  for (const { begin, end } of spans) {
+    sum += Math.max(0, end - Math.max(begin, until));
+    until = Math.max(until, end);
+  }
+  return sum / 1e3;
+}
+
 /** What lies below the table. */
 function notes(profile: Profile, rows: readonly OpProfile[], hidden: number): string[] {
   const times = new Map<string, number>();
   for (const { device, totalTime } of rows) times.set(device, (times.get(device) ?? 0) + totalTime);
-  const queueing = profile.calls.reduce((sum, { queued }) => sum + queued.end - queued.begin, 0) / 1e3;
   const untimed = rows.reduce((sum, row) => sum + row.untimed, 0);
   const { wallTime: wall, missed, peakMemory } = profile;
   const busy = [...times].map(
@@ -68,7 +78,7 @@ function notes(profile: Profile, rows: readonly OpProfile[], hidden: number): st
   );
   const peaks = Object.entries(peakMemory).map(([device, bytes]) => `${device} ${short(bytes / 1e6)} MB`);
   return [
-    [`wall time ${wall.toFixed(3)} ms`, ...busy, `queueing ${queueing.toFixed(3)} ms`].join(', '),
+    [`wall time ${wall.toFixed(3)} ms`, ...busy, `queueing ${queueingTime(profile).toFixed(3)} ms`].join(', '),
     `peak memory: ${peaks.join(', ')}`,
     ...(hidden > 0 ? [`${hidden} more rows`] : []),
     ...(untimed > 0 ? [`${untimed} calls could not be timed`] : []),

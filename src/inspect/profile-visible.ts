@@ -33,7 +33,8 @@ export function countVisible(kind: StoredKind): Tensor | undefined {
   const [mask, pattern] = [given('mask'), given('pattern')];
   try {
     const asked = kind.inputs.filter(({ name }) => name === 'mask' || name === 'pattern');
-    const held = asked.length > 0 && asked.every(({ name }) => kind[name as 'mask' | 'pattern'] !== 0);
+    const attends = kind.inputs[0]?.name === 'q' && asked.length > 0;
+    const held = attends && asked.every(({ name }) => kind[name as 'mask' | 'pattern'] !== 0);
     return held ? apart(() => count(kind, mask, pattern)) : undefined;
   } finally {
     mask?.dispose();

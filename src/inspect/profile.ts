@@ -22,7 +22,7 @@ type Limits = Readonly<Record<string, MachineLimits>>;
 export interface ProfileOptions {
   /** What the machine can do, by device: `{ cpu: await machineLimits() }`, or figures of a data sheet. */
   limits?: Limits;
-  /** Calls that are kept, at about 100 bytes each (default 1,000,000); `missed` counts those beyond. */
+  /** Calls that are kept, at about 400 bytes each (default 1,000,000); `missed` counts those beyond. */
   maxCalls?: number;
 }
 
@@ -199,7 +199,7 @@ async function settle<T>(work: PromiseLike<T>, start: number, limits: Limits): P
   await synchronize();
   const taken = new Taken(start);
   const visible = taken.visible();
-  const counts = await Promise.all(visible.map(async (x) => x && Number(await x.item())));
+  const counts = await Promise.all(visible.map(async (x) => x?.item()));
   for (const x of visible) x?.dispose();
   return taken.profile(result, counts, limits);
 }
@@ -236,10 +236,10 @@ export function profile<T>(fn: () => T | PromiseLike<T>, options?: ProfileOption
     new Taken(start).drop();
     throw error;
   }
-  if (isThenable(result)) return settle(result as PromiseLike<T>, start, limits);
+  if (isThenable(result)) return settle(result, start, limits);
   const taken = new Taken(start);
   const counts = taken.visible().map((x) => {
-    const count = x && Number(x.itemSync());
+    const count = x?.itemSync();
     x?.dispose();
     return count;
   });

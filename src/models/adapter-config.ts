@@ -93,7 +93,8 @@ export function readAdapterConfig(values: JsonObject, file: string): StoredConfi
 
 /** @param version such as `0.21.0`, if the file has one */
 function isLater(version: JsonValue | undefined): boolean {
-  const [, major, minor] = /^(\d+)\.(\d+)\b/.exec(String(version ?? '0.0')) ?? [];
+  const text = typeof version === 'string' ? version : '0.0';
+  const [, major, minor] = /^(\d+)\.(\d+)\b/.exec(text) ?? [];
   return major === undefined || Number(major) > 0 || Number(minor) > 21;
 }
 

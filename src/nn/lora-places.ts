@@ -3,7 +3,7 @@ import { FoveaError } from '../errors.js';
 import { argumentError } from '../tensor/check.js';
 import { AffineLayer } from './linear.js';
 import { type AdapterSettings, type LoraConfig, LoraLinear, type LoraTerm, LoraTerms } from './lora-layer.js';
-import { Module } from './module.js';
+import type { Module } from './module.js';
 import { MultiheadAttention } from './multihead-attention.js';
 import { QuantizedLinear } from './quantized-linear.js';
 

@@ -1,20 +1,5 @@
 // Adapters: low-rank terms beside the linear layers of a model.
-import {
-  autocast,
-  concat,
-  manualSeed,
-  memory,
-  nn,
-  noGrad,
-  optim,
-  randint,
-  randn,
-  record,
-  type Tensor,
-  tensor,
-  tidy,
-  zeros,
-} from 'fovea';
+import { autocast, concat, manualSeed, nn, noGrad, randint, randn, record, type Tensor, tensor, tidy } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { describe, expect, it } from 'vitest';
 import { codeOf, device, list } from '../helpers.js';
