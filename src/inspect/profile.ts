@@ -172,18 +172,33 @@ class Taken {
       shapes: shapesOf(kind),
       cost: costOf(kind, visible[i]),
     }));
+    const number = (call: number, column: number): number => this.#table[call * columns + column]!;
     const calls = Array.from({ length: this.#table.length / columns }, (_, i): ProfiledCall => {
-      const row = this.#table.subarray(i * columns, (i + 1) * columns);
-      const [kind, device, begin, end, from, to, liveBytes] = row as unknown as Row;
-      const ran = Number.isNaN(from) ? undefined : { begin: from, end: to };
-      return { ...shared[kind]!, device: deviceName(device), queued: { begin, end }, ran, liveBytes };
+      const ran = { begin: number(i, 4), end: number(i, 5) };
+      return {
+        ...shared[number(i, 0)]!,
+        device: deviceName(number(i, 1)),
+        queued: { begin: number(i, 2), end: number(i, 3) },
+        ran: Number.isNaN(ran.begin) ? undefined : ran,
+        liveBytes: number(i, 6),
+      };
     });
     const peakMemory = Object.fromEntries(memory.map(({ device, peak }) => [deviceName(device), peak]));
     return new Profile({ result, wallTime: this.wallTime, calls, missed, peakMemory, limits });
   }
 }
 
-type Row = readonly [number, number, number, number, number, number, number];
+/** A count that was asked for. Where the op failed that made the mask, nobody knows. */
+async function counted(x: Tensor | undefined): Promise<number | undefined> {
+  return x?.item().catch(() => undefined);
+}
+function countedNow(x: Tensor | undefined): number | undefined {
+  try {
+    return x?.itemSync();
+  } catch {
+    return undefined;
+  }
+}
 
 async function settle<T>(work: PromiseLike<T>, start: number, limits: Limits): Promise<Profile<T>> {
   let result: T;
@@ -199,7 +214,7 @@ async function settle<T>(work: PromiseLike<T>, start: number, limits: Limits): P
   await synchronize();
   const taken = new Taken(start);
   const visible = taken.visible();
-  const counts = await Promise.all(visible.map(async (x) => x?.item()));
+  const counts = await Promise.all(visible.map(counted));
   for (const x of visible) x?.dispose();
   return taken.profile(result, counts, limits);
 }
@@ -238,10 +253,8 @@ export function profile<T>(fn: () => T | PromiseLike<T>, options?: ProfileOption
   }
   if (isThenable(result)) return settle(result, start, limits);
   const taken = new Taken(start);
-  const counts = taken.visible().map((x) => {
-    const count = x?.itemSync();
-    x?.dispose();
-    return count;
-  });
+  const visible = taken.visible();
+  const counts = visible.map(countedNow);
+  for (const x of visible) x?.dispose();
   return taken.profile(result, counts, limits);
 }

@@ -218,6 +218,17 @@ describe('profile', () => {
     expect(codeOf(() => list(found.result))).toBe('FOVEA_INDEX');
   });
 
+  it('a mask that failed shows nothing that could be counted', async () => {
+    const [q, x] = [randn([1, 1, 2, 4], { device }), zeros([2, 2], { dtype: 'bool', device })];
+    const attend = (): Tensor =>
+      F.attention(q, q, q, { mask: x.indexSelect(0, tensor([0, 9], { dtype: 'int64', device })) });
+    const found = [profile(attend), await profile(async () => Promise.resolve(attend()))];
+    for (const { calls, result } of found) {
+      expect(calls.find(({ op }) => op === 'attention')!.cost.flops).toBe(undefined);
+      expect(codeOf(() => list(result))).toBe('FOVEA_INDEX');
+    }
+  });
+
   it('one at a time', async () => {
     expect(codeOf(() => profile(() => profile(() => 1)))).toBe('FOVEA_UNSUPPORTED');
     const running = profile(async () => new Promise((resolve) => setTimeout(resolve, 5)));
