@@ -23,6 +23,9 @@ export { LayerNorm, type LayerNormOptions, RMSNorm, type RMSNormOptions } from '
 export { quantize_, type QuantizeOptions } from './quantize.js';
 export { QuantizedLinear } from './quantized-linear.js';
 export { isParameter, parameter } from './parameter.js';
+export { GRU, LSTM, type LSTMOptions, type LSTMState, RNN, type RNNOptions } from './rnn.js';
+export { GRUCell, LSTMCell, type RecurrentCellOptions, RNNCell, type RNNCellOptions } from './rnn-cells.js';
+export type { RecurrentForwardOptions, RecurrentOptions } from './recurrent-layers.js';
 export {
   TransformerEncoderLayer,
   type TransformerEncoderLayerForwardOptions,

@@ -109,6 +109,7 @@ export {
 } from './random.js';
 export type { DropoutOptions, GeneratorState, MultinomialOptions, RandomOptions } from './random.js';
 export * from './reduce.js';
+export { gruCell, lstmCell } from './rnn.js';
 export { rope } from './rope.js';
 export type { RopeOptions } from './rope.js';
 export {

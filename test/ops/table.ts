@@ -16,6 +16,7 @@ import { pieceRows } from './rows/pieces.js';
 import { quantizedRows } from './rows/quantized.js';
 import { reduceRows } from './rows/reduce.js';
 import { reorderedRows } from './rows/reordered.js';
+import { rnnRows } from './rows/rnn.js';
 import { shapeRows } from './rows/shape.js';
 
 export const table: readonly Row[] = [
@@ -27,6 +28,7 @@ export const table: readonly Row[] = [
   ...networkRows,
   linearCrossEntropy,
   ...fusedRows,
+  ...rnnRows,
   ...attentionRows,
   pagedAttention,
   ...indexingRows,
