@@ -10,6 +10,8 @@ import { inPlaceRows } from './rows/in-place.js';
 import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
 import { linearCrossEntropy } from './rows/linear-cross-entropy.js';
+import { lossRows } from './rows/losses.js';
+import { vectorLossRows } from './rows/losses-of-vectors.js';
 import { networkRows } from './rows/network.js';
 import { pagedAttention } from './rows/paged-attention.js';
 import { pieceRows } from './rows/pieces.js';
@@ -26,6 +28,8 @@ export const table: readonly Row[] = [
   groupedMatmul,
   gatedLinear,
   ...networkRows,
+  ...lossRows,
+  ...vectorLossRows,
   linearCrossEntropy,
   ...fusedRows,
   ...rnnRows,
