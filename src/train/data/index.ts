@@ -1,6 +1,7 @@
 /** Data for training: datasets, orders, batches, objectives. */
 export type { BatchIterator } from './batch-iterator.js';
 export type { BatchContext, Collate, Collator } from './batch-reader.js';
+export { type CurriculumOptions, CurriculumSampler, type CurriculumSchedule } from './curriculum.js';
 export {
   DataLoader,
   type DataLoaderOptions,
@@ -9,6 +10,12 @@ export {
   type WorkerInfo,
 } from './data-loader.js';
 export { arrayDataset, concat, type Dataset, map, randomSplit, type RandomSplitOptions, subset } from './dataset.js';
+export {
+  type LengthBatchOptions,
+  LengthBatchSampler,
+  paddingShare,
+  type PaddingShareOptions,
+} from './length-batches.js';
 export { RandomStream } from './random-stream.js';
 export type { BatchSampler, Sampler } from './sampler.js';
 export { shuffleBuffer, type ShuffleBufferOptions } from './shuffle-buffer.js';
