@@ -150,11 +150,14 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
     const { optimizer, scheduler, scheduleEvery, model } = this.#options;
     resetPeakMemory();
     const gradients = await this.#stepper.gradients(batches);
-    const verdict = await this.#ask(gradients);
-    if (verdict === 'stop') return false;
+    const verdict = await this.#ask(gradients).catch(async (error: unknown) => {
+      await this.#stepper.update(true);
+      throw error;
+    });
     const lr = optimizer.paramGroups[0]!.lr;
     const lossScale = this.#stepper.scaler.getScale();
-    const updated = await this.#stepper.update(verdict === 'skip');
+    const updated = await this.#stepper.update(verdict !== undefined);
+    if (verdict === 'stop') return false;
     if (updated && scheduleEvery === 'step') scheduler?.step();
     const step = this.#progress.count(gradients.loss);
     const { devices } = memory();
@@ -267,6 +270,7 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
   #disposes(data: Batches<B>): boolean {
     return this.#options.disposeBatches ?? !Array.isArray(data);
   }
+
   /**
    * Writes a checkpoint of the run as it is between two steps.
    *

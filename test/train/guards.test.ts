@@ -276,6 +276,32 @@ describe('in a run', () => {
     expect(result).toMatchObject({ step: 1, stopped: { by: 'gradientNorm' } });
   });
 
+  test('and the run may go on after that, in float16, too', async () => {
+    const model = new Scale();
+    let limit = 5;
+    const guard: train.Guard = {
+      name: 'mine',
+      beforeUpdate({ gradNorm }) {
+        if (gradNorm > 10) throw new Error('far too much');
+        return gradNorm > limit ? { action: 'stop', reason: 'too much' } : undefined;
+      },
+    };
+    const trainer = new train.Trainer<number, Scale>({
+      model,
+      optimizer: new optim.SGD(model.parameters(), { lr: 1 }),
+      loss: (scale, x) => scale.forward(tensor([x])),
+      trainData: [1, 8, 1, 16, 2, 1],
+      maxSteps: 4,
+      precision: 'float16',
+      guards: [guard],
+    });
+    expect((await trainer.run()).stopped).toEqual({ by: 'mine', reason: 'too much' });
+    limit = 20;
+    await expect(trainer.run()).rejects.toThrow('far too much');
+    expect(await trainer.run()).toMatchObject({ step: 4, stopped: undefined });
+    expect(model.w.itemSync()).toBe(2 - 1 - 1 - 2 - 1);
+  });
+
   test('a guard of evaluations stops it, too', async () => {
     const guard: train.Guard = {
       name: 'mine',
