@@ -93,18 +93,19 @@ type Keep = (name: string, x: Tensor) => void;
 /** All steps, by ops that record themselves where gradients are recorded. */
 function unroll(kind: CellKind, inputs: RecurrenceInputs, timeline: Timeline, keep?: Keep): RecurrenceOutput {
   const { weight, bias, h, c } = inputs;
-  const { apply, joined, keepsGates } = cells[kind];
+  const cell = cells[kind];
+  const { joined, keepsGates } = cell;
   const xs = split(inputs.x, timeline.batchSizes, 0);
   const ys = new Array<Tensor>(xs.length);
   let state: State = { h, c };
-  /** Tensors of the state that nobody else holds. */
+  // The tensors of the state that are no output: the next step takes their place.
   let own: Tensor[] = [];
   for (const { t, rows } of stepsOf(timeline)) {
     const next = tidy(() => {
       const before = { h: first(state.h, rows), c: state.c && first(state.c, rows) };
       const x = xs[t]!;
       const gates = linear(before.h, weight, bias, joined ? { residual: x } : {});
-      const after = apply(x, gates, before);
+      const after = cell.apply(x, gates, before);
       if (keepsGates) keep?.(`gates${t}`, gates);
       if (before.c) keep?.(`c${t}`, before.c);
       return { y: after.h, h: withFirst(state.h, after.h), c: state.c && withFirst(state.c, after.c!) };
@@ -112,7 +113,7 @@ function unroll(kind: CellKind, inputs: RecurrenceInputs, timeline: Timeline, ke
     for (const tensor of own) tensor.dispose();
     ys[t] = next.y;
     state = next;
-    own = [next.h, next.c].filter((tensor) => tensor !== undefined && tensor !== next.y) as Tensor[];
+    own = [next.h, next.c].filter((tensor): tensor is Tensor => tensor !== undefined && tensor !== next.y);
   }
   return { y: concat(ys), h: state.h, c: state.c };
 }

@@ -19,7 +19,10 @@ async function lossAfter(seed: number, options: { normFirst: boolean; deepNorm?:
   });
   if (deepNorm) nn.init.deepNorm_(encoder);
   const head = new nn.Linear(width, tokens);
-  const optimizer = new optim.AdamW([embedding, encoder, head].flatMap((part) => part.parameters()), { lr });
+  const optimizer = new optim.AdamW(
+    [embedding, encoder, head].flatMap((part) => part.parameters()),
+    { lr },
+  );
   let total = 0;
   for (let step = 0; step < steps; step++) {
     const loss = tidy(() => {
@@ -31,7 +34,7 @@ async function lossAfter(seed: number, options: { normFirst: boolean; deepNorm?:
       optimizer.step();
       return error.detach();
     });
-    if (step >= steps - 10) total += Number(await loss.item()) / 10;
+    if (step >= steps - 10) total += (await loss.item()) / 10;
     loss.dispose();
   }
   return total;

@@ -30,7 +30,7 @@ if (how === 'abandon') {
   await iterator.next();
   await iterator.next();
   const pending = iterator.next();
-  setTimeout(() => iterator.return(), 100);
+  setTimeout(() => void iterator.return(), 100);
   console.log(JSON.stringify(await pending));
 } else {
   console.log(await run().catch((error) => error.message));
