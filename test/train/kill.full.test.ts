@@ -9,7 +9,7 @@ test('kill -9 at 100 moments', { timeout: 600_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'fovea-kill-'));
   try {
     const steps: number[] = [];
-    for (let i = 0; i < 100; i++) steps.push(await killWhileSaving(folder));
+    for (let i = 0; i < 100; i++) steps.push(await killWhileSaving(folder, i % 3));
     expect(steps.every((step, i) => i === 0 || step >= steps[i - 1]!)).toBe(true);
     expect(new Set(steps).size).toBeGreaterThan(50);
   } finally {

@@ -23,14 +23,21 @@ export async function savedSteps(folder: string): Promise<number[]> {
   return found.map(({ step }) => step);
 }
 
-/** Runs it on from what is there, kills it at some moment, and checks what is there then. @returns the newest step */
-export async function killWhileSaving(folder: string): Promise<number> {
+const stepsIn = (printed: string): number[] => Array.from(printed.matchAll(/^\d+$/gm), ([line]) => Number(line));
+
+/**
+ * Runs it on from what is there, kills it at some moment, and checks what is there then.
+ *
+ * @param saves how many saves to await before that moment, however long they take
+ * @returns the newest step
+ */
+export async function killWhileSaving(folder: string, saves: number): Promise<number> {
   const child = spawn(process.execPath, [script, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
   let printed = '';
   const ready = new Promise<void>((resolve) => {
     child.stdout.on('data', (text) => {
       printed += String(text);
-      if (printed.includes('from')) resolve();
+      if (printed.includes('from') && stepsIn(printed).length >= saves) resolve();
     });
   });
   const ended = new Promise<void>((resolve) => void child.once('close', () => resolve()));
@@ -39,10 +46,7 @@ export async function killWhileSaving(folder: string): Promise<number> {
   child.kill('SIGKILL');
   await ended;
   expect(child.signalCode, printed).toBe('SIGKILL');
-  const acknowledged = printed
-    .split('\n')
-    .filter((line) => /^\d+$/.test(line))
-    .map(Number);
+  const acknowledged = stepsIn(printed);
   const from = Number(/from (\d+)/.exec(printed)![1]);
   const steps = await savedSteps(folder);
   // What was said to be saved is there, and nothing but the newest of all.
