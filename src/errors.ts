@@ -16,6 +16,7 @@ export const errorCodes = {
   FOVEA_TOO_MANY_TENSORS: 'the table of live tensors is full',
   FOVEA_FILE_FORMAT: 'a file is malformed or does not hold what is expected',
   FOVEA_IO: 'a file cannot be read or written; the message names it and what the system says',
+  FOVEA_DATA: 'a dataset, a collate function or a worker of a DataLoader failed; the message names the item or batch',
   FOVEA_NAN: 'a value that must be finite is NaN or infinite',
   FOVEA_UNSUPPORTED: 'the request is understood, but fovea does not support it',
   FOVEA_ABORTED: 'the work was cancelled through an AbortSignal',

@@ -16,6 +16,7 @@
   F(loss)                      \
   F(attention)                 \
   F(rope)                      \
+  F(rnn)                       \
   F(indexing)                  \
   F(sorting)                   \
   F(random)                    \

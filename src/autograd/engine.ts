@@ -19,6 +19,11 @@ export interface Walk {
   createGraph: boolean;
   /** Whether nodes keep what they saved, so that they can be walked again. */
   retainGraph: boolean;
+  /**
+   * This is part of a node's work in a walk around it: nodes of lower sequence numbers are left alone, even where they lead
+   * to inputs as well, and so are the hooks of inputs, whose gradients are not complete yet.
+   */
+  since?: number;
 }
 interface Arrivals {
   sum: Gradient;
@@ -85,6 +90,7 @@ class Engine {
 
   /** Nodes made before all inputs of the walk lead to none of them. */
   private earliest(): number {
+    if (this.walk.since !== undefined) return this.walk.since;
     if (this.wanted.size > 0 || this.inner.size === 0) return -Infinity;
     return Math.min(...[...this.inner.keys()].map((node) => node.sequence));
   }
@@ -169,9 +175,10 @@ class Engine {
   }
 
   private finish(leaf: Tensor, sum: Tensor): void {
-    const g = leaf.hooks ? runHooks(leaf.hooks, sum, this.walk.createGraph) : sum;
+    const places = this.wanted.get(leaf);
+    const isPart = this.walk.since !== undefined && places !== undefined;
+    const g = leaf.hooks && !isPart ? runHooks(leaf.hooks, sum, this.walk.createGraph) : sum;
     if (this.walk.inputs) {
-      const places = this.wanted.get(leaf);
       if (places) for (const i of places) this.results[i] = another(g, this.walk.createGraph);
       if (!this.walk.createGraph) g.dispose();
       return;
@@ -193,7 +200,8 @@ class Engine {
   }
 }
 
-function reachable(roots: readonly Node[], earliest: number): Node[] {
+/** The nodes behind `roots`, themselves included, that were made no earlier than sequence number `earliest`. */
+export function reachable(roots: readonly Node[], earliest: number): Node[] {
   const found = new Set<Node>(roots);
   for (const node of found)
     for (const edge of node.edges) if (edge?.node && edge.node.sequence >= earliest) found.add(edge.node);

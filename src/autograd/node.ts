@@ -32,6 +32,11 @@ export interface Saved {
 
 let sequence = 0;
 
+/** The number that the next node gets: those recorded from now on are the ones with it or higher ones. */
+export function nextSequence(): number {
+  return sequence;
+}
+
 /** One recorded op. */
 export abstract class Node implements GradNode {
   /** The op's name. */

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
+import { FoveaError } from '../errors.js';
 import { defaultFinetuneOptions, type FinetuneOptions } from './finetune-options.js';
 import type { GenerateCommandOptions } from './generate-command.js';
 import { runCommand } from './run-command.js';
@@ -56,8 +57,8 @@ program
 
 program
   .command('train')
-  .description('train a small byte-level GPT-2 on text and save it as a Hugging Face checkpoint')
-  .argument('<paths...>', 'text files, or folders of them')
+  .description('train a small byte-level GPT-2 on text and save it as a Hugging Face checkpoint, or run a config')
+  .argument('<paths...>', 'text files, or folders of them; or one config, a .json file with everything')
   .option('--out <folder>', 'the checkpoint directory', 'checkpoint')
   .option('--steps <n>', 'training steps', count, defaults.steps)
   .option('--layers <n>', 'blocks', count, defaults.layers)
@@ -69,8 +70,18 @@ program
   .option('--seed <n>', 'seed of the weights and of the windows', count, defaults.seed)
   .option('--device <name>', 'where to train: cpu, cuda or cuda:<n>', defaults.device)
   .addOption(precision(defaults.precision))
-  .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>) =>
-    runCommand(async (signal) => (await import('./train-text.js')).trainText({ ...options, paths, signal })),
+  .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>, command: Command) =>
+    runCommand(async (signal) => {
+      const [config] = paths.filter((path) => path.endsWith('.json'));
+      if (config === undefined) return (await import('./train-text.js')).trainText({ ...options, paths, signal });
+      const given = Object.keys(options).find((name) => command.getOptionValueSource(name) === 'cli');
+      if (paths.length > 1 || given !== undefined)
+        throw new FoveaError(
+          'FOVEA_ARGUMENT',
+          `train: ${config} is a config, which says everything: leave out ${given === undefined ? 'the other paths' : `--${given}`}`,
+        );
+      return (await import('./train-run.js')).trainRun(config, signal);
+    }),
   );
 
 const lora = defaultFinetuneOptions;

@@ -1,8 +1,8 @@
 /** Training that the standard error stream tells about. */
 import type { CausalLM } from '../models/causal-lm.js';
 import type { Corpus } from '../train/corpus.js';
+import { duration, ProgressLine } from '../train/progress.js';
 import { bitsPerToken, trainCausalLM, type TrainOptions } from '../train/train.js';
-import { duration, ProgressLine } from './progress.js';
 
 /** Prints a line. */
 export const say = (text: string): void => void process.stderr.write(`${text}\n`);

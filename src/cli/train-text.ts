@@ -1,28 +1,16 @@
 /** Trains a small GPT-2 on text and saves it: what `fovea train` and `npm start` share. */
 import type { CausalLM } from '../models/causal-lm.js';
-import { GPT2LMHeadModel } from '../models/gpt2/model.js';
 import { manualSeed } from '../ops/index.js';
 import { ByteTokenizer } from '../text/byte-tokenizer.js';
 import { readCorpus } from '../train/corpus.js';
+import { newModel } from './new-model.js';
 import type { TrainTextOptions } from './train-options.js';
 import { say, sayText, trainShown } from './train-shown.js';
 
-function makeModel({ layers, width, heads, context, seed }: TrainTextOptions): CausalLM {
-  manualSeed(seed);
-  const { vocabSize, eosTokenId } = new ByteTokenizer();
-  return new GPT2LMHeadModel({
-    vocabSize,
-    nPositions: context,
-    nEmbd: width,
-    nLayer: layers,
-    nHead: heads,
-    // One pass over part of the text cannot overfit.
-    embdPdrop: 0,
-    residPdrop: 0,
-    attnPdrop: 0,
-    bosTokenId: eosTokenId,
-    eosTokenIds: [eosTokenId],
-  });
+function makeModel(options: TrainTextOptions): CausalLM {
+  manualSeed(options.seed);
+  // One pass over part of the text cannot overfit.
+  return newModel({ ...options, dropout: 0 });
 }
 
 /** Trains, saves and reports on the standard error stream. */

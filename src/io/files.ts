@@ -1,6 +1,6 @@
 /** Reading and writing files so that a failure names the path and the system's error, and a crash leaves no half file. */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { FoveaError } from '../errors.js';
 import { isJsonObject, type JsonObject, JsonError, parseStrictJson } from './strict-json.js';
@@ -73,6 +73,11 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
+/** Where something is made that a rename puts in its place: hidden, in the same folder, like nothing else. */
+function temporaryBeside(path: string): string {
+  return join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`);
+}
+
 /**
  * Writes a file so that `path` holds the old content or the whole new one at every moment, even when the process or the
  * machine stops: a temporary file beside it, fsync, rename, fsync of the folder. The folder is made if it is missing.
@@ -82,7 +87,7 @@ async function syncFolder(folder: string): Promise<void> {
  */
 export async function writeFileAtomic(path: string, write: (file: FileHandle) => Promise<void>): Promise<void> {
   const folder = dirname(path);
-  const temporary = join(folder, `.${basename(path)}.${process.pid}-${randomBytes(6).toString('hex')}.tmp`);
+  const temporary = temporaryBeside(path);
   try {
     await mkdir(folder, { recursive: true });
     const file = await open(temporary, 'wx');
@@ -98,6 +103,30 @@ export async function writeFileAtomic(path: string, write: (file: FileHandle) =>
     // It may never have been made; the first error is the one to report.
     await unlink(temporary).catch(() => undefined);
     throw ioError('write', path, error);
+  }
+}
+
+/**
+ * Makes a folder with all that is in it, so that `path` is missing or whole at every moment, like `writeFileAtomic`.
+ *
+ * @param path where nothing is yet
+ * @param fill writes files into the temporary folder, durably
+ * @throws FOVEA_IO naming the path and the system's error, FOVEA_ABORTED; the temporary folder is removed
+ */
+export async function makeFolderAtomic(path: string, fill: (temporary: string) => Promise<void>): Promise<void> {
+  const temporary = temporaryBeside(path);
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await mkdir(temporary);
+    await fill(temporary);
+    await syncFolder(temporary);
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
+    const failure = ioError('write', path, error);
+    // The temporary folder is gone, and means nothing to who reads this.
+    throw new FoveaError(failure.code, failure.message.replaceAll(temporary, path), { cause: failure });
   }
 }
 

@@ -1,6 +1,6 @@
 /** Activation functions by the names that PyTorch's layers and Hugging Face's configs give them. */
 import { FoveaError } from '../errors.js';
-import { type FusedActivation, gelu, linear, relu, sigmoid, silu, tanh } from '../ops/index.js';
+import { type FusedActivation, type GateActivation, gelu, linear, relu, sigmoid, silu, tanh } from '../ops/index.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { Linear } from './linear.js';
 import { runsOnly } from './module.js';
@@ -8,6 +8,7 @@ import { runsOnly } from './module.js';
 export type Activation = (x: Tensor) => Tensor;
 
 const reluOf: Activation = (x) => relu(x);
+const sigmoidOf: Activation = (x) => sigmoid(x);
 const siluOf: Activation = (x) => silu(x);
 const geluErf: Activation = (x) => gelu(x);
 const geluTanh: Activation = (x) => gelu(x, { approximate: 'tanh' });
@@ -23,7 +24,7 @@ const activations: ReadonlyMap<string, Activation> = new Map<string, Activation>
   ['silu', siluOf],
   ['swish', siluOf],
   ['tanh', (x) => tanh(x)],
-  ['sigmoid', (x) => sigmoid(x)],
+  ['sigmoid', sigmoidOf],
   ['relu2', (x) => relu(x).square()],
   ['linear', (x) => x],
 ]);
@@ -52,6 +53,10 @@ const fusedNames: ReadonlyMap<Activation, FusedActivation> = new Map([
 /** What `linear` and `addmm` call an activation that they can apply themselves. */
 export function fusedActivation(activation: Activation): FusedActivation | undefined {
   return fusedNames.get(activation);
+}
+/** What `gatedLinear` calls an activation that it can apply to its gate. */
+export function gateActivation(activation: Activation): GateActivation | undefined {
+  return activation === sigmoidOf ? 'sigmoid' : fusedActivation(activation);
 }
 
 /** activation(layer(x)): one op where `linear` knows the activation, unless the layer is another than Linear or has hooks. */

@@ -5,11 +5,15 @@
  *   xavier   Glorot & Bengio 2010: std = gain · sqrt(2 / (fanIn + fanOut))
  *   kaiming  He et al. 2015 (https://arxiv.org/abs/1502.01852): std = gain / sqrt(fanIn or fanOut)
  *   uniform forms draw from ±sqrt(3) · std
+ *   orthogonal  Saxe et al. 2014 (https://arxiv.org/abs/1312.6120): the Q of a normal matrix's QR, R's diagonal above 0
+ *
+ * Schemes for whole models, by their depth, are in depth-schemes.ts.
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
-import { type Generator, tensor as makeTensor, where } from '../ops/index.js';
-import { argumentError, optionsArg } from '../tensor/check.js';
+import { concat, type Generator, matmul, narrow, tensor as makeTensor, where } from '../ops/index.js';
+import { argumentError, numberArg, optionsArg } from '../tensor/check.js';
+import { accumulatorOf, dtypeNames } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 
@@ -270,5 +274,45 @@ export function truncNormal_(tensor: Tensor, options: TruncNormalOptions = {}): 
       .mul(std * Math.SQRT2)
       .add(mean);
     tensor.copy_(normal.clamp({ min: a, max: b }));
+  });
+}
+
+/**
+ * Rows without their parts along those before them, each of norm 1 (Gram and Schmidt by halves, so that nearly all of it
+ * is products of matrices).
+ */
+function orthonormal(rows: Tensor): Tensor {
+  const n = rows.shape[0]!;
+  if (n === 1) return rows.div(rows.square().sum(1, { keepdim: true }).sqrt());
+  const half = n >> 1;
+  const first = orthonormal(narrow(rows, 0, 0, half));
+  const rest = narrow(rows, 0, half, n - half);
+  const along = matmul(matmul(rest, first.transpose(0, 1)), first);
+  return concat([first, orthonormal(rest.sub(along))], 0);
+}
+
+/**
+ * Fills with a matrix whose rows (or columns, of which there are fewer) are orthonormal, uniformly from all such (Saxe et al.
+ * 2014, https://arxiv.org/abs/1312.6120). Axes behind the first count as one.
+ *
+ * @param tensor a weight [out, in, ...], floats
+ * @param options `gain`, a factor (default 1), `generator`
+ * @returns `tensor`
+ * @throws FOVEA_SHAPE for fewer than two axes, FOVEA_DTYPE for integers and bool
+ */
+export function orthogonal_(tensor: Tensor, options: RandomOptions & { gain?: number } = {}): Tensor {
+  const op = 'orthogonal_';
+  fans(op, tensor);
+  const { gain = 1, ...rest } = optionsArg(op, options, ['gain', 'generator']);
+  numberArg(op, 'gain', gain);
+  return inPlace(tensor, () => {
+    tensor.normal_(0, 1, random(op, rest));
+    const [rows, columns] = [tensor.shape[0]!, tensor.size / (tensor.shape[0]! || 1)];
+    if (tensor.size === 0) return;
+    const matrix = tensor.to(dtypeNames[accumulatorOf(tensor.slot!.dtype)]!).reshape([rows, columns]);
+    const wide = rows <= columns ? matrix : matrix.transpose(0, 1);
+    // Once more: what rounding left along rows before is as large as the matrix's condition makes it.
+    const q = orthonormal(orthonormal(wide)).mul(gain);
+    tensor.copy_((rows <= columns ? q : q.transpose(0, 1)).reshape(tensor.shape));
   });
 }

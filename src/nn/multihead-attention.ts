@@ -12,6 +12,7 @@ import { FoveaError } from '../errors.js';
 import { attention, empty, linear, QuantizedTensor } from '../ops/index.js';
 import { Mask } from '../ops/mask.js';
 import { tensorMask } from '../ops/mask-kinds.js';
+import type { PositionBias } from '../ops/position-bias.js';
 import { argumentError, countArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
 import { Code, type Dtype, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
@@ -41,12 +42,14 @@ export interface MultiheadAttentionOptions {
 /** Options of {@link MultiheadAttention.forward}. */
 export interface MultiheadAttentionForwardOptions {
   /** [B, S]: true (or any number to add to the scores) where a key is real. */
-  keyPaddingMask?: Tensor;
+  keyPaddingMask?: Tensor | undefined;
   /**
    * What a query may see: a mask (`mask.slidingWindow(…)`, …), or [L, S], [B·h, L, S] or broadcastable to [B, h, L, S],
    * true where it may, or numbers to add.
    */
-  attnMask?: Mask | Tensor;
+  attnMask?: Mask | Tensor | undefined;
+  /** Added to the scores by distance of key and query: a value of `positionBias`, or what a RelativePositionBias gives. */
+  positionBias?: PositionBias | undefined;
   /** Whether to return the probabilities (PyTorch's default, true); false runs the fused kernel. */
   needWeights?: boolean;
   /** Whether to average the probabilities over heads (default false: per head). */
@@ -128,11 +131,19 @@ export class MultiheadAttention extends Module {
     value: Tensor,
     options: MultiheadAttentionForwardOptions = {},
   ): [output: Tensor, weights: Tensor | undefined] {
-    const known = ['keyPaddingMask', 'attnMask', 'needWeights', 'averageAttnWeights', 'isCausal'] as const;
+    const known = [
+      'keyPaddingMask',
+      'attnMask',
+      'positionBias',
+      'needWeights',
+      'averageAttnWeights',
+      'isCausal',
+    ] as const;
     const {
       needWeights = true,
       averageAttnWeights = false,
       isCausal = false,
+      positionBias,
       ...masks
     } = optionsArg('MultiheadAttention', options, known);
     for (const [name, x] of Object.entries({ query, key, value })) {
@@ -145,6 +156,7 @@ export class MultiheadAttention extends Module {
       ...this.#masks(masks, q!.shape[0]!),
       causal: isCausal ? 'topLeft' : false,
       dropoutP: this.training ? this.dropout : 0,
+      ...(positionBias ? { positionBias } : {}),
     };
     let output: Tensor;
     let weights: Tensor | undefined;

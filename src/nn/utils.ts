@@ -6,6 +6,8 @@ import { FoveaError } from '../errors.js';
 import { argumentError, numberArg, optionsArg } from '../tensor/check.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 
+export * as rnn from './packed-sequence.js';
+
 /** Options of {@link clipGradNorm_}. */
 export interface ClipGradNormOptions {
   /** Wait for the norm and throw if it is NaN or infinite (default false). */

@@ -84,7 +84,10 @@ export type { EmbeddingOptions } from './indexing.js';
 export * from './join.js';
 export { linearCrossEntropy, type LinearCrossEntropyOptions } from './linear-cross-entropy.js';
 export * from './loss.js';
-export type { Reduction } from './loss-common.js';
+export type { LossOptions, Reduction } from './loss-common.js';
+export { ctcLoss, type CtcLossOptions } from './loss-ctc.js';
+export * from './loss-elementwise.js';
+export * from './loss-embedding.js';
 export { linear, type LinearOptions } from './linear.js';
 export { addmm, matmul } from './matmul.js';
 export type { ActivationOptions, AddmmOptions, FusedActivation } from './matmul.js';
@@ -109,6 +112,7 @@ export {
 } from './random.js';
 export type { DropoutOptions, GeneratorState, MultinomialOptions, RandomOptions } from './random.js';
 export * from './reduce.js';
+export { gruCell, lstmCell } from './rnn.js';
 export { rope } from './rope.js';
 export type { RopeOptions } from './rope.js';
 export {

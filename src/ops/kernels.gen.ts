@@ -119,6 +119,10 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   attentionVisible: ['pattern:w, mask?:b h n m -> seen:@batch @heads @rows @keys', 'int64 bool -> bool'],
   pagedAttention: ['q:b h n d, kPages:p g s d, vPages:p g s e, pageTable:b t, lengths:b -> o:b h n e, lse:b h n where h%g', 'T T T int int -> T acc | T: float'],
   rope: ['x:b h n d, cos:b~ n r, sin:b~ n r -> y:b h n d', 'T acc acc -> T | T: float'],
+  lstmCell: ['x:... g, hidden?:... g, c:... n -> h:... n, cNew:... n', 'T T T -> T T | T: float'],
+  lstmCellBackward_: ['x:... g, hidden?:... g, c:... n, dh?:... n, dcNew?:... n, dx!:... g, dc!:... n ->', 'T T T T T T T -> | T: float'],
+  gruCell: ['x:... g, hidden:... g, h:... n -> hNew:... n', 'T T T -> T | T: float'],
+  gruCellBackward_: ['x:... g, hidden:... g, h:... n, dhNew:... n, dx!:... g, dhidden!:... g, dh!:... n ->', 'T T T T T T T -> | T: float'],
   embedding: ['weight:v d, ids:... -> y:... d', 'T int -> T | T: any'],
   embeddingBackward: ['ids:..., dy:... d -> dweight:@rows d', 'int T -> T | T: float'],
   gather: ['x:... n, index:... m -> y:... m', 'T int -> T | T: any'],
@@ -388,6 +392,14 @@ export interface Kernels {
   pagedAttention: { in: { q: Tensor; kPages: Tensor; vPages: Tensor; pageTable: Tensor; lengths: Tensor }; attrs: { scale?: number | undefined; softcap?: number | undefined }; out: { o: Tensor; lse: Tensor } };
   /** x:b h n d, cos:b~ n r, sin:b~ n r -> y:b h n d   T acc acc -> T | T: float */
   rope: { in: { x: Tensor; cos: Tensor; sin: Tensor }; attrs: { interleaved?: boolean | undefined; inverse?: boolean | undefined }; out: { y: Tensor } };
+  /** x:... g, hidden?:... g, c:... n -> h:... n, cNew:... n   T T T -> T T | T: float */
+  lstmCell: { in: { x: Tensor; hidden?: Tensor | undefined; c: Tensor }; attrs: Record<never, never>; out: { h: Tensor; cNew: Tensor } };
+  /** x:... g, hidden?:... g, c:... n, dh?:... n, dcNew?:... n, dx!:... g, dc!:... n ->   T T T T T T T -> | T: float */
+  lstmCellBackward_: { in: { x: Tensor; hidden?: Tensor | undefined; c: Tensor; dh?: Tensor | undefined; dcNew?: Tensor | undefined; dx: Tensor; dc: Tensor }; attrs: Record<never, never>; out: Record<never, never> };
+  /** x:... g, hidden:... g, h:... n -> hNew:... n   T T T -> T | T: float */
+  gruCell: { in: { x: Tensor; hidden: Tensor; h: Tensor }; attrs: Record<never, never>; out: { hNew: Tensor } };
+  /** x:... g, hidden:... g, h:... n, dhNew:... n, dx!:... g, dhidden!:... g, dh!:... n ->   T T T T T T T -> | T: float */
+  gruCellBackward_: { in: { x: Tensor; hidden: Tensor; h: Tensor; dhNew: Tensor; dx: Tensor; dhidden: Tensor; dh: Tensor }; attrs: Record<never, never>; out: Record<never, never> };
   /** weight:v d, ids:... -> y:... d   T int -> T | T: any */
   embedding: { in: { weight: Tensor; ids: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** ids:..., dy:... d -> dweight:@rows d   int T -> T | T: float */
@@ -589,6 +601,10 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   attentionVisible: { inputs: ["pattern","mask"], outputs: ["seen"] },
   pagedAttention: { inputs: ["q","kPages","vPages","pageTable","lengths"], outputs: ["o","lse"] },
   rope: { inputs: ["x","cos","sin"], outputs: ["y"] },
+  lstmCell: { inputs: ["x","hidden","c"], outputs: ["h","cNew"] },
+  lstmCellBackward_: { inputs: ["x","hidden","c","dh","dcNew","dx","dc"], outputs: [] },
+  gruCell: { inputs: ["x","hidden","h"], outputs: ["hNew"] },
+  gruCellBackward_: { inputs: ["x","hidden","h","dhNew","dx","dhidden","dh"], outputs: [] },
   embedding: { inputs: ["weight","ids"], outputs: ["y"] },
   embeddingBackward: { inputs: ["ids","dy"], outputs: ["dweight"] },
   gather: { inputs: ["x","index"], outputs: ["y"] },
@@ -1489,32 +1505,77 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     y_.id = native.run(111, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
     return { y: new Tensor(y_) };
   },
+  lstmCell(given, _attrs) {
+    const x = slotOf(given.x, 'lstmCell', 'x');
+    const hidden = given.hidden === undefined ? null : slotOf(given.hidden, 'lstmCell', 'hidden');
+    const c = slotOf(given.c, 'lstmCell', 'c');
+    const h_ = new Slot(x.dtype);
+    const cNew_ = new Slot(x.dtype);
+    h_.id = native.run(112, h_, cNew_, x.id, hidden === null ? 0 : hidden.id, c.id);
+    cNew_.id = scratch[1]!;
+    return { h: new Tensor(h_), cNew: new Tensor(cNew_) };
+  },
+  lstmCellBackward_(given, _attrs) {
+    const x = slotOf(given.x, 'lstmCellBackward_', 'x');
+    const hidden = given.hidden === undefined ? null : slotOf(given.hidden, 'lstmCellBackward_', 'hidden');
+    const c = slotOf(given.c, 'lstmCellBackward_', 'c');
+    const dh = given.dh === undefined ? null : slotOf(given.dh, 'lstmCellBackward_', 'dh');
+    const dcNew = given.dcNew === undefined ? null : slotOf(given.dcNew, 'lstmCellBackward_', 'dcNew');
+    const dx = slotOf(given.dx, 'lstmCellBackward_', 'dx');
+    const dc = slotOf(given.dc, 'lstmCellBackward_', 'dc');
+    native.run(113, x.id, hidden === null ? 0 : hidden.id, c.id, dh === null ? 0 : dh.id, dcNew === null ? 0 : dcNew.id, dx.id, dc.id);
+    dx.touch();
+    dc.touch();
+    return { };
+  },
+  gruCell(given, _attrs) {
+    const x = slotOf(given.x, 'gruCell', 'x');
+    const hidden = slotOf(given.hidden, 'gruCell', 'hidden');
+    const h = slotOf(given.h, 'gruCell', 'h');
+    const hNew_ = new Slot(x.dtype);
+    hNew_.id = native.run(114, hNew_, x.id, hidden.id, h.id);
+    return { hNew: new Tensor(hNew_) };
+  },
+  gruCellBackward_(given, _attrs) {
+    const x = slotOf(given.x, 'gruCellBackward_', 'x');
+    const hidden = slotOf(given.hidden, 'gruCellBackward_', 'hidden');
+    const h = slotOf(given.h, 'gruCellBackward_', 'h');
+    const dhNew = slotOf(given.dhNew, 'gruCellBackward_', 'dhNew');
+    const dx = slotOf(given.dx, 'gruCellBackward_', 'dx');
+    const dhidden = slotOf(given.dhidden, 'gruCellBackward_', 'dhidden');
+    const dh = slotOf(given.dh, 'gruCellBackward_', 'dh');
+    native.run(115, x.id, hidden.id, h.id, dhNew.id, dx.id, dhidden.id, dh.id);
+    dx.touch();
+    dhidden.touch();
+    dh.touch();
+    return { };
+  },
   embedding(given, _attrs) {
     const weight = slotOf(given.weight, 'embedding', 'weight');
     const ids = slotOf(given.ids, 'embedding', 'ids');
     const y_ = new Slot(weight.dtype);
-    y_.id = native.run(112, y_, weight.id, ids.id);
+    y_.id = native.run(116, y_, weight.id, ids.id);
     return { y: new Tensor(y_) };
   },
   embeddingBackward(given, attrs) {
     const ids = slotOf(given.ids, 'embeddingBackward', 'ids');
     const dy = slotOf(given.dy, 'embeddingBackward', 'dy');
     const dweight_ = new Slot(dy.dtype);
-    dweight_.id = native.run(113, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
+    dweight_.id = native.run(117, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
     return { dweight: new Tensor(dweight_) };
   },
   gather(given, _attrs) {
     const x = slotOf(given.x, 'gather', 'x');
     const index = slotOf(given.index, 'gather', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(114, y_, x.id, index.id);
+    y_.id = native.run(118, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   scatter_(given, _attrs) {
     const y = slotOf(given.y, 'scatter_', 'y');
     const index = slotOf(given.index, 'scatter_', 'index');
     const src = slotOf(given.src, 'scatter_', 'src');
-    native.run(115, y.id, index.id, src.id);
+    native.run(119, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1522,7 +1583,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y = slotOf(given.y, 'scatterAdd_', 'y');
     const index = slotOf(given.index, 'scatterAdd_', 'index');
     const src = slotOf(given.src, 'scatterAdd_', 'src');
-    native.run(116, y.id, index.id, src.id);
+    native.run(120, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1530,34 +1591,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'indexSelect', 'x');
     const index = slotOf(given.index, 'indexSelect', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(117, y_, x.id, index.id);
+    y_.id = native.run(121, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   indexAdd_(given, _attrs) {
     const y = slotOf(given.y, 'indexAdd_', 'y');
     const index = slotOf(given.index, 'indexAdd_', 'index');
     const src = slotOf(given.src, 'indexAdd_', 'src');
-    native.run(118, y.id, index.id, src.id);
+    native.run(122, y.id, index.id, src.id);
     y.touch();
     return { };
   },
   countNonzero(given, _attrs) {
     const x = slotOf(given.x, 'countNonzero', 'x');
     const count_ = new Slot(5);
-    count_.id = native.run(119, count_, x.id);
+    count_.id = native.run(123, count_, x.id);
     return { count: new Tensor(count_) };
   },
   nonzero(given, attrs) {
     const x = slotOf(given.x, 'nonzero', 'x');
     const index_ = new Slot(5);
-    index_.id = native.run(120, index_, x.id, attrs.count, attrs.rank);
+    index_.id = native.run(124, index_, x.id, attrs.count, attrs.rank);
     return { index: new Tensor(index_) };
   },
   sort(given, attrs) {
     const x = slotOf(given.x, 'sort', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(121, values_, indices_, x.id, attrs.descending);
+    values_.id = native.run(125, values_, indices_, x.id, attrs.descending);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
@@ -1565,56 +1626,56 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'topk', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(122, values_, indices_, x.id, attrs.k, attrs.largest);
+    values_.id = native.run(126, values_, indices_, x.id, attrs.k, attrs.largest);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
   uniform_(given, attrs) {
     const x = slotOf(given.x, 'uniform_', 'x');
-    native.run(123, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(127, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   normal_(given, attrs) {
     const x = slotOf(given.x, 'normal_', 'x');
-    native.run(124, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
+    native.run(128, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
     x.touch();
     return { };
   },
   randint_(given, attrs) {
     const x = slotOf(given.x, 'randint_', 'x');
-    native.run(125, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(129, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   dropout(given, attrs) {
     const x = slotOf(given.x, 'dropout', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(126, y_, x.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(130, y_, x.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   dropoutAdd(given, attrs) {
     const x = slotOf(given.x, 'dropoutAdd', 'x');
     const residual = slotOf(given.residual, 'dropoutAdd', 'residual');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(127, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(131, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   multinomial(given, attrs) {
     const probs = slotOf(given.probs, 'multinomial', 'probs');
     const ids_ = new Slot(5);
-    ids_.id = native.run(128, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
+    ids_.id = native.run(132, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   sampleTokens(given, attrs) {
     const logits = slotOf(given.logits, 'sampleTokens', 'logits');
     const ids_ = new Slot(5);
-    ids_.id = native.run(129, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
+    ids_.id = native.run(133, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   adamw_(given, attrs) {
     const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
-    native.runMany(130, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    native.runMany(134, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1623,7 +1684,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   radam_(given, attrs) {
     const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(131, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(135, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1631,7 +1692,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   nadam_(given, attrs) {
     const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(132, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(136, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1639,14 +1700,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   adagrad_(given, attrs) {
     const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
-    native.runMany(133, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    native.runMany(137, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.sum);
     return { };
   },
   rmsprop_(given, attrs) {
     const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
-    native.runMany(134, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    native.runMany(138, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
     touchAll(given.p);
     touchAll(given.v);
     touchAll(given.u);
@@ -1655,14 +1716,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lion_(given, attrs) {
     const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
-    native.runMany(135, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    native.runMany(139, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     return { };
   },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(136, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
+    native.runMany(140, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1670,37 +1731,37 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(137, norm_, handles);
+    norm_.id = native.runMany(141, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(138, handles, attrs.maxNorm);
+    native.runMany(142, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   packQuantized(given, attrs) {
     const x = slotOf(given.x, 'packQuantized', 'x');
     const packed_ = new Slot(6);
-    packed_.id = native.run(139, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(143, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   unpackQuantized(given, attrs) {
     const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
     const x_ = new Slot(6);
-    x_.id = native.run(140, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    x_.id = native.run(144, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { x: new Tensor(x_) };
   },
   quantize(given, attrs) {
     const w = slotOf(given.w, 'quantize', 'w');
     const packed_ = new Slot(6);
-    packed_.id = native.run(141, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(145, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   dequantize(given, attrs) {
     const packed = slotOf(given.packed, 'dequantize', 'packed');
     const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
-    w_.id = native.run(142, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    w_.id = native.run(146, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
     return { w: new Tensor(w_) };
   },
   quantizedLinear(given, attrs) {
@@ -1708,67 +1769,67 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = slotOf(given.weight, 'quantizedLinear', 'weight');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(143, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(147, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(144, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(148, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(145, y_, x.id);
+    y_.id = native.run(149, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(146, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(150, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(147, y_, x.id);
+    y_.id = native.run(151, y_, x.id);
     return { y: new Tensor(y_) };
   },
   int8Probe(given, attrs) {
     const x = slotOf(given.x, 'int8Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(148, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(152, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   int8ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'int8ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(149, y_, x.id);
+    y_.id = native.run(153, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(150, y_, x.id);
+    y_.id = native.run(154, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(151, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
+    y_.id = native.run(155, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(152, y_, x.id, attrs.inChunk);
+    y_.id = native.run(156, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(153, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(157, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

@@ -45,7 +45,7 @@ const ROWS_OF_MANY = 512;
 const BLOCK_BYTES = 4 << 20;
 
 /** Options of `linearCrossEntropy`. */
-export interface LinearCrossEntropyOptions extends CrossEntropyOptions {
+export interface LinearCrossEntropyOptions extends Omit<CrossEntropyOptions, 'weight'> {
   /** [v], added to the logits. */
   bias?: Tensor | null;
   /** Rows whose logits exist at the same time; default: as many as fit in 40 MB, 512 of more than 8192 classes. */

@@ -13,6 +13,7 @@ import { native } from '../addon.js';
 import { capturing } from '../tensor/capture.js';
 import { CPU } from '../tensor/device.js';
 import { Code } from '../tensor/dtype.js';
+import { sameShape } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { kernels } from './kernels.gen.js';
 
@@ -56,9 +57,10 @@ export function packedWeight(weight: Tensor, b: Tensor, rows: number): Tensor | 
   const { leftThread, count } = version;
   if (leftThread) return undefined;
   const known = slot.packed;
-  if (known?.count !== count) {
-    slot.unpack(); // written to through another view
-    slot.packed = { count, made: null };
+  const { shape, strides } = b;
+  if (known?.count !== count || !sameShape(known.shape, shape) || !sameShape(known.strides, strides)) {
+    slot.unpack(); // written to through another view, or multiplied as the other side
+    slot.packed = { count, shape, strides, made: null };
     return undefined;
   }
   if (known.made) {
@@ -66,10 +68,32 @@ export function packedWeight(weight: Tensor, b: Tensor, rows: number): Tensor | 
     return known.made as Tensor;
   }
   if (capturing !== null) return undefined;
-  const size = padded(k) * padded(n);
-  if (!hasRoom(size * (slot.dtype === Code.float32 ? 4 : 2))) return undefined;
-  const { packed } = kernels.matmulPack({ b }, { size });
+  const packed = panels(b);
+  if (packed === undefined) return undefined;
   packed.kept = true;
-  slot.packed = { count, made: packed };
+  slot.packed = { count, shape, strides, made: packed };
   return packed;
+}
+
+/** The panels of b [k, n], unless they would take too much of the memory. */
+function panels(b: Tensor): Tensor | undefined {
+  const [k, n] = b.shape as [number, number];
+  const size = padded(k) * padded(n);
+  if (!hasRoom(size * (b.slot!.dtype === Code.float32 ? 4 : 2))) return undefined;
+  return kernels.matmulPack({ b }, { size }).packed;
+}
+
+/**
+ * The panels of a matrix for several products in a row; whoever asks frees them.
+ *
+ * @param b [k, n], which does not change meanwhile
+ * @param rows of the products' other operands
+ * @returns for `packed` of the kernel matmul, by rows; undefined where a product does better without
+ */
+export function packedFor(b: Tensor, rows: readonly number[]): (rows: number) => Tensor | undefined {
+  const { device, dtype } = slotOf(b, 'matmul', 'b');
+  const [k, n] = b.shape as [number, number];
+  const gains = device === CPU && packs(dtype) && k * n >= LEAST;
+  const packed = gains && rows.filter((count) => count > STREAMED_ROWS).length > 1 ? panels(b) : undefined;
+  return (count) => (count > STREAMED_ROWS ? packed : undefined);
 }

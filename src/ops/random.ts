@@ -13,6 +13,7 @@ import {
   probabilityArg,
   shapeError,
 } from '../tensor/check.js';
+import { drawnBefore, noteDraw, refuseInRepeatable } from '../tensor/draws.js';
 import { Code, isFloat } from '../tensor/dtype.js';
 import { sameShape, sizeOf, type Shape } from '../tensor/layout.js';
 import { allocate } from '../tensor/storage.js';
@@ -100,14 +101,18 @@ export class Generator {
    * @internal
    */
   reserve(count: number): { seed: number; offset: number } {
+    const before = drawnBefore(count);
+    if (before !== null) return before;
     const { seed, offset } = this.state;
     // Beyond 2^53 counters are no longer exact; the next seed has fresh ones.
     const next = offset + Math.ceil(count / 4);
     this.state = next < maxOffset ? { seed, offset: next } : { seed: seed + 1, offset: 0 };
     if (capturing !== null) capturing.drew(this, count, { seed, offset });
+    noteDraw(count, seed, offset);
     return { seed, offset };
   }
   private mayBeSet(op: string): void {
+    refuseInRepeatable(op, 'it would happen once more in backward; call it before, or make a Generator in fn');
     if (capturing !== this.born)
       refuseInRecording(op, 'it would happen once only; call it before, or make a Generator in the step');
   }

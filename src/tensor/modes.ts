@@ -195,7 +195,11 @@ export function autocast<T>(dtype: AutocastDtype | false, fn: () => T): T {
   functionArg('autocast', 'fn', fn);
   if (dtype === false) return runUnder({ autocast: null }, fn);
   const change = { autocast: Code[dtype] };
-  if (activeMode().casts !== null) return runUnder(change, fn);
+  return activeMode().casts === null ? withOwnCasts(change, fn) : runUnder(change, fn);
+}
+
+/** Like `runUnder`, with conversions of parameters that begin with `fn` and end with it. */
+export function withOwnCasts<T>(change: Partial<Mode>, fn: () => T): T {
   const casts: CastCache = new Map();
   return runUnder({ ...change, casts }, fn, () => {
     for (const { cast } of casts.values()) cast.dispose();

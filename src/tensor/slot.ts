@@ -20,6 +20,10 @@ export class Version {
 export interface PackedValues {
   /** Of the writes, when it was made: after another it is stale. */
   readonly count: number;
+  /** Of the view that kernels read it in place of, which may be the transposed. */
+  readonly shape: Shape;
+  /** Likewise. */
+  readonly strides: Shape;
   /** The tensor. */
   readonly made: Disposable | null;
 }

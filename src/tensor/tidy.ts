@@ -72,8 +72,7 @@ export class TensorScope implements Disposable {
  */
 export function closeScope(scope: Scope, result: unknown): void {
   scope.closed = true;
-  const returned = new Set<Tensor>();
-  collect(result, returned, new Set());
+  const returned = tensorsIn(result);
   let outer = scope.outer;
   while (outer !== null && outer.closed) outer = outer.outer;
   for (const t of scope.made) {
@@ -84,7 +83,14 @@ export function closeScope(scope: Scope, result: unknown): void {
   scope.made = [];
 }
 
-/** Every tensor that a result holds. Iterators are left alone: walking them would consume them. */
+/** Every tensor that a value holds, alone or inside arrays, objects, maps and sets. */
+export function tensorsIn(value: unknown): Set<Tensor> {
+  const found = new Set<Tensor>();
+  collect(value, found, new Set());
+  return found;
+}
+
+/** Adds every tensor that a value holds. Iterators are left alone: walking them would consume them. */
 function collect(value: unknown, into: Set<Tensor>, seen: Set<object>): void {
   if (value === null || typeof value !== 'object' || ArrayBuffer.isView(value)) return;
   if (isTensor(value)) {

@@ -36,6 +36,7 @@ it('products are lowered', () => {
 it('steep functions, sums and losses are widened', () => {
   const functions = ['exp', 'expm1', 'log', 'log1p', 'log2', 'pow', 'reciprocal', 'rsqrt', 'softplus', 'square'];
   const sums = ['cumsum', 'layerNorm', 'logSoftmax', 'logsumexp', 'norm', 'prod', 'softmax', 'sum'];
-  const losses = ['binaryCrossEntropyWithLogits', 'klDiv', 'l1Loss', 'mseLoss', 'nllLoss'];
+  const ofPairs = ['binaryCrossEntropyWithLogits', 'huberLoss', 'klDiv', 'l1Loss', 'mseLoss', 'sigmoidFocalLoss'];
+  const losses = [...ofPairs, 'cosineEmbeddingLoss', 'nllLoss', 'smoothL1Loss', 'tripletMarginLoss'];
   expect(changed('bfloat16', 'float32')).toEqual([...functions, ...sums, ...losses].sort());
 });

@@ -34,6 +34,23 @@ describe.runIf(device === 'cpu')('packed weights', () => {
     },
   );
 
+  test('one weight multiplied as it lies and transposed, in turns', async () => {
+    for (const [n, k] of [
+      [256, 256],
+      [N, K],
+    ] as const) {
+      using w = randn([n, k]);
+      using copy = w.clone();
+      using x = randn([20, k]);
+      using y = randn([20, n]);
+      using none = randn([k]);
+      const [straight] = await results(() => F.addmm(none, y, copy), 1);
+      const [transposed] = await results(() => F.linear(x, w), 3);
+      for (const found of await results(() => F.addmm(none, y, w), 3)) expect(found).toEqual(straight);
+      for (const found of await results(() => F.linear(x, w), 3)) expect(found).toEqual(transposed);
+    }
+  });
+
   test('made at the second product of many rows, freed with the weight', async () => {
     const w = randn([N, K]);
     using x = randn([20, K]);

@@ -18,6 +18,7 @@ import {
 } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { definedOps } from '../../dist/ops/define-op.js';
+import { hostUniform } from '../../dist/ops/host-random.js';
 import { FLOATS, values } from './samples.js';
 
 const list = (t: Tensor): number[] => Array.from(values(t).data);
@@ -169,5 +170,22 @@ describe('refusals', () => {
     ['a generator that is none', () => rand([2], { generator: {} as never })],
   ])('%s', (_, run) => {
     expect(run).toThrow(FoveaError);
+  });
+});
+
+describe('numbers for what JavaScript decides', () => {
+  it.each([0, 1, 2 ** 32 + 5, 2 ** 53 - 1])('are those of rand, from the same counters, seed %i', (seed) => {
+    for (const [count, offset] of [
+      [0, 0],
+      [1, 3],
+      [9, 2 ** 40 + 1],
+    ] as const) {
+      const [host, device] = [
+        new Generator(seed).setState({ seed, offset }),
+        new Generator().setState({ seed, offset }),
+      ];
+      expect(hostUniform('test', count, host)).toEqual(list(rand([count], { generator: device })));
+      expect(host.getState()).toEqual(device.getState());
+    }
   });
 });

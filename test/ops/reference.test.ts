@@ -11,7 +11,7 @@ import { table } from './table.js';
 /** By kernel, the row that runs it. Set before fovea is loaded, since ops look for their kernels once. */
 const { rowOf } = vi.hoisted(() => {
   const same = ['relu', 'sigmoid', 'tanh', 'gelu', 'silu', 'softplus', 'softmax', 'logSoftmax'];
-  const fused = ['addLayerNorm', 'addRmsNorm', 'swiglu', 'geglu'];
+  const fused = ['addLayerNorm', 'addRmsNorm', 'swiglu', 'geglu', 'lstmCell', 'gruCell'];
   const attentions = ['attention', 'pagedAttention', 'rope'];
   const more = ['layerNorm', 'rmsNorm', 'crossEntropy', ...attentions, 'groupedMatmul', ...fused];
   const rows: Record<string, string> = Object.fromEntries([...same, ...more].map((name) => [name, name]));

@@ -10,12 +10,15 @@ import { inPlaceRows } from './rows/in-place.js';
 import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
 import { linearCrossEntropy } from './rows/linear-cross-entropy.js';
+import { lossRows } from './rows/losses.js';
+import { vectorLossRows } from './rows/losses-of-vectors.js';
 import { networkRows } from './rows/network.js';
 import { pagedAttention } from './rows/paged-attention.js';
 import { pieceRows } from './rows/pieces.js';
 import { quantizedRows } from './rows/quantized.js';
 import { reduceRows } from './rows/reduce.js';
 import { reorderedRows } from './rows/reordered.js';
+import { rnnRows } from './rows/rnn.js';
 import { shapeRows } from './rows/shape.js';
 
 export const table: readonly Row[] = [
@@ -25,8 +28,11 @@ export const table: readonly Row[] = [
   groupedMatmul,
   gatedLinear,
   ...networkRows,
+  ...lossRows,
+  ...vectorLossRows,
   linearCrossEntropy,
   ...fusedRows,
+  ...rnnRows,
   ...attentionRows,
   pagedAttention,
   ...indexingRows,

@@ -1,6 +1,20 @@
 // Whatever a layer, an optimizer, a file or a model is given, it works or says why in a FoveaError: no TypeError from
 // within. The functions of tensors have such a test beside the op table.
-import { functional as F, FoveaError, inspect, io, load, nn, optim, randn, strict, tensor, tidy, train } from 'fovea';
+import {
+  checkpoint,
+  functional as F,
+  FoveaError,
+  inspect,
+  io,
+  load,
+  nn,
+  optim,
+  randn,
+  strict,
+  tensor,
+  tidy,
+  train,
+} from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { expect, it } from 'vitest';
 
@@ -24,6 +38,16 @@ const odd: unknown[] = [
 const model = new GPT2LMHeadModel({ vocabSize: 8, nPositions: 8, nEmbd: 8, nLayer: 1, nHead: 2 }).eval();
 const inputIds = tensor([[1, 2, 3]], { dtype: 'int64' });
 const weight = (): ReturnType<typeof randn> => randn([2, 2], { requiresGrad: true });
+const layer = new nn.Linear(1, 1);
+const trainer = (options: object): train.Trainer<unknown, nn.Linear> =>
+  new train.Trainer<unknown, nn.Linear>({
+    model: layer,
+    optimizer: new optim.SGD(layer.parameters(), { lr: 0 }),
+    loss: (linear) => linear.forward(tensor([[1]])).sum(),
+    trainData: [1],
+    maxSteps: 1,
+    ...options,
+  });
 
 const calls: Record<string, (value: never) => unknown> = {
   'Linear()': (v) => new nn.Linear(v, v),
@@ -39,6 +63,23 @@ const calls: Record<string, (value: never) => unknown> = {
   'to, target': (v) => inputIds.to(v),
   'TransformerEncoderLayer()': (v) => new nn.TransformerEncoderLayer(v),
   'MultiheadAttention.forward': (v) => new nn.MultiheadAttention(2, 1).forward(v, v, v),
+  'LSTM()': (v) => new nn.LSTM(v, v, v),
+  'LSTM.forward': (v) => new nn.LSTM(2, 2).forward(v, v, v),
+  'LSTM.forward, state': (v) => new nn.LSTM(2, 2).forward(weight(), v),
+  'LSTM.forward, lengths': (v) => new nn.LSTM(2, 2).forward(randn([2, 2, 2]), null, { lengths: v }),
+  'GRU()': (v) => new nn.GRU(2, 2, { numLayers: v, dropout: v }),
+  'GRU.forward': (v) => new nn.GRU(2, 2).forward(weight(), v),
+  'RNN()': (v) => new nn.RNN(2, 2, { nonlinearity: v }),
+  'LSTMCell.forward': (v) => new nn.LSTMCell(2, 2).forward(weight(), v),
+  'GRUCell.forward': (v) => new nn.GRUCell(2, 2).forward(v, v),
+  'RNNCell()': (v) => new nn.RNNCell(v, 2, v),
+  packPaddedSequence: (v) => nn.utils.rnn.packPaddedSequence(randn([2, 2, 2]), v, v),
+  'packPaddedSequence, input': (v) => nn.utils.rnn.packPaddedSequence(v, [1, 1]),
+  packSequence: (v) => nn.utils.rnn.packSequence(v),
+  padSequence: (v) => nn.utils.rnn.padSequence(v, v),
+  padPackedSequence: (v) => nn.utils.rnn.padPackedSequence(v, v),
+  unpadSequence: (v) => nn.utils.rnn.unpadSequence(weight(), v),
+  'PackedSequence()': (v) => new nn.utils.rnn.PackedSequence(weight(), v, v),
   clipGradNorm_: (v) => nn.utils.clipGradNorm_(v, 1),
   'clipGradNorm_, maxNorm': (v) => nn.utils.clipGradNorm_([weight()], v),
   'AdamW()': (v) => new optim.AdamW(v),
@@ -56,6 +97,25 @@ const calls: Record<string, (value: never) => unknown> = {
   'generate, eosTokenId': (v) => model.generate({ inputIds, eosTokenId: v, maxNewTokens: 1 }),
   'generate, topK': (v) => model.generate({ inputIds, topK: v, maxNewTokens: 1 }),
   trainCausalLM: (v) => train.trainCausalLM(model, v, { steps: 1, batchSize: 1 }),
+  checkpoint: (v) => checkpoint(v),
+  'checkpoint, inputs': (v) => checkpoint((x: ReturnType<typeof randn>) => x, v),
+  'Trainer()': (v) => new train.Trainer(v),
+  'Trainer, loss': (v) => trainer({ loss: v }).run(),
+  'Trainer, trainData': (v) => trainer({ trainData: v }).run(),
+  'Trainer, guards': (v) => trainer({ guards: v }),
+  'Trainer, callbacks': (v) => trainer({ callbacks: v }).run(),
+  'Trainer, extra': (v) => trainer({ extra: v }),
+  'Trainer.resume': (v) => trainer({}).resume(v),
+  'train.earlyStopping': (v) => train.earlyStopping(v),
+  'train.nonFinite': (v) => train.nonFinite(v),
+  'train.lossSpike': (v) => train.lossSpike(v),
+  'train.gradientNorm': (v) => train.gradientNorm(v),
+  'train.attentionCollapse': (v) => train.attentionCollapse(v),
+  'train.overfitting': (v) => train.overfitting(v),
+  'train.lossCurve': (v) => train.lossCurve(v),
+  'train.lossCurveSvg': (v) => train.lossCurveSvg({ train: v }),
+  'train.listCheckpoints': (v) => train.listCheckpoints(v),
+  'train.verifyCheckpoint': (v) => train.verifyCheckpoint(v),
   'inspect.observe': (v) => inspect.observe(v),
   'inspect.observe, modules': (v) => inspect.observe(model, { modules: v }).dispose(),
   'inspect.entropy': (v) => inspect.entropy(v, v),

@@ -49,7 +49,7 @@ void attention_visible(Call& call, const VisibleAttrs& attrs) {
     const int64_t i = row % n + attrs.first;
     for (int64_t j0 = 0; j0 < m; j0 += kColumns) {
       const int64_t count = min_of(kColumns, m - j0);
-      const SeenBits bits = pattern.row<true>(row / n / h, row / n % h, i, j0, count);
+      const SeenBits bits = pattern.row<true>(row / n / h, row / n % h, i, j0, count, {});
       for (int64_t c = 0; c < count; c++) out[j0 + c].value = bits.at(c);
     }
   });

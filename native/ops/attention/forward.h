@@ -4,7 +4,7 @@
 // one head: for every block of kColumns keys, each strip of kRows queries computes its tile of scores, turns it into
 // 2^(s2 - top) and adds the tile times the values to its o, rescaled whenever the row's maximum has moved.
 #pragma once
-#include "ops/attention/scores.h"
+#include "ops/attention/softmax_row.h"
 
 namespace fovea::FOVEA_ISA {
 namespace {
@@ -156,11 +156,10 @@ void tiled_attention(Call& call, const Problem<T>& p) {
       KeyHead<A> keys = key_head(p, plan, packed + head * plan.head, bi, gi);
       for (int64_t s = 0; s < strips; s++) start_strip(p, bi, hi, mine.strip(s, first + s * kRows, last));
       int64_t end = p.visible_keys(last - 1);
-      for (int64_t j0 = 0; j0 < end; j0 += kColumns) {
-        if (!p.sees(bi, hi, {first, last, j0, min_of(j0 + kColumns, end)})) continue;
+      const auto next = [&](int64_t j0) { return p.next_seen(bi, hi, first, last, j0, end); };
+      for (int64_t j0 = next(0); j0 < end; j0 = next(j0 + kColumns))
         for (int64_t s = 0; s < strips; s++)
           attend(p, bi, hi, keys, mine.strip(s, first + s * kRows, last), j0, mine.tile, mine.factors);
-      }
       for (int64_t s = 0; s < strips; s++)
         finish_strip(p, bi, hi, mine.strip(s, first + s * kRows, last), call.out[0], call.out[1]);
     });

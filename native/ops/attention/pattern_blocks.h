@@ -19,6 +19,9 @@ FOVEA_INLINE Area join(const Area& a, const Area& b) {
   return {min_of(a.i0, b.i0), max_of(a.i1, b.i1), min_of(a.j0, b.j0), max_of(a.j1, b.j1)};
 }
 FOVEA_INLINE bool is_empty(const Area& a) { return a.i0 >= a.i1 || a.j0 >= a.j1; }
+FOVEA_INLINE bool is_smaller(const Area& a, const Area& b) {
+  return a.i1 - a.i0 < b.i1 - b.i0 || a.j1 - a.j0 < b.j1 - b.j0;
+}
 
 // `some`: a key may be seen, and what is seen lies in `hull`; `all`: every key is seen by every query. What is not
 // known is `some` and not `all`. If nothing is seen of an area, nothing is seen of its parts.
@@ -34,6 +37,16 @@ FOVEA_INLINE Sight either_of(const Sight& a, const Sight& b) {
   const Area hull = !a.some ? b.hull : !b.some ? a.hull : join(a.hull, b.hull);
   return {a.some || b.some, a.all || b.all, hull};
 }
+
+// Steps, as bits, that show nothing or all of an area; as many as there are bits for.
+struct KnownSteps {
+  uint64_t none = 0, all = 0;
+  FOVEA_INLINE void add(int64_t step, const Sight& sight) {
+    if (step >= 64) return;
+    none |= uint64_t(!sight.some) << step, all |= uint64_t(sight.all) << step;
+  }
+  FOVEA_INLINE static bool has(uint64_t steps, int64_t step) { return step < 64 && (steps >> step & 1) != 0; }
+};
 
 // A row of a tile of scores: bit c of word c / 64.
 struct SeenBits {
@@ -87,7 +100,7 @@ class Pattern : public PatternProgram {
     }
     return size;
   }
-  Sight look(int64_t bi, int64_t hi, const Area& area) const {
+  Sight look(int64_t bi, int64_t hi, const Area& area, KnownSteps* known = nullptr) const {
     if (is_empty(area)) return {false, true, area};
     Sight stack[kPatternDepth];
     int top = -1;
@@ -97,12 +110,14 @@ class Pattern : public PatternProgram {
       else if (s.op == PatternOp::either) top--, stack[top] = either_of(stack[top], stack[top + 1]);
       else if (s.op == PatternOp::complement) stack[top] = {!stack[top].all, !stack[top].some, area};
       else stack[++top] = look_at_step(s, bi, hi, area);
+      if (known) known->add(n, stack[top]);
     }
     return stack[0];
   }
-  // kKeys: keys [first, first + count) of query `fixed`; else queries from `first` on of key `fixed`.
+  // kKeys: keys [first, first + count) of query `fixed`; else queries from `first` on of key `fixed`. Right as far as
+  // it lies in the area of which steps are known.
   template <bool kKeys>
-  SeenBits row(int64_t bi, int64_t hi, int64_t fixed, int64_t first, int64_t count_of) const {
+  SeenBits row(int64_t bi, int64_t hi, int64_t fixed, int64_t first, int64_t count_of, const KnownSteps& known) const {
     SeenBits stack[kPatternDepth];
     int top = -1;
     for (int64_t n = 0; n < count(); n++) {
@@ -115,6 +130,9 @@ class Pattern : public PatternProgram {
         for (int w = 0; w < SeenBits::kWords; w++) stack[top].word[w] |= stack[top + 1].word[w];
       } else if (s.op == PatternOp::complement) {
         for (int w = 0; w < SeenBits::kWords; w++) stack[top].word[w] = ~stack[top].word[w];
+      } else if (KnownSteps::has(known.none | known.all, n)) {
+        stack[++top] = {};
+        if (KnownSteps::has(known.all, n)) stack[top].add(0, count_of);
       } else {
         stack[++top] = row_of_step<kKeys>(s, bi, hi, fixed, first, count_of);
       }

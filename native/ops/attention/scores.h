@@ -72,6 +72,7 @@ struct Columns {
   int64_t begin = 0, count = 0;  // count 0: nothing is seen
   bool edit = false;             // some scores get a bias or are hidden
   bool partly = false;           // the pattern hides some of them
+  KnownSteps known{};            // of the pattern
   FOVEA_INLINE bool none() const { return count <= 0; }
 };
 
@@ -138,8 +139,10 @@ struct Problem : AttentionShape {
     if (columns.none()) return columns;
     columns.edit = edits_scores() || round_up(columns.count, kStep) > visible_keys(i) - j0;
     if (pattern.present()) {
-      const Sight sight = pattern.look(bi, hi, {i, i + rows, j0, j0 + columns.count});
+      const Area area{i, i + rows, j0, j0 + columns.count};
+      const Sight sight = pattern.look(bi, hi, area, &columns.known);
       narrow(columns, sight, sight.hull.j0 - j0, sight.hull.j1 - j0);
+      show_hull(columns, bi, hi, area, {i, i + rows, j0 + columns.begin, j0 + columns.count});
     }
     return columns;
   }
@@ -150,14 +153,27 @@ struct Problem : AttentionShape {
     if (first >= columns.count) return {};
     columns.edit = edits_scores() || columns.begin < first_query(j + rows - 1) - i0;
     if (pattern.present()) {
-      const Sight sight = pattern.look(bi, hi, {i0 + first, i0 + columns.count, j, j + rows});
+      const Area area{i0 + first, i0 + columns.count, j, j + rows};
+      const Sight sight = pattern.look(bi, hi, area, &columns.known);
       narrow(columns, sight, sight.hull.i0 - i0, sight.hull.i1 - i0);
+      show_hull(columns, bi, hi, area, {i0 + columns.begin, i0 + columns.count, j, j + rows});
     }
     return columns;
   }
   // Whether the pattern may show anything of an area to a query head, or to one of those of key head gi.
   FOVEA_INLINE bool sees(int64_t bi, int64_t hi, const Area& area) const {
     return !pattern.present() || pattern.look(bi, hi, area).some;
+  }
+  // The first block of keys from j0 on, of those before `end`, of which queries [i0, i1) may see any. Where there is
+  // nothing in many blocks, they are looked at together.
+  FOVEA_INLINE int64_t next_seen(int64_t bi, int64_t hi, int64_t i0, int64_t i1, int64_t j0, int64_t end) const {
+    constexpr int64_t kMany = 8 * kColumns;
+    while (j0 < end) {
+      if (j0 % kMany == 0 && !sees(bi, hi, {i0, i1, j0, min_of(j0 + kMany, end)})) j0 += kMany;
+      else if (!sees(bi, hi, {i0, i1, j0, min_of(j0 + kColumns, end)})) j0 += kColumns;
+      else break;
+    }
+    return j0;
   }
   FOVEA_INLINE bool group_sees(int64_t bi, int64_t gi, const Area& area) const {
     for (int64_t hi = gi * group; hi < (gi + 1) * group; hi++)
@@ -173,7 +189,13 @@ struct Problem : AttentionShape {
  private:
   FOVEA_INLINE static void narrow(Columns& columns, const Sight& sight, int64_t first, int64_t last) {
     columns.begin = max_of(columns.begin, first / kStep * kStep), columns.count = sight.some ? last : 0;
-    columns.partly = !sight.all, columns.edit |= columns.partly;
+    columns.partly = !sight.all;
+  }
+  // What is left of an area that is seen in part may be seen as a whole. Then nothing has to be hidden of it.
+  FOVEA_INLINE void show_hull(Columns& columns, int64_t bi, int64_t hi, const Area& area, const Area& left) const {
+    if (columns.partly && !columns.none() && is_smaller(left, area) && columns.count % kStep == 0)
+      columns.partly = !pattern.look(bi, hi, left).all;
+    columns.edit |= columns.partly;
   }
 };
 
@@ -253,14 +275,14 @@ template <class T>
 FOVEA_INLINE Line<T> line_of_keys(const Problem<T>& p, int64_t bi, int64_t hi, int64_t i, int64_t j0,
                                   const Columns& columns) {
   Line<T> line = line_at(p, bi, hi, i, j0, 3, columns, 0, clamp_to(p.visible_keys(i) - j0, 0, columns.count));
-  if (line.partly) line.seen = p.pattern.template row<true>(bi, hi, i, j0, columns.count);
+  if (line.partly) line.seen = p.pattern.template row<true>(bi, hi, i, j0, columns.count, columns.known);
   return line;
 }
 template <class T>
 FOVEA_INLINE Line<T> line_of_queries(const Problem<T>& p, int64_t bi, int64_t hi, int64_t j, int64_t i0,
                                      const Columns& columns) {
   Line<T> line = line_at(p, bi, hi, i0, j, 2, columns, clamp_to(p.first_query(j) - i0, 0, columns.count), kColumns);
-  if (line.partly) line.seen = p.pattern.template row<false>(bi, hi, j, i0, columns.count);
+  if (line.partly) line.seen = p.pattern.template row<false>(bi, hi, j, i0, columns.count, columns.known);
   return line;
 }
 // Hides in row[begin, end), whole vectors, what is not `seen`.
@@ -338,45 +360,6 @@ FOVEA_INLINE void score_tile(const Problem<T>& p, int64_t hi, int64_t rows, cons
     if (p.additive())
       return additive_tile<Products<T>::kRows>(rows, p.d, strip, columns, p.vector_of(hi), begin, end, tile);
   Products<T>::score_tile(rows, p.d, strip, columns, begin, end, tile);
-}
-
-// ---- one row of softmax, key block by key block
-
-// With s2 = factor row the scores seen so far: top = max s2, total = sum of 2^(s2 - top), in lanes. Turns whole
-// vectors, row[0, width), into 2^(s2 - top). Returns the factor for what was summed with an older top; 1 if it did not
-// move. `any` is set unless all keys so far are hidden from this row.
-template <class T, class A>
-FOVEA_INLINE A soften_row(A* row, int64_t width, A factor, A& top, Vec<A>& total, bool& any) {
-  constexpr int L = kLanes<A>;
-  Vec<A> high0 = load(row), high1 = load(row + width - L);
-  for (int64_t c = L; c + 2 * L <= width; c += 2 * L)
-    high0 = max(high0, load(row + c)), high1 = max(high1, load(row + c + L));
-  A highest = factor * highest_of<A>(max(high0, high1)), shrink = 1;
-  if (highest > top) {
-    if (top != -kInfinity<A>) shrink = exp2_of(top - highest), total *= shrink;
-    top = highest;
-  }
-  A base = top == -kInfinity<A> ? A(0) : top;  // -inf - -inf would be NaN
-  Vec<A> sum0{}, sum1{};
-  int64_t c = 0;
-  for (; c + 2 * L <= width; c += 2 * L) {
-    Vec<A> p0 = weight_of<T>(load(row + c) * factor - base), p1 = weight_of<T>(load(row + c + L) * factor - base);
-    sum0 += p0, sum1 += p1;
-    store(row + c, p0), store(row + c + L, p1);
-  }
-  if (c < width) {
-    const Vec<A> p0 = weight_of<T>(load(row + c) * factor - base);
-    sum0 += p0;
-    store(row + c, p0);
-  }
-  total += sum0 + sum1;
-  any |= top != -kInfinity<A> || total_of<A>(sum0 + sum1) != 0;
-  return shrink;
-}
-// lse = ln sum e^s
-template <class A>
-FOVEA_INLINE A log_total(A top, A total) {
-  return total == 0 ? -kInfinity<A> : A(kLn2) * top + log_of(total);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@ constexpr int kVectorRows = 8;
 #else
 constexpr int kVectorRows = 6;  // 16 registers
 #endif
+constexpr int kFewRows = kVectorRows / 2 + 1;  // what a shorter strip is multiplied by: 64 rows are four strips and 8
 constexpr int64_t kColumns = kAttentionColumns;
 template <class A>
 constexpr int kPanel = 2 * kLanes<A>;
@@ -49,15 +50,9 @@ FOVEA_INLINE A highest_of(Vec<A> v) {
   return fold_lanes<A>(v, [](Vec<A> a, Vec<A> b) { return max(a, b); });
 }
 
-// ---- 2^x for x <= 0 or a little above; 0 below the smallest normal number; NaN stays NaN
-// Minimax polynomials of 2^f on [-1/2, 1/2]: relative error 1.9e-9 and 3.1e-18 before rounding.
+// ---- 2^x for x <= 0 or a little above; 0 below the smallest normal number, or nearly; NaN stays NaN
+// Minimax polynomials of 2^f, on [0, 1] or on [-1/2, 1/2]: relative error 2e-9 and 3.1e-18 before rounding.
 
-FOVEA_INLINE Vec<float> exp2_polynomial(Vec<float> f) {
-  Vec<float> p = splat(1.5345811e-4f);
-  p = p * f + 1.3399931e-3f, p = p * f + 9.6184890e-3f, p = p * f + 5.5503288e-2f;
-  p = p * f + 2.4022647e-1f, p = p * f + 6.9314721e-1f;
-  return p * f + 1.0f;
-}
 FOVEA_INLINE Vec<double> exp2_polynomial(Vec<double> f) {
   Vec<double> p = splat(4.435282706957277e-10);
   p = p * f + 7.074105613508143e-09, p = p * f + 1.0178198021671931e-07, p = p * f + 1.32154330896764e-06;
@@ -68,22 +63,24 @@ FOVEA_INLINE Vec<double> exp2_polynomial(Vec<double> f) {
 }
 #if defined(__AVX512F__)
 FOVEA_INLINE Vec<float> exp2_of(Vec<float> x) {
-  x = max(splat(-200.0f), x);  // below, x - n would be NaN for -inf
-  __m512 n = _mm512_roundscale_ps(__m512(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  return Vec<float>(_mm512_scalef_ps(__m512(exp2_polynomial(x - Vec<float>(n))), n));
+  constexpr float c[] = {6.931470633e-1f, 2.402293086e-1f, 5.548528209e-2f,
+                         9.675451554e-3f, 1.246784581e-3f, 2.161291632e-4f};
+  const Vec<float> f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);  // of infinities, 0
+  return _mm512_scalef_ps(1.f + f * polynomial(f, c), x);                               // by the floor of x
 }
 FOVEA_INLINE Vec<double> exp2_of(Vec<double> x) {
-  x = max(splat(-2000.0), x);
+  x = max(splat(-2000.0), x);  // below, x - n would be NaN for -inf
   __m512d n = _mm512_roundscale_pd(__m512d(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   return Vec<double>(_mm512_scalef_pd(__m512d(exp2_polynomial(x - Vec<double>(n))), n));
 }
 #else
 // Adding 1.5 2^23 leaves the nearest integer in the low bits of the mantissa, from where it moves into the exponent.
 FOVEA_INLINE Vec<float> exp2_of(Vec<float> x) {
+  constexpr float c[] = {6.9314721e-1f, 2.4022647e-1f, 5.5503288e-2f, 9.6184890e-3f, 1.3399931e-3f, 1.5345811e-4f};
   Vec<float> shifted = x + 0x1.8p23f;
   Vec<float> power = Vec<float>((Vec<int32_t>(shifted) << 23) + 0x3f800000);
-  Vec<float> result = exp2_polynomial(x - (shifted - 0x1.8p23f)) * power;
-  return select(x < -126.0f, Vec<float>{}, result);
+  const Vec<float> f = x - (shifted - 0x1.8p23f);
+  return select(x < -126.0f, Vec<float>{}, (1.f + f * polynomial(f, c)) * power);
 }
 FOVEA_INLINE Vec<double> exp2_of(Vec<double> x) {
   Vec<double> shifted = x + 0x1.8p52;
@@ -242,7 +239,7 @@ __attribute__((noinline)) void multiply(int64_t k, const E* a, const E* b, int64
   using Type = PackedType<E>;
   constexpr int L = kLanes<A>;
   constexpr int64_t row = kLeft == Left::tile ? kTilePitch<E> : 1;
-  constexpr int64_t next = kLeft == Left::packed ? kRows : kLeft == Left::tile ? 1 : kColumns;
+  constexpr int64_t next = kLeft == Left::packed ? kVectorRows : kLeft == Left::tile ? 1 : kColumns;
   Vec<A> sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; r++)
@@ -268,6 +265,12 @@ __attribute__((noinline)) void multiply(int64_t k, const E* a, const E* b, int64
       A* to = c + r * kCStep + j * L;
       store(to, kAdd ? load(to) + sum[r][j] : sum[r][j]);
     }
+}
+// The same for a strip, of which only `rows` rows count.
+template <class E, Left kLeft, int kCStep, bool kAdd, int kVectors = 2>
+FOVEA_INLINE void multiply_strip(int64_t rows, int64_t k, const E* a, const E* b, int64_t b_step, Sum<E>* c) {
+  if (rows <= kFewRows) multiply<E, kLeft, kCStep, kAdd, kVectors, kFewRows>(k, a, b, b_step, c);
+  else multiply<E, kLeft, kCStep, kAdd, kVectors>(k, a, b, b_step, c);
 }
 // Columns [begin, end) of a tile, multiples of a vector, in panels of two: whole(j) for whole panels, half(j) for what
 // is left at either end.
@@ -312,21 +315,21 @@ struct Products {
   FOVEA_INLINE static RowOperand<A> packed_rows(const A* packed, int64_t total) { return {packed, P, total * P}; }
 
   // tile[rows][columns from `begin` to `end`, multiples of kStep] = a b, b in panels of P columns [panel][width][P]
-  FOVEA_INLINE static void score_tile(int64_t, int64_t width, const A* a, const A* panels, int64_t begin, int64_t end,
-                                      A* tile) {
+  FOVEA_INLINE static void score_tile(int64_t rows, int64_t width, const A* a, const A* panels, int64_t begin,
+                                      int64_t end, A* tile) {
+    constexpr int kStep = int(kColumns);
+    const auto panel = [&](int64_t j) { return panels + j / P * P * width + j % P; };
     for_panels<A>(
         begin, end,
-        [&](int64_t j) { multiply<A, Left::packed, int(kColumns), false>(width, a, panels + j * width, P, tile + j); },
-        [&](int64_t j) {
-          const A* panel = panels + j / P * P * width + j % P;
-          multiply<A, Left::packed, int(kColumns), false, 1>(width, a, panel, P, tile + j);
-        });
+        [&](int64_t j) { multiply_strip<A, Left::packed, kStep, false>(rows, width, a, panel(j), P, tile + j); },
+        [&](int64_t j) { multiply_strip<A, Left::packed, kStep, false, 1>(rows, width, a, panel(j), P, tile + j); });
   }
   // c, in panels [panel][kRows][P], += tile[rows][count of kColumns] b[count][width]
-  FOVEA_INLINE static void add_product(int64_t, int64_t count, const A* tile, const RowOperand<A>& b, int64_t first_row,
-                                       int64_t width, A* c) {
+  FOVEA_INLINE static void add_product(int64_t rows, int64_t count, const A* tile, const RowOperand<A>& b,
+                                       int64_t first_row, int64_t width, A* c) {
     for (int64_t p = 0; p * P < width; p++)
-      multiply<A, Left::tile, P, true>(count, tile, b.data + first_row * b.row + p * b.panel, b.row, c + p * kRows * P);
+      multiply_strip<A, Left::tile, P, true>(rows, count, tile, b.data + first_row * b.row + p * b.panel, b.row,
+                                             c + p * kRows * P);
   }
   // A tile of `rows` rows as it is read across: itself, or what is made of it in a buffer of half the size.
   FOVEA_INLINE static const A* across(int64_t, const A* tile, A*) { return tile; }

@@ -131,9 +131,9 @@ struct Products<Bfloat16> {
   // Weights are a tile, which needs no transposing: values are broadcast from where they lie.
   FOVEA_INLINE static int64_t place(int64_t, int64_t r, int64_t pair) { return r * kTilePitch<Pair> + pair; }
   FOVEA_INLINE static int64_t multiplied(int64_t) { return kRows; }
-  FOVEA_INLINE static void add_panel(int64_t, int64_t depth, const Pair* weights, const Pair* b, A* c) {
+  FOVEA_INLINE static void add_panel(int64_t rows, int64_t depth, const Pair* weights, const Pair* b, A* c) {
     static_assert(kRows == kVectorRows);
-    multiply<Pair, Left::tile, int(P), true>(depth, weights, b, P, c);
+    multiply_strip<Pair, Left::tile, int(P), true>(rows, depth, weights, b, P, c);
   }
 #endif
 

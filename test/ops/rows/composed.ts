@@ -82,74 +82,6 @@ const glu: Row = {
   ],
 };
 
-const l1Loss: Row = {
-  name: 'l1Loss',
-  dtypes: FLOATS,
-  samples: [[], [1], [5], [3, 4], [131], [2, 3, 4], [70_001]].flatMap((shape, i) =>
-    (['mean', 'sum', 'none'] as const).map((reduction) => ({
-      label: `[${shape}] ${reduction}`,
-      inputs: [{ shape, values: 'distinct' as const }, { shape }],
-      args: { reduction },
-      gradcheck: i < 4,
-    })),
-  ),
-  run: ([x, y], args) => F.l1Loss(x!, y!, args),
-  reference: ([x, y], { reduction }) => {
-    const loss = zip((a, b) => Math.abs(a - b), x!, y!);
-    const sum = loss.data.reduce((a, b) => a + b, 0);
-    return reduction === 'none' ? loss : new Nd([], [reduction === 'sum' ? sum : sum / loss.size]);
-  },
-  tolerance: close(512, { roundings: 4 }),
-  differentiable: [0, 1],
-  errors: [
-    ...tensorErrors('l1Loss', F.l1Loss, tensor([1])),
-    {
-      label: 'an unknown reduction',
-      run: () => F.l1Loss(zeros([2]), zeros([2]), { reduction: 'max' as never }),
-      code: 'FOVEA_ARGUMENT',
-      mentions: /reduction/,
-    },
-  ],
-};
-
-const nllLoss: Row = {
-  name: 'nllLoss',
-  dtypes: FLOATS,
-  samples: [
-    [3, 5],
-    [1, 2],
-    [7, 131],
-    [16, 17],
-    [5, 33],
-  ].flatMap(([n, c], i) =>
-    (['mean', 'sum', 'none'] as const).map((reduction) => ({
-      label: `[${n},${c}] ${reduction}`,
-      inputs: [{ shape: [n!, c!] }, { shape: [n!], dtype: 'int64' as const, values: (at: number) => (at * 7) % c! }],
-      args: { reduction },
-      gradcheck: i < 2,
-    })),
-  ),
-  run: ([x, t], args) => F.nllLoss(x!, t!, args),
-  reference: ([x, t], { reduction }) => {
-    const loss = t!.data.map((target, i) => -x!.at([i, target]));
-    const sum = loss.reduce((a, b) => a + b, 0);
-    return reduction === 'none'
-      ? new Nd([loss.length], loss)
-      : new Nd([], [reduction === 'sum' ? sum : sum / loss.length]);
-  },
-  tolerance: close(64, { roundings: 4, floor: 1 }),
-  differentiable: [0],
-  errors: [
-    ...tensorErrors('nllLoss', F.nllLoss, tensor([0], { dtype: 'int64' })),
-    {
-      label: 'an unknown reduction',
-      run: () => F.nllLoss(zeros([1, 3]), tensor([0], { dtype: 'int64' }), { reduction: 'max' as never }),
-      code: 'FOVEA_ARGUMENT',
-      mentions: /reduction/,
-    },
-  ],
-};
-
 const oneHot: Row = {
   name: 'oneHot',
   dtypes: ['int64', 'int32', 'uint8'],
@@ -174,4 +106,4 @@ const oneHot: Row = {
   ],
 };
 
-export const composedRows: Row[] = [same('clone'), same('contiguous'), lerp, leakyRelu, glu, l1Loss, nllLoss, oneHot];
+export const composedRows: Row[] = [same('clone'), same('contiguous'), lerp, leakyRelu, glu, oneHot];

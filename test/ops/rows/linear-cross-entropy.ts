@@ -4,7 +4,7 @@ import { tensorErrors } from '../errors.js';
 import { matmul, type Nd, zip } from '../nd.js';
 import { type Args, close, type ErrorCase, type Row } from '../row.js';
 import type { InputSpec, Layout, Sample } from '../samples.js';
-import { crossEntropy, targets } from './network.js';
+import { crossEntropy, targets } from './losses.js';
 
 const sample = (
   [n, k, v]: readonly [number, number, number],

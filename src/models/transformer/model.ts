@@ -1,0 +1,198 @@
+/**
+ * The transformer as its paper has it (Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762):
+ *
+ *   x = dropout(sqrt(d) E[source] + P);  memory = encoder(x)                         P: sinusoids of positions
+ *   y = decoder(dropout(sqrt(d) E[target] + P), memory);  logits = y Eᵀ
+ *
+ * with one table E for sources, targets and logits (section 3.4). B sources of S tokens, targets of L. Decoding computes the prefix anew at each token: for sequences as short as sentences.
+ */
+import { FoveaError } from '../../errors.js';
+import { noGrad } from '../../autograd/backward.js';
+import { beamSearch } from '../../generate/beam-search.js';
+import { Embedding } from '../../nn/embedding.js';
+import { normal_ } from '../../nn/init.js';
+import { Linear } from '../../nn/linear.js';
+import { Module } from '../../nn/module.js';
+import { SinusoidalPositionalEncoding } from '../../nn/positions.js';
+import { Transformer } from '../../nn/transformer.js';
+import { crossEntropy, indexSelect, linear, narrow, tensor } from '../../ops/index.js';
+import { argumentError, optionsArg } from '../../tensor/check.js';
+import type { Device } from '../../tensor/device.js';
+import { slotOf, type Tensor } from '../../tensor/tensor.js';
+import { tidy } from '../../tensor/tidy.js';
+import { type TransformerConfig, transformerConfig, type TransformerOptions } from './config.js';
+
+/** Arguments of {@link Seq2SeqTransformer.forward}. */
+export interface Seq2SeqInput {
+  /** int64 [B, S], padded at the end with `padTokenId`. */
+  inputIds: Tensor;
+  /** int64 [B, L]: what the decoder has read, `bosTokenId` first. */
+  decoderInputIds: Tensor;
+  /** int64 [B, L]: what it should say, `eosTokenId` last; `padTokenId` does not count. */
+  labels?: Tensor | undefined;
+}
+
+/** Results of {@link Seq2SeqTransformer.forward}. */
+export interface Seq2SeqOutput {
+  /** [B, L, vocabulary] */
+  logits: Tensor;
+  /** Mean cross entropy in nats, smoothed in training, a scalar, if there were labels. */
+  loss?: Tensor;
+}
+
+/** Options of {@link Seq2SeqTransformer.generate}. */
+export interface Seq2SeqGenerateOptions {
+  /** int64 [B, S], padded at the end with `padTokenId`. */
+  inputIds: Tensor;
+  /** Default 20. */
+  maxNewTokens?: number;
+  /** Continuations carried on (default 1: greedy; the paper has 4). */
+  numBeams?: number;
+  /** Exponent of the length by which sums of log-probabilities are divided (default 1). */
+  lengthPenalty?: number;
+  /** See `beamSearch`. */
+  earlyStopping?: boolean;
+  /** Ends the generation: it then rejects with FOVEA_ABORTED. */
+  signal?: AbortSignal;
+}
+
+/** Encoder and decoder with embeddings and head. Keys: `shared.weight`, `transformer.*`, and `lm_head.weight` unless tied. */
+export class Seq2SeqTransformer extends Module {
+  static override readonly stateDictKeys = { lmHead: 'lm_head' };
+  /** Sizes and tokens. */
+  readonly config: TransformerConfig;
+  /** Of sources, targets and, where tied, logits. */
+  shared: Embedding;
+  /** Adds positions. */
+  positions: SinusoidalPositionalEncoding;
+  /** Both stacks. */
+  transformer: Transformer;
+  /** Width to vocabulary, where it is not tied. */
+  lmHead: Linear | undefined;
+
+  constructor(options: Partial<TransformerOptions> & Pick<TransformerOptions, 'vocabSize'>) {
+    super();
+    this.config = transformerConfig(options);
+    const { vocabSize, dModel, dropout, padTokenId, tieWordEmbeddings, ...rest } = this.config;
+    const { nHead, numEncoderLayers, numDecoderLayers, dimFeedforward, activation, normFirst } = rest;
+    this.shared = new Embedding(vocabSize, dModel);
+    // Times sqrt(d) in the input, and without it in the logits, both have a variance near 1.
+    normal_(this.shared.weight, 0, dModel ** -0.5);
+    noGrad(() => tidy(() => void this.shared.weight.select(0, padTokenId).zero_()));
+    this.positions = new SinusoidalPositionalEncoding(dModel, { dropout, batchFirst: true });
+    const layers = { dModel, nHead, dimFeedforward, dropout, activation, normFirst, batchFirst: true };
+    this.transformer = new Transformer({ ...layers, numEncoderLayers, numDecoderLayers });
+    this.lmHead = tieWordEmbeddings ? undefined : new Linear(dModel, vocabSize, { bias: false });
+  }
+
+  /** Where the weights are: inputs have to be there, too. */
+  get device(): Device {
+    return this.shared.weight.device;
+  }
+
+  #embed(ids: Tensor): Tensor {
+    return this.positions.forward(this.shared.forward(ids).mul(Math.sqrt(this.config.dModel)));
+  }
+
+  /** Whether a source is real: bool [B, S]. */
+  #real(inputIds: Tensor): Tensor {
+    return inputIds.ne(this.config.padTokenId);
+  }
+
+  /**
+   * @param inputIds int64 [B, S]
+   * @returns what the encoder makes of them, [B, S, dModel]
+   */
+  encode(inputIds: Tensor): Tensor {
+    idsArg('inputIds', inputIds);
+    return this.transformer.encoder.forward(this.#embed(inputIds), { srcKeyPaddingMask: this.#real(inputIds) });
+  }
+
+  /**
+   * @param decoderInputIds int64 [B, L]
+   * @param memory what `encode` gave, [B, S, dModel]
+   * @param inputIds int64 [B, S], of which padding is not seen
+   * @returns hidden states [B, L, dModel], which {@link logitsOf} turns into logits
+   */
+  decode(decoderInputIds: Tensor, memory: Tensor, inputIds: Tensor): Tensor {
+    idsArg('decoderInputIds', decoderInputIds);
+    return this.transformer.decoder.forward(this.#embed(decoderInputIds), memory, {
+      tgtIsCausal: true,
+      memoryKeyPaddingMask: this.#real(inputIds),
+    });
+  }
+
+  /** @param hidden [..., dModel] @returns [..., vocabulary] */
+  logitsOf(hidden: Tensor): Tensor {
+    return this.lmHead ? this.lmHead.forward(hidden) : linear(hidden, this.shared.weight);
+  }
+
+  /** @throws FOVEA_SHAPE for ids that are not [B, n], or labels of another shape than `decoderInputIds` */
+  override forward(input: Seq2SeqInput): Seq2SeqOutput {
+    const names = ['inputIds', 'decoderInputIds', 'labels'] as const;
+    const { inputIds, decoderInputIds, labels } = optionsArg('Seq2SeqTransformer', input, names);
+    const memory = this.encode(inputIds);
+    const logits = this.logitsOf(this.decode(decoderInputIds, memory, inputIds));
+    if (!labels) return { logits };
+    if (String(labels.shape) !== String(decoderInputIds.shape))
+      throw new FoveaError(
+        'FOVEA_SHAPE',
+        `Seq2SeqTransformer: labels must have the shape of decoderInputIds [${decoderInputIds.shape}], but has [${labels.shape}]`,
+      );
+    const { vocabSize, padTokenId: ignoreIndex, labelSmoothing } = this.config;
+    const smoothing = this.training ? labelSmoothing : 0;
+    const rows = logits.reshape([-1, vocabSize]);
+    return {
+      logits,
+      loss: crossEntropy(rows, labels.reshape([-1]), { ignoreIndex, labelSmoothing: smoothing }),
+    };
+  }
+
+  /**
+   * Translates. The model must be in evaluation mode for the answer to be the same each time.
+   *
+   * @returns int64 [B, n]: the tokens behind `bosTokenId`, `eosTokenId` included, filled with `padTokenId`
+   * @throws FOVEA_ARGUMENT for options out of range, FOVEA_ABORTED
+   */
+  async generate(options: Seq2SeqGenerateOptions): Promise<Tensor> {
+    const op = 'Seq2SeqTransformer.generate';
+    if (options === undefined) throw argumentError(op, 'options', 'an object with inputIds', options);
+    const names = ['inputIds', 'maxNewTokens', 'numBeams', 'lengthPenalty', 'earlyStopping', 'signal'] as const;
+    const { inputIds, ...search } = optionsArg(op, options, names);
+    const [batch] = idsArg('inputIds', inputIds);
+    const { bosTokenId, eosTokenId, padTokenId } = this.config;
+    const { device } = this;
+    const memory = noGrad(() => tidy(() => this.encode(inputIds)));
+    try {
+      const found = await beamSearch(
+        (tokens, sequence) => {
+          const rows = tensor([...sequence], { dtype: 'int64', device });
+          const hidden = this.decode(tokens, indexSelect(memory, 0, rows), indexSelect(inputIds, 0, rows));
+          return this.logitsOf(narrow(hidden, 1, tokens.shape[1]! - 1, 1)).squeeze(1);
+        },
+        {
+          ...search,
+          start: Array.from({ length: batch }, () => [bosTokenId]),
+          eosTokenIds: [eosTokenId],
+          device,
+        },
+      );
+      const longest = Math.max(...found.map(({ tokens }) => tokens.length));
+      const padded = found.map(({ tokens }) => Array.from({ length: longest }, (_, i) => tokens[i] ?? padTokenId));
+      return tensor(padded, { dtype: 'int64', device });
+    } finally {
+      memory.dispose();
+    }
+  }
+}
+
+/** @returns its shape @throws FOVEA_SHAPE for what is not [B, n] with a token at least */
+function idsArg(name: string, ids: Tensor): [number, number] {
+  const { shape } = slotOf(ids, 'Seq2SeqTransformer', name);
+  const [batch, n] = shape;
+  if (shape.length === 2 && batch && n) return [batch, n];
+  throw new FoveaError(
+    'FOVEA_SHAPE',
+    `Seq2SeqTransformer: ${name} must be [batch, tokens] with a token at least, but has shape [${shape}]`,
+  );
+}

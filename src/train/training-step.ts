@@ -1,0 +1,140 @@
+/**
+ * One update of the weights out of the gradients of several batches:
+ *
+ *   loss = Σ wᵢ · lossᵢ / Σ wᵢ      w = 1, or what a batch's mean is over, such as its tokens
+ *
+ * So equal batches with w = 1, and any batches with their counts as w, give the gradient of all of them as one batch.
+ * Each batch runs forward and backward by itself; its loss is read before the next one begins, so that the event loop
+ * never waits for a kernel.
+ */
+import { FoveaError } from '../errors.js';
+import type { Module } from '../nn/module.js';
+import { clipGradNorm_ } from '../nn/utils.js';
+import { noGrad } from '../autograd/backward.js';
+import { mul } from '../ops/index.js';
+import { kernels } from '../ops/kernels.gen.js';
+import { GradScaler } from '../optim/grad-scaler.js';
+import type { Optimizer } from '../optim/optimizer.js';
+import { argumentError } from '../tensor/check.js';
+import { autocast, type AutocastDtype, isThenable } from '../tensor/modes.js';
+import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { tidy } from '../tensor/tidy.js';
+import type { Awaitable } from './trainer-events.js';
+
+/** 'bfloat16' and 'float16' run forward under `autocast`, and backward in the same dtypes; weights stay float32. */
+export type Precision = 'float32' | AutocastDtype;
+
+/** What an update is made of. */
+export interface StepParts<B, M extends Module> {
+  model: M;
+  optimizer: Optimizer<{ lr: number }>;
+  /** The mean loss of a batch. */
+  loss: (model: M, batch: B) => Awaitable<Tensor>;
+  /** What that mean is over. */
+  weight: ((batch: B) => number) | undefined;
+  precision: Precision;
+  /** Of all gradients together, at most. */
+  clipNorm: number | undefined;
+  /** Of each element of the gradients, at most. */
+  clipValue: number | undefined;
+}
+
+/** Gradients of a step, which are in `.grad`. */
+export interface StepGradients {
+  loss: number;
+  /** Before clipping. */
+  gradNorm: number;
+}
+
+/** Makes updates. */
+export class TrainingStep<B, M extends Module> {
+  readonly #parts: StepParts<B, M>;
+  /** Enabled for float16 alone. */
+  readonly scaler: GradScaler;
+
+  constructor(parts: StepParts<B, M>) {
+    this.#parts = parts;
+    this.scaler = new GradScaler({ enabled: parts.precision === 'float16' });
+  }
+
+  /** The gradients of the batches. */
+  async gradients(batches: readonly B[]): Promise<StepGradients> {
+    const weights = batches.map((batch) => this.weightOf(batch));
+    const sum = weights.reduce((a, b) => a + b, 0);
+    if (!(sum > 0)) throw argumentError('Trainer', 'weight', 'a sum above 0 over the batches of a step', sum);
+    let loss = 0;
+    for (const [i, batch] of batches.entries()) {
+      const share = weights[i]! / sum;
+      // The mean over nothing is no number.
+      if (share > 0) loss += share * (await valueOf(await this.#backward(batch, share)));
+    }
+    this.scaler.unscale_(this.#parts.optimizer);
+    const gradNorm = await valueOf(tidy(() => this.#clip()));
+    return { loss, gradNorm };
+  }
+
+  /** How much a batch counts. */
+  weightOf(batch: B): number {
+    const weight: unknown = this.#parts.weight === undefined ? 1 : this.#parts.weight(batch);
+    if (typeof weight === 'number' && weight >= 0 && Number.isFinite(weight)) return weight;
+    throw argumentError('Trainer', 'weight(batch)', 'a finite number of at least 0', weight);
+  }
+
+  /** The loss of a batch, without gradients. */
+  async evaluate(batch: B): Promise<number> {
+    return valueOf(await noGrad(() => tidy(() => this.#forward(batch))));
+  }
+
+  #forward(batch: B): Awaitable<Tensor> {
+    const { model, loss, precision } = this.#parts;
+    return autocast(precision === 'float32' ? false : precision, () => loss(model, batch));
+  }
+
+  #backward(batch: B, share: number): Awaitable<Tensor> {
+    const differentiate = (loss: Tensor): Tensor => {
+      slotOf(loss, 'Trainer', 'the result of loss');
+      this.scaler.scale(share === 1 ? loss : mul(loss, share)).backward();
+      return loss.detach();
+    };
+    return tidy(() => {
+      const loss = this.#forward(batch);
+      return isThenable(loss) ? loss.then(differentiate) : differentiate(loss);
+    });
+  }
+
+  /** Clips gradients. @returns their norm before that */
+  #clip(): Tensor {
+    const { optimizer, clipNorm, clipValue } = this.#parts;
+    const params = optimizer.paramGroups.flatMap((group) => group.params);
+    const g = params.flatMap(({ grad }) => (grad ? [grad] : []));
+    if (g.length === 0)
+      throw new FoveaError(
+        'FOVEA_AUTOGRAD',
+        'Trainer: the loss gave no gradient to any parameter of the optimizer; make the optimizer of the parameters that the model has now, after to() and the like',
+      );
+    const norm = clipNorm === undefined ? kernels.gradNorm({ g }, {}).norm : clipGradNorm_(params, clipNorm);
+    if (clipValue !== undefined)
+      noGrad(() => g.forEach((grad) => void grad.clamp_({ min: -clipValue, max: clipValue })));
+    return norm;
+  }
+
+  /** Changes the weights by the gradients, unless it is to be skipped, and frees them. @returns whether it did */
+  async update(skip: boolean): Promise<boolean> {
+    const { model, optimizer } = this.#parts;
+    const updated = skip ? false : await this.scaler.step(optimizer);
+    await this.scaler.update();
+    optimizer.zeroGrad();
+    model.zeroGrad();
+    return updated;
+  }
+}
+
+/** Reads a tensor of one element, and frees it. */
+async function valueOf(x: Tensor): Promise<number> {
+  slotOf(x, 'Trainer', 'the result of loss');
+  try {
+    return await x.item();
+  } finally {
+    x.dispose();
+  }
+}
