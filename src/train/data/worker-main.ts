@@ -4,7 +4,8 @@ import { argumentError } from '../../tensor/check.js';
 import { type BatchReader, type Collate, dataError, indexedReader, streamReader } from './batch-reader.js';
 import { type Dataset, isDataset } from './dataset.js';
 import { isIterableDataset, type IterableDataset, openStream } from './stream.js';
-import { packError, packValue, type WorkerReply, type WorkerRequest, type WorkerStart } from './worker-messages.js';
+import { packError, packValue, thisThread } from './worker-messages.js';
+import type { WorkerReply, WorkerRequest, WorkerStart } from './worker-messages.js';
 
 type AnyDataset = Dataset<unknown> | IterableDataset<unknown>;
 type AnyCollate = Collate<unknown, unknown>;
@@ -63,6 +64,7 @@ async function answer(reader: BatchReader<unknown>, { id, ...request }: WorkerRe
 
 /** Serves until the thread is ended. */
 function serve(start: WorkerStart): void {
+  thisThread.isWorker = true;
   const made = makeReader(start);
   let turn: Promise<void> = made.then(
     ({ ready }) => send(ready),

@@ -11,6 +11,9 @@ import { isTensor, type Tensor } from '../../tensor/tensor.js';
 import type { BatchRequest, StreamBatches } from './batch-reader.js';
 import type { StreamStart } from './stream.js';
 
+/** Whether this thread is a worker of a DataLoader. */
+export const thisThread: { isWorker: boolean } = { isWorker: false };
+
 /** What a worker starts with. */
 export interface WorkerStart {
   /** URL of the user's module. */

@@ -1,6 +1,7 @@
 /** Reads batches in worker threads, each of which has a dataset of its own. */
 import { Worker } from 'node:worker_threads';
 import { FoveaError } from '../../errors.js';
+import { argumentError } from '../../tensor/check.js';
 import {
   type BatchReader,
   type BatchRequest,
@@ -9,7 +10,7 @@ import {
   dataError,
   type LoadedBatch,
 } from './batch-reader.js';
-import { unpackError, unpackValue, type WorkerReply, type WorkerStart } from './worker-messages.js';
+import { thisThread, unpackError, unpackValue, type WorkerReply, type WorkerStart } from './worker-messages.js';
 
 /** What a pool is made of. */
 export interface PoolOptions<T, B> extends Omit<WorkerStart, 'worker'> {
@@ -75,8 +76,7 @@ class DataWorker<T, B> {
       }
       const id = this.#id++;
       this.#pending.set(id, { request, resolve, reject });
-      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port between threads has no origin
-      this.#worker.postMessage({ ...request, id });
+      this.#worker.postMessage({ ...request, id }, []);
     });
   }
 
@@ -146,6 +146,15 @@ class DataWorker<T, B> {
 
 /** Starts workers; each batch goes to the one with the least to do. */
 export function workerReader<T, B>(options: PoolOptions<T, B>): BatchReader<B> {
+  // A program that is its own worker module would start itself again and again.
+  if (thisThread.isWorker)
+    throw argumentError(
+      'DataLoader',
+      'numWorkers',
+      '0 within a worker',
+      options.workers,
+      'make the dataset in a module of its own, which iterates over no loader',
+    );
   const workers = Array.from({ length: options.workers }, (_, i) => new DataWorker(options, i));
   return {
     read: (request) => workers.reduce((a, b) => (b.load < a.load ? b : a)).read(request),
