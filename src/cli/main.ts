@@ -5,7 +5,6 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { FoveaError } from '../errors.js';
 import { defaultFinetuneOptions, type FinetuneOptions } from './finetune-options.js';
 import type { GenerateCommandOptions } from './generate-command.js';
 import { runCommand } from './run-command.js';
@@ -70,19 +69,13 @@ program
   .option('--seed <n>', 'seed of the weights and of the windows', count, defaults.seed)
   .option('--device <name>', 'where to train: cpu, cuda or cuda:<n>', defaults.device)
   .addOption(precision(defaults.precision))
-  .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>, command: Command) =>
-    runCommand(async (signal) => {
-      const [config] = paths.filter((path) => path.endsWith('.json'));
-      if (config === undefined) return (await import('./train-text.js')).trainText({ ...options, paths, signal });
-      const given = Object.keys(options).find((name) => command.getOptionValueSource(name) === 'cli');
-      if (paths.length > 1 || given !== undefined)
-        throw new FoveaError(
-          'FOVEA_ARGUMENT',
-          `train: ${config} is a config, which says everything: leave out ${given === undefined ? 'the other paths' : `--${given}`}`,
-        );
-      return (await import('./train-run.js')).trainRun(config, signal);
-    }),
-  );
+  .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>, command: Command) => {
+    const given = Object.keys(options).find((name) => command.getOptionValueSource(name) === 'cli');
+    return runCommand(async (signal) => {
+      const { trainCommand } = await import('./train-command.js');
+      await trainCommand({ ...options, paths, signal }, given);
+    });
+  });
 
 const lora = defaultFinetuneOptions;
 program

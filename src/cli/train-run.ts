@@ -58,7 +58,7 @@ function trainerOf(
   model: CausalLM,
   corpus: Corpus,
   config: TrainConfig,
-  signal: AbortSignal,
+  signal: AbortSignal | undefined,
 ): Trainer<WindowBatch, CausalLM> {
   const { steps, schedule, folder, earlyStopping: stopping, clipNorm, clipValue } = config;
   const optimizer = optimizerOf(model, config.optimizer);
@@ -78,14 +78,13 @@ function trainerOf(
     saveEvery: config.saveEvery ?? steps,
     keepLast: config.keepLast,
     folder,
-    signal,
     callbacks: [progressLine(), lossCurve(join(folder, 'loss.svg')), ...(stopping ? [earlyStopping(stopping)] : [])],
-    ...withoutUndefined({ scheduler, clipNorm, clipValue }),
+    ...withoutUndefined({ scheduler, clipNorm, clipValue, signal }),
   });
 }
 
 /** Trains as a config says, and reports on the standard error stream. */
-export async function trainRun(path: string, signal: AbortSignal): Promise<void> {
+export async function trainRun(path: string, signal?: AbortSignal): Promise<void> {
   const config = await readTrainConfig(path);
   const corpus = await readCorpus(config.text, config.heldOut);
   using model = await modelOf(config);
@@ -96,7 +95,7 @@ export async function trainRun(path: string, signal: AbortSignal): Promise<void>
   if (evalLoss !== undefined)
     say(`held-out text: ${(evalLoss / Math.LN2).toFixed(2)} bits per token after ${step} steps`);
   const out = join(config.folder, 'model');
-  await model.savePretrained(out, { signal });
+  await model.savePretrained(out, signal ? { signal } : {});
   await new ByteTokenizer().savePretrained(out);
   say(`saved: ${out} (config.json, model.safetensors, tokenizer.json)`);
 }

@@ -4,8 +4,8 @@
  *   loss = Σ wᵢ · lossᵢ / Σ wᵢ      w = 1, or what a batch's mean is over, such as its tokens
  *
  * So equal batches with w = 1, and any batches with their counts as w, give the gradient of all of them as one batch.
- * Each batch runs forward and backward by itself; its loss is read before the next one begins, so that the event loop
- * never waits for a kernel.
+ * Each batch runs forward and backward by itself. Its loss is read behind forward, and the next batch waits for that: the
+ * event loop never waits for a kernel, and kernels wait for JavaScript once in a step, before the update.
  */
 import { FoveaError } from '../errors.js';
 import type { Module } from '../nn/module.js';
@@ -62,15 +62,23 @@ export class TrainingStep<B, M extends Module> {
     const weights = batches.map((batch) => this.weightOf(batch));
     const sum = weights.reduce((a, b) => a + b, 0);
     if (!(sum > 0)) throw argumentError('Trainer', 'weight', 'a sum above 0 over the batches of a step', sum);
-    let loss = 0;
+    const losses: Promise<number>[] = [];
     for (const [i, batch] of batches.entries()) {
       const share = weights[i]! / sum;
       // The mean over nothing is no number.
-      if (share > 0) loss += share * (await valueOf(await this.#backward(batch, share)));
+      if (share === 0) continue;
+      await losses.at(-1);
+      const { value } = await this.#backward(batch, share);
+      losses.push(handled(value.then((loss) => share * loss)));
     }
     this.scaler.unscale_(this.#parts.optimizer);
-    const gradNorm = await valueOf(tidy(() => this.#clip()));
-    return { loss, gradNorm };
+    const norm = tidy(() => this.#clip());
+    try {
+      const [gradNorm, ...parts] = await Promise.all([norm.item(), ...losses]);
+      return { loss: parts.reduce((a, b) => a + b), gradNorm };
+    } finally {
+      norm.dispose();
+    }
   }
 
   /** How much a batch counts. */
@@ -82,7 +90,13 @@ export class TrainingStep<B, M extends Module> {
 
   /** The loss of a batch, without gradients. */
   async evaluate(batch: B): Promise<number> {
-    return valueOf(await noGrad(() => tidy(() => this.#forward(batch))));
+    const loss = await noGrad(() => tidy(() => this.#forward(batch)));
+    slotOf(loss, 'Trainer', 'the result of loss');
+    try {
+      return await loss.item();
+    } finally {
+      loss.dispose();
+    }
   }
 
   #forward(batch: B): Awaitable<Tensor> {
@@ -90,11 +104,12 @@ export class TrainingStep<B, M extends Module> {
     return autocast(precision === 'float32' ? false : precision, () => loss(model, batch));
   }
 
-  #backward(batch: B, share: number): Awaitable<Tensor> {
-    const differentiate = (loss: Tensor): Tensor => {
+  #backward(batch: B, share: number): Awaitable<{ value: Promise<number> }> {
+    const differentiate = (loss: Tensor): { value: Promise<number> } => {
       slotOf(loss, 'Trainer', 'the result of loss');
+      const value = handled(loss.item());
       this.scaler.scale(share === 1 ? loss : mul(loss, share)).backward();
-      return loss.detach();
+      return { value };
     };
     return tidy(() => {
       const loss = this.#forward(batch);
@@ -129,12 +144,8 @@ export class TrainingStep<B, M extends Module> {
   }
 }
 
-/** Reads a tensor of one element, and frees it. */
-async function valueOf(x: Tensor): Promise<number> {
-  slotOf(x, 'Trainer', 'the result of loss');
-  try {
-    return await x.item();
-  } finally {
-    x.dispose();
-  }
+/** A promise that somebody waits for, unless something else fails first: then its own failure is no news. */
+function handled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
 }
