@@ -69,7 +69,7 @@ export class PackedSequence {
     this.data = data;
     this.batchSizes = batchSizes;
     this.sortedIndices = sortedIndices;
-    this.unsortedIndices = sortedIndices && inverse(sortedIndices, batchSizes[0]!);
+    this.unsortedIndices = sortedIndices && inverse(sortedIndices, sizes[0]!);
   }
 
   /** Lengths of the sequences, in the order before sorting. */

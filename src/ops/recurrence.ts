@@ -97,7 +97,7 @@ function unroll(kind: CellKind, inputs: RecurrenceInputs, timeline: Timeline, ke
   const xs = split(inputs.x, timeline.batchSizes, 0);
   const ys = new Array<Tensor>(xs.length);
   let state: State = { h, c };
-  /** Tensors of the state that nobody else holds. */
+  // The tensors of the state that are no output: the next step takes their place.
   let own: Tensor[] = [];
   for (const { t, rows } of stepsOf(timeline)) {
     const next = tidy(() => {
@@ -112,7 +112,7 @@ function unroll(kind: CellKind, inputs: RecurrenceInputs, timeline: Timeline, ke
     for (const tensor of own) tensor.dispose();
     ys[t] = next.y;
     state = next;
-    own = [next.h, next.c].filter((tensor) => tensor !== undefined && tensor !== next.y) as Tensor[];
+    own = [next.h, next.c].filter((tensor): tensor is Tensor => tensor !== undefined && tensor !== next.y);
   }
   return { y: concat(ys), h: state.h, c: state.c };
 }

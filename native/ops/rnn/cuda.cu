@@ -6,8 +6,6 @@
 namespace fovea::cuda {
 namespace {
 
-constexpr int kThreads = 128;
-
 // Gates side by side, as many as `gates`, and one of them; absent ones are 0.
 template <class T>
 struct Gates {
