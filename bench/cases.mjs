@@ -244,6 +244,23 @@ function encoder(tiny, dtype, type) {
   return define('model', type ? 'quantizedEncoder' : 'encoder', label, dtype, { ...sizes, work, limit });
 }
 
+/** Recurrent layers over whole sequences, without and with the gradients of input and parameters. */
+function recurrents(tiny) {
+  const [length, batch, width] = tiny ? [3, 2, 8] : [128, 32, 256];
+  const one = (op, gates, backward) =>
+    define(backward ? 'training' : 'model', 'recurrent', `${length} x ${batch} x ${width}`, 'float32', {
+      op: backward ? `${op}, forward and backward` : op,
+      layer: op,
+      length,
+      batch,
+      width,
+      backward,
+      work: (backward ? 3 : 1) * length * batch * 4 * gates * width * width,
+      limit: 'fma',
+    });
+  return [one('LSTM', 4, false), one('GRU', 3, false), one('LSTM', 4, true), one('GRU', 3, true)];
+}
+
 /**
  * Ops on 16 numbers: from call to return (`issue`), that is checks, allocation and enqueueing; or with the work itself.
  */
@@ -280,6 +297,7 @@ export function benchCases({ tiny = false, memory = totalmem() } = {}) {
     optimisers(tiny),
     models(tiny),
     trainings(tiny),
+    recurrents(tiny),
     fusedCases(tiny),
     javascript(tiny),
   ].flat();

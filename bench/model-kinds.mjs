@@ -80,4 +80,28 @@ function train(test) {
   };
 }
 
-export const modelKinds = { prefill, decode, encoder, quantizedEncoder: encoder, train, composedTrain: train };
+function recurrent({ layer, length, batch, width, backward }) {
+  const model = new nn[layer](width, width);
+  const x = randn([length, batch, width], { requiresGrad: backward });
+  const forward = () => noGrad(() => tidy(() => void model.forward(x)));
+  const both = () => {
+    tidy(() => model.forward(x)[0].sum().backward());
+    model.zeroGrad();
+    x.grad.dispose();
+    x.grad = null;
+  };
+  return {
+    batch: batches(backward ? both : forward, synchronize),
+    release: () => [model, x].forEach((t) => t.dispose()),
+  };
+}
+
+export const modelKinds = {
+  prefill,
+  decode,
+  encoder,
+  quantizedEncoder: encoder,
+  train,
+  composedTrain: train,
+  recurrent,
+};

@@ -258,6 +258,19 @@ def train(case):
     yield step
 
 
+def recurrent(case):
+    layer = getattr(nn, case["layer"])(case["width"], case["width"])
+    x = torch.randn(case["length"], case["batch"], case["width"], requires_grad=case["backward"])
+
+    def both():
+        with torch.enable_grad():
+            layer(x)[0].sum().backward()
+        layer.zero_grad()
+        x.grad = None
+
+    yield both if case["backward"] else lambda: layer(x)
+
+
 KINDS = {
     "elementwise": elementwise,
     "dropout": dropout,
@@ -280,6 +293,7 @@ KINDS = {
     "encoder": encoder,
     "train": train,
     "composedTrain": train,
+    "recurrent": recurrent,
 }
 
 

@@ -42,8 +42,15 @@ export { quantize_, type QuantizeOptions } from './quantize.js';
 export { QuantizedLinear } from './quantized-linear.js';
 export { isParameter, parameter } from './parameter.js';
 export { GRU, LSTM, type LSTMOptions, type LSTMState, RNN, type RNNOptions } from './rnn.js';
-export { GRUCell, LSTMCell, type RecurrentCellOptions, RNNCell, type RNNCellOptions } from './rnn-cells.js';
-export type { RecurrentForwardOptions, RecurrentOptions } from './recurrent-layers.js';
+export {
+  GRUCell,
+  LSTMCell,
+  type RecurrentCell,
+  type RecurrentCellOptions,
+  RNNCell,
+  type RNNCellOptions,
+} from './rnn-cells.js';
+export type { RecurrentForwardOptions, RecurrentLayers, RecurrentOptions } from './recurrent-layers.js';
 export {
   LearnedPositionalEmbedding,
   type LearnedPositionalEmbeddingOptions,

@@ -39,17 +39,13 @@ export interface Cell {
   /** Whether backward needs what the product gave. */
   readonly keepsGates: boolean;
   /** The state after a step. */
-  apply(x: Tensor, gates: Tensor, before: State): State;
+  readonly apply: (x: Tensor, gates: Tensor, before: State) => State;
   /**
    * Writes the gradients of both projections (of their sum, if joined).
    *
    * @returns those of the state before that do not come through the product
    */
-  backward(
-    saved: SavedStep,
-    d: State,
-    to: { x: Tensor; gates: Tensor },
-  ): { h: Tensor | undefined; c: Tensor | undefined };
+  readonly backward: (saved: SavedStep, d: State, to: { x: Tensor; gates: Tensor }) => Partial<State>;
 }
 
 /** h' = f(x + W h + b), whose slope is known from h'. */
@@ -61,7 +57,7 @@ function elman(f: (x: Tensor) => Tensor, slope: 'tanhBackward' | 'reluBackward')
     apply: (_, gates) => ({ h: f(gates), c: undefined }),
     backward({ y }, d, to) {
       kernels.copy_({ y: to.x, x: kernels[slope]({ y, dy: d.h }, {}).dx }, {});
-      return { h: undefined, c: undefined };
+      return {};
     },
   };
 }
@@ -79,7 +75,7 @@ export const cells: Readonly<Record<CellKind, Cell>> = {
     backward({ gates, before }, { h: dh, c: dcNew }, { x: dx }) {
       const dc = emptyLike(before.c!);
       kernels.lstmCellBackward_({ x: gates!, c: before.c!, dh, dcNew, dx, dc }, {});
-      return { h: undefined, c: dc };
+      return { c: dc };
     },
   },
   gru: {
@@ -90,7 +86,7 @@ export const cells: Readonly<Record<CellKind, Cell>> = {
     backward({ x, gates, before: { h } }, d, to) {
       const dh = emptyLike(h);
       kernels.gruCellBackward_({ x: x!, hidden: gates!, h, dhNew: d.h, dx: to.x, dhidden: to.gates, dh }, {});
-      return { h: dh, c: undefined };
+      return { h: dh };
     },
   },
   tanh: elman(tanh, 'tanhBackward'),
