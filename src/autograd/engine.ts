@@ -193,6 +193,12 @@ class Engine {
   }
 }
 
+/** Frees what the graphs of `outputs` saved, as a backward through all of them would. */
+export function freeGraph(outputs: readonly Tensor[]): void {
+  const roots = outputs.flatMap((t) => (t.node ? [t.node as Node] : []));
+  for (const node of reachable(roots, -Infinity)) node.free();
+}
+
 function reachable(roots: readonly Node[], earliest: number): Node[] {
   const found = new Set<Node>(roots);
   for (const node of found)

@@ -143,6 +143,9 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   adagrad_: ['p!:..., g:..., sum!:... ->', 'T T acc -> | T: float'],
   rmsprop_: ['p!:..., g:..., v!:..., u!?:..., m!?:... ->', 'T T acc acc acc -> | T: float'],
   lion_: ['p!:..., g:..., m!:... ->', 'T T acc -> | T: float'],
+  sophia_: ['p!:..., g:..., m!:..., h!:... ->', 'T T acc acc -> | T: float'],
+  adamwCompact_: ['p!:..., g:..., m!:..., v!:..., vMax!?:..., mScale!?:k, vScale!?:k, vMaxScale!?:k ->', 'T T S S S float32 float32 float32 -> | T: float, S: bfloat16 uint8'],
+  lionCompact_: ['p!:..., g:..., m!:..., mScale!?:k ->', 'T T S float32 -> | T: float, S: bfloat16 uint8'],
   sgd_: ['p!:..., g:..., u!?:... ->', 'T T acc -> | T: float'],
   gradNorm: ['g:... -> norm:', 'float -> float32'],
   clip_: ['g!:..., norm: ->', 'float float32 ->'],
@@ -435,7 +438,13 @@ export interface Kernels {
   /** p!:..., g:..., v!:..., u!?:..., m!?:... ->   T T acc acc acc -> | T: float */
   rmsprop_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; v: readonly Tensor[]; u?: readonly Tensor[] | undefined; m?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; alpha?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; momentum?: number | undefined; centered?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:... ->   T T acc -> | T: float */
-  lion_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  lion_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:..., h!:... ->   T T acc acc -> | T: float */
+  sophia_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; h: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; gamma?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:..., v!:..., vMax!?:..., mScale!?:k, vScale!?:k, vMaxScale!?:k ->   T T S S S float32 float32 float32 -> | T: float, S: bfloat16 uint8 */
+  adamwCompact_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly Tensor[] | undefined; mScale?: readonly Tensor[] | undefined; vScale?: readonly Tensor[] | undefined; vMaxScale?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:..., mScale!?:k ->   T T S float32 -> | T: float, S: bfloat16 uint8 */
+  lionCompact_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; mScale?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., u!?:... ->   T T acc -> | T: float */
   sgd_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; u?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; momentum?: number | undefined; dampening?: number | undefined; weightDecay?: number | undefined; nesterov?: boolean | undefined; first?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** g:... -> norm:   float -> float32 */
@@ -613,6 +622,9 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   adagrad_: { inputs: ["p","g","sum"], outputs: [] },
   rmsprop_: { inputs: ["p","g","v","u","m"], outputs: [] },
   lion_: { inputs: ["p","g","m"], outputs: [] },
+  sophia_: { inputs: ["p","g","m","h"], outputs: [] },
+  adamwCompact_: { inputs: ["p","g","m","v","vMax","mScale","vScale","vMaxScale"], outputs: [] },
+  lionCompact_: { inputs: ["p","g","m","mScale"], outputs: [] },
   sgd_: { inputs: ["p","g","u"], outputs: [] },
   gradNorm: { inputs: ["g"], outputs: ["norm"] },
   clip_: { inputs: ["g","norm"], outputs: [] },
@@ -1655,14 +1667,42 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lion_(given, attrs) {
     const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
-    native.runMany(135, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    native.runMany(135, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.step, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     return { };
   },
+  sophia_(given, attrs) {
+    const handles = rows('sophia_', [given.p, given.g, given.m, given.h], ['p', 'g', 'm', 'h']);
+    native.runMany(136, handles, attrs.lr, attrs.beta1, attrs.gamma, attrs.eps, attrs.weightDecay);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.h);
+    return { };
+  },
+  adamwCompact_(given, attrs) {
+    const handles = rows('adamwCompact_', [given.p, given.g, given.m, given.v, given.vMax, given.mScale, given.vScale, given.vMaxScale], ['p', 'g', 'm', 'v', 'vMax', 'mScale', 'vScale', 'vMaxScale']);
+    native.runMany(137, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.v);
+    touchAll(given.vMax);
+    touchAll(given.mScale);
+    touchAll(given.vScale);
+    touchAll(given.vMaxScale);
+    return { };
+  },
+  lionCompact_(given, attrs) {
+    const handles = rows('lionCompact_', [given.p, given.g, given.m, given.mScale], ['p', 'g', 'm', 'mScale']);
+    native.runMany(138, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.step, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.mScale);
+    return { };
+  },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(136, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
+    native.runMany(139, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1670,37 +1710,37 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(137, norm_, handles);
+    norm_.id = native.runMany(140, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(138, handles, attrs.maxNorm);
+    native.runMany(141, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   packQuantized(given, attrs) {
     const x = slotOf(given.x, 'packQuantized', 'x');
     const packed_ = new Slot(6);
-    packed_.id = native.run(139, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(142, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   unpackQuantized(given, attrs) {
     const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
     const x_ = new Slot(6);
-    x_.id = native.run(140, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    x_.id = native.run(143, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { x: new Tensor(x_) };
   },
   quantize(given, attrs) {
     const w = slotOf(given.w, 'quantize', 'w');
     const packed_ = new Slot(6);
-    packed_.id = native.run(141, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(144, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   dequantize(given, attrs) {
     const packed = slotOf(given.packed, 'dequantize', 'packed');
     const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
-    w_.id = native.run(142, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    w_.id = native.run(145, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
     return { w: new Tensor(w_) };
   },
   quantizedLinear(given, attrs) {
@@ -1708,67 +1748,67 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = slotOf(given.weight, 'quantizedLinear', 'weight');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(143, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(146, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(144, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(147, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(145, y_, x.id);
+    y_.id = native.run(148, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(146, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(149, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(147, y_, x.id);
+    y_.id = native.run(150, y_, x.id);
     return { y: new Tensor(y_) };
   },
   int8Probe(given, attrs) {
     const x = slotOf(given.x, 'int8Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(148, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(151, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   int8ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'int8ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(149, y_, x.id);
+    y_.id = native.run(152, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(150, y_, x.id);
+    y_.id = native.run(153, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(151, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
+    y_.id = native.run(154, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(152, y_, x.id, attrs.inChunk);
+    y_.id = native.run(155, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(153, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(156, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

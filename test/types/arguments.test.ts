@@ -24,6 +24,7 @@ const odd: unknown[] = [
 const model = new GPT2LMHeadModel({ vocabSize: 8, nPositions: 8, nEmbd: 8, nLayer: 1, nHead: 2 }).eval();
 const inputIds = tensor([[1, 2, 3]], { dtype: 'int64' });
 const weight = (): ReturnType<typeof randn> => randn([2, 2], { requiresGrad: true });
+const sgd = (): optim.SGD => new optim.SGD([weight()]);
 
 const calls: Record<string, (value: never) => unknown> = {
   'Linear()': (v) => new nn.Linear(v, v),
@@ -41,8 +42,26 @@ const calls: Record<string, (value: never) => unknown> = {
   'MultiheadAttention.forward': (v) => new nn.MultiheadAttention(2, 1).forward(v, v, v),
   clipGradNorm_: (v) => nn.utils.clipGradNorm_(v, 1),
   'clipGradNorm_, maxNorm': (v) => nn.utils.clipGradNorm_([weight()], v),
+  clipGradValue_: (v) => nn.utils.clipGradValue_(v, 1),
+  'clipGradValue_, clipValue': (v) => nn.utils.clipGradValue_([weight()], v),
   'AdamW()': (v) => new optim.AdamW(v),
   'SGD()': (v) => new optim.SGD(v),
+  'Sophia.updateHessian': (v) => new optim.Sophia([weight()]).updateHessian(v),
+  'Sophia.updateHessian, estimates': (v) => new optim.Sophia([weight()]).updateHessian(() => v),
+  hutchinson: (v) => optim.hutchinson(v, v),
+  'hutchinson, options': (v) => optim.hutchinson(weight().sum(), [weight()], v),
+  gaussNewtonBartlett: (v) => optim.gaussNewtonBartlett(v, v),
+  'ExponentialMovingAverage()': (v) => new optim.ExponentialMovingAverage(v),
+  'ExponentialMovingAverage.copyTo': (v) => new optim.ExponentialMovingAverage([weight()]).copyTo(v),
+  'ExponentialMovingAverage.loadStateDict': (v) => new optim.ExponentialMovingAverage([weight()]).loadStateDict(v),
+  'StepLR()': (v) => new optim.lrScheduler.StepLR(v, v),
+  'StepLR.loadStateDict': (v) => new optim.lrScheduler.StepLR(sgd(), { stepSize: 1 }).loadStateDict(v),
+  'LambdaLR()': (v) => new optim.lrScheduler.LambdaLR(sgd(), v),
+  'LinearLR()': (v) => new optim.lrScheduler.LinearLR(sgd(), v),
+  'SequentialLR()': (v) => new optim.lrScheduler.SequentialLR(sgd(), v, v),
+  'ChainedScheduler()': (v) => new optim.lrScheduler.ChainedScheduler(v),
+  warmupStableDecay: (v) => optim.lrScheduler.warmupStableDecay(sgd(), v),
+  phases: (v) => optim.lrScheduler.phases(v),
   saveFile: (v) => io.saveFile(v, v),
   loadFile: (v) => io.loadFile(v),
   load: (v) => load(v),
