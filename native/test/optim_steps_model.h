@@ -131,6 +131,29 @@ void check_adagrad_and_lion(const Run& run, int64_t largest) {
 }
 
 template <class Run>
+void check_sophia(const Run& run, int64_t largest) {
+  check_steps<Run, SophiaAttrs>(
+      run, "sophia_", 2, largest,
+      [](int) { return SophiaAttrs{.lr = 0.01, .beta1 = 0.7, .eps = 0.3, .weightDecay = 0.1}; },
+      [](Element& e, const SophiaAttrs& a) {
+        Options{a.lr, a.weightDecay, true, false}.apply(e);
+        average(e.s[0], a.beta1, e.g);
+        e.p -= a.lr * std::clamp(e.s[0] / std::max(a.gamma * e.s[1], a.eps), -1.0, 1.0);
+      });
+  // Curvatures above and below the least divisor, negative, and NaN.
+  const std::vector<double> h{8, -8, 0.1, 0, NAN}, m{1, 1, -0.01, 4, 1};
+  Tensor p(Dtype::f32, {5}), g(Dtype::f32, {5}), average_of(Dtype::f32, {5}), curvature(Dtype::f32, {5});
+  p.fill({1, 1, 1, 1, 1}), g.fill(m), average_of.fill(m), curvature.fill(h);
+  run("sophia_", SophiaAttrs{.lr = 0.5, .gamma = 0.25, .eps = 0.1, .weightDecay = 0}, {&p, &g, &average_of, &curvature},
+      {});
+  const double expected[] = {0.75, 0.5, 1.05, 0.5, NAN};
+  for (int64_t i = 0; i < 5; i++) {
+    FOVEA_CHECK_CLOSE(p.at(i), expected[i], 1e-6);
+    FOVEA_CHECK_CLOSE(curvature.at(i), round_to(Dtype::f32, h[size_t(i)]), 0);
+  }
+}
+
+template <class Run>
 void check_rmsprop(const Run& run, int64_t largest) {
   // eps is far from 0, since v - m^2 nearly vanishes in the first step.
   check_steps<Run, RmspropAttrs>(

@@ -1,6 +1,6 @@
 // Optimiser steps over several tensors against float64 models of the formulas in ops/optim/op.cc, over several steps.
 #include "ops/optim/workspace.h"
-#include "test/optim_steps_model.h"
+#include "test/optim_compact_model.h"
 
 FOVEA_TEST_FAMILY(optim)
 
@@ -42,6 +42,16 @@ FOVEA_TEST(optim_adagrad_and_lion) {
 }
 FOVEA_TEST(optim_rmsprop) {
   for (const Table& table : tables_of_optim()) check_rmsprop(RunOn{table}, kLargest);
+}
+FOVEA_TEST(optim_sophia) {
+  for (const Table& table : tables_of_optim()) check_sophia(RunOn{table}, kLargest);
+}
+FOVEA_TEST(optim_compact_codes) { check_codes(); }
+FOVEA_TEST(optim_compact_adamw) {
+  for (const Table& table : tables_of_optim()) check_compact_adamw(RunOn{table}, kLargest);
+}
+FOVEA_TEST(optim_compact_lion) {
+  for (const Table& table : tables_of_optim()) check_compact_lion(RunOn{table}, kLargest);
 }
 FOVEA_TEST(optim_gradient_norm_and_clip) {
   for (const Table& table : tables_of_optim()) check_gradient_norm_and_clip(RunOptim{table}, kLargest);

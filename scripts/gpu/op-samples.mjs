@@ -305,6 +305,10 @@ const optimizers = {
   Adagrad: (leaves) => new optim.Adagrad(leaves, { lr: 0.1 }),
   RMSprop: (leaves) => new optim.RMSprop(leaves, { lr: 0.01, momentum: 0.9, centered: true }),
   Lion: (leaves) => new optim.Lion(leaves, { lr: 0.01 }),
+  Sophia: (leaves) => new optim.Sophia(leaves, { lr: 0.1, eps: 0.5 }),
+  'AdamW in bfloat16': (leaves) => new optim.AdamW(leaves, { lr: 0.1, stateDtype: 'bfloat16' }),
+  'AMSGrad in bytes': (leaves) => new optim.Adam(leaves, { lr: 0.1, amsgrad: true, stateDtype: 'int8' }),
+  'Lion in bytes': (leaves) => new optim.Lion(leaves, { lr: 0.01, stateDtype: 'int8' }),
 };
 const optimizer = Object.entries(optimizers).flatMap(([name, make]) =>
   ['float32', 'bfloat16'].map((dtype) =>

@@ -200,6 +200,12 @@ class Engine {
   }
 }
 
+/** Frees what the graphs of `outputs` saved, as a backward through all of them would. */
+export function freeGraph(outputs: readonly Tensor[]): void {
+  const roots = outputs.flatMap((t) => (t.node ? [t.node as Node] : []));
+  for (const node of reachable(roots, -Infinity)) node.free();
+}
+
 /** The nodes behind `roots`, themselves included, that were made no earlier than sequence number `earliest`. */
 export function reachable(roots: readonly Node[], earliest: number): Node[] {
   const found = new Set<Node>(roots);

@@ -147,6 +147,9 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   adagrad_: ['p!:..., g:..., sum!:... ->', 'T T acc -> | T: float'],
   rmsprop_: ['p!:..., g:..., v!:..., u!?:..., m!?:... ->', 'T T acc acc acc -> | T: float'],
   lion_: ['p!:..., g:..., m!:... ->', 'T T acc -> | T: float'],
+  sophia_: ['p!:..., g:..., m!:..., h!:... ->', 'T T acc acc -> | T: float'],
+  adamwCompact_: ['p!:..., g:..., m!:..., v!:..., vMax!?:..., mScale!?:k, vScale!?:k, vMaxScale!?:k ->', 'T T S S S float32 float32 float32 -> | T: float, S: bfloat16 uint8'],
+  lionCompact_: ['p!:..., g:..., m!:..., mScale!?:k ->', 'T T S float32 -> | T: float, S: bfloat16 uint8'],
   sgd_: ['p!:..., g:..., u!?:... ->', 'T T acc -> | T: float'],
   gradNorm: ['g:... -> norm:', 'float -> float32'],
   clip_: ['g!:..., norm: ->', 'float float32 ->'],
@@ -447,7 +450,13 @@ export interface Kernels {
   /** p!:..., g:..., v!:..., u!?:..., m!?:... ->   T T acc acc acc -> | T: float */
   rmsprop_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; v: readonly Tensor[]; u?: readonly Tensor[] | undefined; m?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; alpha?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; momentum?: number | undefined; centered?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:... ->   T T acc -> | T: float */
-  lion_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  lion_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:..., h!:... ->   T T acc acc -> | T: float */
+  sophia_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; h: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; gamma?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:..., v!:..., vMax!?:..., mScale!?:k, vScale!?:k, vMaxScale!?:k ->   T T S S S float32 float32 float32 -> | T: float, S: bfloat16 uint8 */
+  adamwCompact_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly Tensor[] | undefined; mScale?: readonly Tensor[] | undefined; vScale?: readonly Tensor[] | undefined; vMaxScale?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., m!:..., mScale!?:k ->   T T S float32 -> | T: float, S: bfloat16 uint8 */
+  lionCompact_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; mScale?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., u!?:... ->   T T acc -> | T: float */
   sgd_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; u?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; momentum?: number | undefined; dampening?: number | undefined; weightDecay?: number | undefined; nesterov?: boolean | undefined; first?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** g:... -> norm:   float -> float32 */
@@ -629,6 +638,9 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   adagrad_: { inputs: ["p","g","sum"], outputs: [] },
   rmsprop_: { inputs: ["p","g","v","u","m"], outputs: [] },
   lion_: { inputs: ["p","g","m"], outputs: [] },
+  sophia_: { inputs: ["p","g","m","h"], outputs: [] },
+  adamwCompact_: { inputs: ["p","g","m","v","vMax","mScale","vScale","vMaxScale"], outputs: [] },
+  lionCompact_: { inputs: ["p","g","m","mScale"], outputs: [] },
   sgd_: { inputs: ["p","g","u"], outputs: [] },
   gradNorm: { inputs: ["g"], outputs: ["norm"] },
   clip_: { inputs: ["g","norm"], outputs: [] },
@@ -1719,6 +1731,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     native.runMany(139, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
+    return { };
+  },
+  sophia_(given, attrs) {
+    const handles = rows('sophia_', [given.p, given.g, given.m, given.h], ['p', 'g', 'm', 'h']);
+    native.runMany(136, handles, attrs.lr, attrs.beta1, attrs.gamma, attrs.eps, attrs.weightDecay);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.h);
+    return { };
+  },
+  adamwCompact_(given, attrs) {
+    const handles = rows('adamwCompact_', [given.p, given.g, given.m, given.v, given.vMax, given.mScale, given.vScale, given.vMaxScale], ['p', 'g', 'm', 'v', 'vMax', 'mScale', 'vScale', 'vMaxScale']);
+    native.runMany(137, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.v);
+    touchAll(given.vMax);
+    touchAll(given.mScale);
+    touchAll(given.vScale);
+    touchAll(given.vMaxScale);
+    return { };
+  },
+  lionCompact_(given, attrs) {
+    const handles = rows('lionCompact_', [given.p, given.g, given.m, given.mScale], ['p', 'g', 'm', 'mScale']);
+    native.runMany(138, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.step, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.m);
+    touchAll(given.mScale);
     return { };
   },
   sgd_(given, attrs) {

@@ -14,7 +14,7 @@ import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { keep } from '../tensor/tidy.js';
 import { zeros } from '../ops/index.js';
-import { canReplay, Optimizer, type ParamGroup, type Params, rateArg, scaled } from './optimizer.js';
+import { canReplay, Optimizer, type ParamGroup, type Params, rateArg, scaled, wideOf } from './optimizer.js';
 
 /** Options of {@link Adafactor}. */
 export interface AdafactorOptions {
@@ -82,7 +82,7 @@ export class Adafactor extends Optimizer<AdafactorOptions> {
 
   #change(p: Tensor, grad: Tensor, state: AdafactorState, group: ParamGroup<AdafactorOptions>): void {
     const { beta2Decay, d, weightDecay, maximize } = group;
-    const wide = p.dtype === 'float64' ? 'float64' : 'float32';
+    const wide = wideOf(p);
     const [least, leastScale] = group.eps;
     const eps = least ?? steps[p.dtype]!;
     const given = grad.to(wide);

@@ -12,7 +12,7 @@
 import { holdsWhile } from '../tensor/capture.js';
 import { argumentError, countArg, numberArg, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
-import { canReplay, Optimizer, type ParamGroup, type Params, rateArg, scaled } from './optimizer.js';
+import { canReplay, Optimizer, type ParamGroup, type Params, rateArg, scaled, wideOf } from './optimizer.js';
 
 /** Options of {@link Muon}. */
 export interface MuonOptions {
@@ -84,7 +84,7 @@ export class Muon extends Optimizer<MuonOptions> {
     const { weightDecay, momentum, nesterov, adjustLrFn } = group;
     for (const p of group.params) {
       if (!p.grad) continue;
-      const g = p.grad.to(p.dtype === 'float64' ? 'float64' : 'float32');
+      const g = p.grad.to(wideOf(p));
       if (!this.state.has(p)) this.state.set(p, { momentumBuffer: this.buffer(p) });
       const state = this.state.get(p)!;
       holdsWhile(() => this.state.get(p) === state);

@@ -14,8 +14,8 @@ import { argumentError, optionsArg } from '../tensor/check.js';
 import { isTensor, type Tensor } from '../tensor/tensor.js';
 import { keep, tidy } from '../tensor/tidy.js';
 
-/** Parameters with the options that hold for them. */
-export type ParamGroup<O extends object> = { params: Tensor[] } & O;
+/** Parameters with the options that hold for them, and the rate that schedules start from once there is one. */
+export type ParamGroup<O extends object> = { params: Tensor[]; initialLr?: number } & O;
 /** A group as given: options that it leaves out are the optimizer's. */
 export type ParamGroupInput<O extends object> = { params: Iterable<Tensor> } & Partial<O>;
 /** Parameters, or groups of them. */
@@ -29,7 +29,7 @@ export interface OptimizerStateDict<O extends object> {
   /** By number of the parameter. */
   state: Record<number, ParamState>;
   /** The options of each group and the numbers of its parameters. */
-  paramGroups: (O & { params: number[] })[];
+  paramGroups: (O & { params: number[]; initialLr?: number })[];
 }
 
 /** A finite number of at least 0, as rates and decays are. */
@@ -50,6 +50,25 @@ export function scaled(x: Tensor, factor: () => number): Tensor {
     'mul',
     () => ({ scalar: factor() }),
     (attrs) => kernels.mul({ a: x }, attrs).c,
+  );
+}
+
+/** The precision that sums over a tensor's values need. */
+export function wideOf(tensor: Tensor): 'float32' | 'float64' {
+  return tensor.dtype === 'float64' ? 'float64' : 'float32';
+}
+
+/**
+ * averages = averages + rate (values - averages), in one native call: what `sgd_` does where it ascends and decays by 1.
+ *
+ * @param values of the dtypes of the averages
+ * @param rate asked for again at each replay of a recorded step
+ */
+export function follow(averages: readonly Tensor[], values: readonly Tensor[], rate: () => number): void {
+  varying(
+    'sgd_',
+    () => ({ lr: rate() }),
+    ({ lr }) => kernels.sgd_({ p: averages, g: values }, { lr, weightDecay: 1, maximize: true }),
   );
 }
 
@@ -151,7 +170,7 @@ export abstract class Optimizer<O extends { lr: number }> {
 
   /** A tensor of one value and the parameter's shape that outlives the step, in the precision that sums need. */
   protected buffer(tensor: Tensor, value = 0): Tensor {
-    return once(() => keep(fullLike(tensor, value, { dtype: tensor.dtype === 'float64' ? 'float64' : 'float32' })));
+    return once(() => keep(fullLike(tensor, value, { dtype: wideOf(tensor) })));
   }
 
   /** The parameters that have a gradient, one step further, by the count of their steps; `initial` makes their state. */

@@ -136,6 +136,18 @@ const lion = (options: Options, [n]: readonly [number]): Model => {
   };
 };
 
+/** Before any estimate of the Hessian, which is zero then. */
+const sophia = (options: Options, [n]: readonly [number]): Model => {
+  const { lr = 1e-4, eps = 1e-12, weightDecay = 0.1 } = options as Numbers;
+  const [b1] = betasOf(options, [0.965, 0.99]);
+  const m = zerosOf(n);
+  return (p, g) =>
+    p.map((x, i) => {
+      m[i] = b1 * m[i]! + (1 - b1) * g[i]!;
+      return x * (1 - lr * weightDecay) - lr * Math.min(1, Math.max(-1, m[i]! / eps));
+    });
+};
+
 const sgd = (options: Options, [n]: readonly [number]): Model => {
   const { lr = 1e-3, momentum = 0, dampening = 0, weightDecay = 0 } = options as Numbers;
   const buffer = zerosOf(n);
@@ -230,6 +242,7 @@ export const models: Record<string, (options: Options, shape: readonly number[],
   RMSprop: flat(rmsprop),
   Lion: flat(lion),
   SGD: flat(sgd),
+  Sophia: flat(sophia),
   Adafactor: adafactor,
   Muon: (options, shape) => muon(options, shape as [number, number]),
 };

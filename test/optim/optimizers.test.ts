@@ -45,6 +45,7 @@ const cases: [string, Options[]][] = [
     ],
   ],
   ['Lion', [{}, { lr: 0.05, betas, weightDecay: 0.3 }, { maximize: true }]],
+  ['Sophia', [{}, { lr: 0.05, betas, weightDecay: 0.3, eps: 0.4 }]],
   [
     'SGD',
     [

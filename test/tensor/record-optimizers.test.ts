@@ -86,6 +86,7 @@ const optimizers: [string, (params: Tensor[]) => AnyOptimizer][] = [
   ['RMSprop', (params) => new optim.RMSprop(params, { lr: 0.01 })],
   ['RMSprop, centred', (params) => new optim.RMSprop(params, { lr: 0.01, centered: true, momentum: 0.5 })],
   ['Lion', (params) => new optim.Lion(params, { lr: 0.01, weightDecay: 0.1 })],
+  ['Sophia', (params) => new optim.Sophia(params, { lr: 0.01, eps: 0.01 })],
   ['Adafactor', (params) => new optim.Adafactor(params, { lr: 0.1, weightDecay: 0.1 })],
   ['Muon', (params) => new optim.Muon(matrices(params), { lr: 0.1 })],
 ];

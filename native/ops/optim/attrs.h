@@ -45,9 +45,15 @@ struct RmspropAttrs {
 };
 struct LionAttrs {
   double lr = 1e-4, beta1 = 0.9, beta2 = 0.99, weightDecay = 0;
+  int64_t step = 1;  // for how compact states are rounded
   bool maximize = false;
   FOVEA_ATTRS(LionAttrs, FOVEA_ATTR(LionAttrs, lr), FOVEA_ATTR(LionAttrs, beta1), FOVEA_ATTR(LionAttrs, beta2),
-              FOVEA_ATTR(LionAttrs, weightDecay), FOVEA_ATTR(LionAttrs, maximize))
+              FOVEA_ATTR(LionAttrs, weightDecay), FOVEA_ATTR(LionAttrs, step), FOVEA_ATTR(LionAttrs, maximize))
+};
+struct SophiaAttrs {
+  double lr = 1e-4, beta1 = 0.965, gamma = 0.05, eps = 1e-12, weightDecay = 0.1;
+  FOVEA_ATTRS(SophiaAttrs, FOVEA_ATTR(SophiaAttrs, lr), FOVEA_ATTR(SophiaAttrs, beta1), FOVEA_ATTR(SophiaAttrs, gamma),
+              FOVEA_ATTR(SophiaAttrs, eps), FOVEA_ATTR(SophiaAttrs, weightDecay))
 };
 struct SgdAttrs {
   double lr = 1e-3, momentum = 0, dampening = 0, weightDecay = 0;

@@ -2,18 +2,19 @@
 // other; a launch takes some dozens of tuples, which travel as kernel parameters, and gives every piece of kPiece
 // elements of every tensor to a block.
 //
-// Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters).
+// Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters), and of the ops
+// for compact states in 16 or 8 bits (compact.h), computed in float32 or float64 all the same.
 #include <cmath>
 
 #include "cuda/block.h"
 #include "ops/optim/attrs.h"
+#include "ops/optim/compact.h"
 #include "ops/optim/steps.h"
 
 namespace fovea::cuda {
 namespace {
 
 constexpr int kThreads = 256, kTogether = 4;
-constexpr int kMost = 48;  // tuples of one launch, as kernel parameters have 4 KB
 constexpr int64_t kPiece = 8192;
 
 // Up to kPointers tensors of n elements each. `packed`: all of them begin at 32 bytes.
@@ -27,10 +28,13 @@ struct Tuple {
     return reinterpret_cast<T*>(data[i]);
   }
 };
+// Those of one launch, as kernel parameters have 4 KB.
+template <int kPointers>
+constexpr int kMost = sizeof(Tuple<kPointers>) > 72 ? 3600 / sizeof(Tuple<kPointers>) : 48;
 template <int kPointers>
 struct Tuples {
   int count;
-  Tuple<kPointers> tuple[kMost];
+  Tuple<kPointers> tuple[kMost<kPointers>];
 
   // The one of this block: the last that begins at or before it.
   __device__ const Tuple<kPointers>& mine() const {
@@ -50,7 +54,7 @@ void for_tuples(const CudaCall& call, Launch launch, int elementwise = kPointers
     const Dtype dtype = call.in[first * kPointers].dtype;
     Tuples<kPointers> tuples{};
     int64_t blocks = 0;
-    for (last = first; last < count && last - first < kMost; last++) {
+    for (last = first; last < count && last - first < kMost<kPointers>; last++) {
       const View* views = &call.in[last * kPointers];
       if (views->dtype != dtype) break;
       Tuple<kPointers>& tuple = tuples.tuple[tuples.count++];
@@ -117,6 +121,72 @@ void launch_steps(const CudaCall& call, const Attrs& attrs) {
   for_tuples<kViews>(call, [&](const Tuples<kViews>& tuples, const Config& config, auto zero) {
     using T = decltype(zero);
     call.launch(step_all<T, Step>, config, tuples, Step<Accumulator<T>>(attrs));
+  });
+}
+
+// ---- compact states
+
+static_assert(kThreads == kStateRun && kPiece % kStateRun == 0, "a block works on a run at a time");
+
+// State number `number` of a tuple: bfloat16, or bytes and their scales. Number 0 has a sign, the others have none.
+struct CompactState {
+  std::byte* data;
+  float* scales;
+  int number;
+  __device__ float load(int64_t i) const {
+    if (!data) return 0;
+    if (!scales) return to_float(reinterpret_cast<const Bfloat16*>(data)[i]);
+    const uint32_t code = reinterpret_cast<const uint8_t*>(data)[i];
+    return (number == 0 ? decode_signed(code) : decode_positive(code)) * scales[i / kStateRun];
+  }
+  // By all threads of the block, of which some are past the end.
+  __device__ void store(float x, int64_t i, bool here, int64_t step) const {
+    if (!data) return;
+    const uint32_t dither = dither_of(i, step, number);
+    if (!scales) {
+      if (here) reinterpret_cast<Bfloat16*>(data)[i] = to_bfloat16_dithered(x, dither);
+      return;
+    }
+    const auto most = [](int32_t a, int32_t b) { return a > b ? a : b; };
+    const float largest = float_of(uint32_t(reduce_group(here ? magnitude_bits(x) : 0, most)));
+    if (!here) return;
+    if (threadIdx.x == 0) scales[i / kStateRun] = largest;
+    reinterpret_cast<uint8_t*>(data)[i] =
+        number == 0 ? encode_signed(x, largest, dither) : encode_positive(x, largest, dither);
+  }
+};
+
+// The steps again, an element to a thread.
+template <class T, template <class> class Step>
+__global__ void __launch_bounds__(kThreads)
+    compact_step_all(Tuples<2 + 2 * Step<float>::kStates> tuples, Step<Accumulator<T>> step, int64_t number) {
+  using A = Accumulator<T>;
+  constexpr int kStates = Step<float>::kStates;
+  const Tuple<2 + 2 * kStates>& t = tuples.mine();
+  const int64_t begin = (blockIdx.x - t.first_block) * kPiece, end = min_of(begin + kPiece, t.n);
+  for (int64_t run = begin; run < end; run += kThreads) {
+    const int64_t i = run + threadIdx.x;
+    const bool here = i < end;
+    A wide[3] = {};
+    T* const p = t.template at<T>(0);
+    CompactState states[kStates];
+#pragma unroll
+    for (int k = 0; k < kStates; k++) {
+      states[k] = {t.data[2 + k], t.template at<float>(2 + kStates + k), k};
+      if (here) wide[k] = A(states[k].load(i));
+    }
+    if (here) p[i] = narrow<T>(step(widen(p[i]), widen(t.template at<T>(1)[i]), wide[0], wide[1], wide[2]));
+#pragma unroll
+    for (int k = 0; k < kStates; k++) states[k].store(float(wide[k]), i, here, number);
+  }
+}
+template <template <class> class Step, class Attrs>
+void launch_compact_steps(const CudaCall& call, const Attrs& attrs) {
+  constexpr int kViews = 2 + 2 * Step<float>::kStates;
+  check_compact_states(call, attrs);
+  for_tuples<kViews>(call, [&](const Tuples<kViews>& tuples, const Config& config, auto zero) {
+    using T = decltype(zero);
+    call.launch(compact_step_all<T, Step>, config, tuples, Step<Accumulator<T>>(attrs), attrs.step);
   });
 }
 
@@ -190,6 +260,9 @@ FOVEA_CUDA_KERNELS(optim, FOVEA_CUDA_KERNEL("adamw_", launch_steps<AdamwStep>, A
                    FOVEA_CUDA_KERNEL("rmsprop_", launch_steps<RmspropStep>, RmspropAttrs),
                    FOVEA_CUDA_KERNEL("lion_", launch_steps<LionStep>, LionAttrs),
                    FOVEA_CUDA_KERNEL("sgd_", launch_steps<SgdStep>, SgdAttrs),
+                   FOVEA_CUDA_KERNEL("sophia_", launch_steps<SophiaStep>, SophiaAttrs),
+                   FOVEA_CUDA_KERNEL("adamwCompact_", launch_compact_steps<AdamwStep>, AdamwAttrs),
+                   FOVEA_CUDA_KERNEL("lionCompact_", launch_compact_steps<LionStep>, LionAttrs),
                    FOVEA_CUDA_KERNEL_WITH("gradNorm", grad_norm, NoAttrs, norm_workspace),
                    FOVEA_CUDA_KERNEL("clip_", clip, ClipAttrs))
 

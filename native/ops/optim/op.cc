@@ -15,7 +15,10 @@
 //   rmsprop_ (Tieleman & Hinton 2012; centered: Graves 2013, https://arxiv.org/abs/1308.0850):
 //     v = a v + (1-a) g^2;  m = a m + (1-a) g;  u = momentum u + g / (sqrt(v - m^2) + eps), m^2 if centered;  p -= lr u
 //   lion_ (Chen et al. 2023, https://arxiv.org/abs/2302.06675): p -= lr sign(b1 m + (1-b1) g);  m = b2 m + (1-b2) g
+//   sophia_ (Liu et al. 2023, https://arxiv.org/abs/2305.14342): m = b1 m + (1-b1) g;
+//     p -= lr clip(m / max(gamma h, eps), 1); h is as it was
 //   sgd_: u = momentum u + (1 - dampening) g;  p -= lr (nesterov ? g + momentum u : u)
+//   adamwCompact_, lionCompact_: the same with states in bfloat16, or in bytes with a scale for each 256 (compact.h)
 //   gradNorm: sqrt(sum of squares over all tensors);  clip_: g *= min(1, maxNorm / (norm + 1e-6))
 #include "core/registry.h"
 #include "ops/families.h"
@@ -45,6 +48,16 @@ void declare_optim(Registry& r) {
       .with(Layout::dense)
       .over_many();
   r.add<LionAttrs>("lion_", "p!:..., g:..., m!:... ->", "T T acc -> | T: float").with(Layout::dense).over_many();
+  r.add<SophiaAttrs>("sophia_", "p!:..., g:..., m!:..., h!:... ->", kTwoTypes).with(Layout::dense).over_many();
+  r.add<AdamwAttrs>("adamwCompact_",
+                    "p!:..., g:..., m!:..., v!:..., vMax!?:..., mScale!?:k, vScale!?:k, vMaxScale!?:k ->",
+                    "T T S S S float32 float32 float32 -> | T: float, S: bfloat16 uint8")
+      .with(Layout::dense)
+      .over_many();
+  r.add<LionAttrs>("lionCompact_", "p!:..., g:..., m!:..., mScale!?:k ->",
+                   "T T S float32 -> | T: float, S: bfloat16 uint8")
+      .with(Layout::dense)
+      .over_many();
   r.add<SgdAttrs>("sgd_", "p!:..., g:..., u!?:... ->", "T T acc -> | T: float").with(Layout::dense).over_many();
   r.add("gradNorm", "g:... -> norm:", "float -> float32").with(Layout::dense).with(grad_norm_workspace).over_many();
   r.add<ClipAttrs>("clip_", "g!:..., norm: ->", "float float32 ->").with(Layout::dense).over_many();

@@ -5,6 +5,7 @@
 #pragma once
 #include "core/inline.h"
 #include "ops/optim/attrs.h"
+#include "ops/optim/compact.h"
 
 namespace fovea {
 
@@ -175,6 +176,20 @@ struct LionStep {
 };
 
 template <class A>
+struct SophiaStep {
+  static constexpr int kStates = 2;
+  Decay<A> decay;
+  A lr, rest1, gamma, eps;
+  FOVEA_HOST_INLINE explicit SophiaStep(const SophiaAttrs& a)
+      : decay(a.lr, a.weightDecay, true, false), lr(A(a.lr)), rest1(A(1 - a.beta1)), gamma(A(a.gamma)), eps(A(a.eps)) {}
+  FOVEA_INLINE A operator()(A p, A g, A& m, A& h, A&) const {
+    m += (g - m) * rest1;
+    const A curvature = gamma * h, ratio = m / (curvature < eps ? eps : curvature);  // a NaN of h stays one
+    return p * decay.kept - lr * (ratio > 1 ? A(1) : ratio < -1 ? A(-1) : ratio);
+  }
+};
+
+template <class A>
 struct SgdStep {
   static constexpr int kStates = 1;
   Decay<A> decay;
@@ -194,6 +209,22 @@ struct SgdStep {
   }
 };
 
+// Where compact states of `states` kinds, each with its scales behind them all, do not fit; scales are for bytes alone.
+template <class AnyCall>
+FOVEA_HOST_INLINE void check_scales(const AnyCall& call, int states) {
+  const int inputs = 2 + 2 * states;
+  for (int64_t i = 0; i < call.in.size(); i++) {
+    const int place = int(i % inputs) - 2;
+    if (place < 0 || place >= states) continue;
+    const View &state = call.in[i], &scales = call.in[i + states];
+    const bool bytes = state.present() && state.dtype == Dtype::u8;
+    const int64_t runs = bytes ? (state.size() + kStateRun - 1) / kStateRun : 0;
+    if (scales.present() != bytes || (bytes && scales.size() != runs))
+      call.fail("FOVEA_SHAPE", "state %d of parameter %lld needs %lld scales, received %lld; load a whole state", place,
+                static_cast<long long>(i / inputs), static_cast<long long>(runs),
+                static_cast<long long>(scales.present() ? scales.size() : 0));
+  }
+}
 // Fails where option `option` is on but a tuple of `inputs` views lacks the one at `place`.
 template <class AnyCall>
 FOVEA_HOST_INLINE void need_state(const AnyCall& call, int inputs, int place, bool on, const char* name,
@@ -218,5 +249,14 @@ FOVEA_HOST_INLINE void check_states(const AnyCall& call, const SgdAttrs& a) {
 }
 template <class AnyCall, class Attrs>
 FOVEA_HOST_INLINE void check_states(const AnyCall&, const Attrs&) {}
+template <class AnyCall>
+FOVEA_HOST_INLINE void check_compact_states(const AnyCall& call, const AdamwAttrs& a) {
+  need_state(call, 8, 4, a.amsgrad, "vMax", "amsgrad");
+  check_scales(call, 3);
+}
+template <class AnyCall>
+FOVEA_HOST_INLINE void check_compact_states(const AnyCall& call, const LionAttrs&) {
+  check_scales(call, 1);
+}
 
 }  // namespace fovea
