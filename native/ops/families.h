@@ -12,6 +12,8 @@
   F(loss)                 \
   F(attention)            \
   F(rope)                 \
+  F(conv)                 \
+  F(pool)                 \
   F(indexing)             \
   F(sorting)              \
   F(random)               \
