@@ -108,6 +108,8 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   rmsNormBackward: ['x:... d, weight?:d, rstd:..., dy:... d -> dx:... d, dweight:d', 'T T acc T -> T T | T: float'],
   addLayerNormBackward: ['sum:... d, weight?:d, mean:..., rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d, dbias:d', 'T T acc acc T T -> T T T | T: float'],
   addRmsNormBackward: ['sum:... d, weight?:d, rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d', 'T T acc T T -> T T | T: float'],
+  channelNorm: ['x:n c s, weight?:c, bias?:c -> y:n c s, mean:@rows, variance:@rows', 'T acc acc -> T acc acc | T: float'],
+  channelNormBackward: ['x:n c s, weight?:c, mean:r, variance:r, dy:n c s -> dx:n c s, dweight:c, dbias:c', 'T acc acc acc T -> T acc acc | T: float'],
   crossEntropy: ['logits:n c, target:n -> loss:n, lse:n', 'T int64 -> acc acc | T: float'],
   crossEntropyBackward: ['logits:n c, target:n, lse:n, dloss:n -> dlogits:n c', 'T int64 acc acc -> T | T: float'],
   crossEntropyBackward_: ['logits!:n c, target:n, lse:n, dloss:n ->', 'T int64 acc acc -> | T: float'],
@@ -119,6 +121,14 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   attentionVisible: ['pattern:w, mask?:b h n m -> seen:@batch @heads @rows @keys', 'int64 bool -> bool'],
   pagedAttention: ['q:b h n d, kPages:p g s d, vPages:p g s e, pageTable:b t, lengths:b -> o:b h n e, lse:b h n where h%g', 'T T T int int -> T acc | T: float'],
   rope: ['x:b h n d, cos:b~ n r, sin:b~ n r -> y:b h n d', 'T acc acc -> T | T: float'],
+  conv: ['x:b c h w, weight:o d i j, bias?:o -> y:b o @height @width', 'T T T -> T | T: float'],
+  convTranspose: ['x:b o p q, weight:o d i j, bias?:c -> y:b @channels @height @width', 'T T T -> T | T: float'],
+  convWeight: ['x:b c h w, dy:b o p q -> dweight:o @channels @kernelY @kernelX', 'T T -> T | T: float'],
+  unfold: ['x:b c h w -> columns:b c @kernelY @kernelX @height @width', 'T -> T | T: float'],
+  fold: ['columns:b c i j p q -> x:b c @height @width', 'T -> T | T: float'],
+  maxPool: ['x:b c h w -> y:b c @height @width, indices:b c @height @width', 'T -> T int64 | T: float'],
+  avgPool: ['x:b c h w -> y:b c @height @width', 'T -> T | T: float'],
+  avgPoolBackward: ['dy:b c p q -> dx:b c @height @width', 'T -> T | T: float'],
   embedding: ['weight:v d, ids:... -> y:... d', 'T int -> T | T: any'],
   embeddingBackward: ['ids:..., dy:... d -> dweight:@rows d', 'int T -> T | T: float'],
   gather: ['x:... n, index:... m -> y:... m', 'T int -> T | T: any'],
@@ -366,6 +376,10 @@ export interface Kernels {
   addLayerNormBackward: { in: { sum: Tensor; weight?: Tensor | undefined; mean: Tensor; rstd: Tensor; dy: Tensor; dsum: Tensor }; attrs: Record<never, never>; out: { dx: Tensor; dweight: Tensor; dbias: Tensor } };
   /** sum:... d, weight?:d, rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d   T T acc T T -> T T | T: float */
   addRmsNormBackward: { in: { sum: Tensor; weight?: Tensor | undefined; rstd: Tensor; dy: Tensor; dsum: Tensor }; attrs: Record<never, never>; out: { dx: Tensor; dweight: Tensor } };
+  /** x:n c s, weight?:c, bias?:c -> y:n c s, mean:@rows, variance:@rows   T acc acc -> T acc acc | T: float */
+  channelNorm: { in: { x: Tensor; weight?: Tensor | undefined; bias?: Tensor | undefined }; attrs: { eps?: number | undefined; groups?: number | undefined; rows?: number | undefined }; out: { y: Tensor; mean: Tensor; variance: Tensor } };
+  /** x:n c s, weight?:c, mean:r, variance:r, dy:n c s -> dx:n c s, dweight:c, dbias:c   T acc acc acc T -> T acc acc | T: float */
+  channelNormBackward: { in: { x: Tensor; weight?: Tensor | undefined; mean: Tensor; variance: Tensor; dy: Tensor }; attrs: { eps?: number | undefined; groups?: number | undefined; rows?: number | undefined }; out: { dx: Tensor; dweight: Tensor; dbias: Tensor } };
   /** logits:n c, target:n -> loss:n, lse:n   T int64 -> acc acc | T: float */
   crossEntropy: { in: { logits: Tensor; target: Tensor }; attrs: { ignoreIndex?: number | undefined; labelSmoothing?: number | undefined }; out: { loss: Tensor; lse: Tensor } };
   /** logits:n c, target:n, lse:n, dloss:n -> dlogits:n c   T int64 acc acc -> T | T: float */
@@ -388,6 +402,22 @@ export interface Kernels {
   pagedAttention: { in: { q: Tensor; kPages: Tensor; vPages: Tensor; pageTable: Tensor; lengths: Tensor }; attrs: { scale?: number | undefined; softcap?: number | undefined }; out: { o: Tensor; lse: Tensor } };
   /** x:b h n d, cos:b~ n r, sin:b~ n r -> y:b h n d   T acc acc -> T | T: float */
   rope: { in: { x: Tensor; cos: Tensor; sin: Tensor }; attrs: { interleaved?: boolean | undefined; inverse?: boolean | undefined }; out: { y: Tensor } };
+  /** x:b c h w, weight:o d i j, bias?:o -> y:b o @height @width   T T T -> T | T: float */
+  conv: { in: { x: Tensor; weight: Tensor; bias?: Tensor | undefined }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { y: Tensor } };
+  /** x:b o p q, weight:o d i j, bias?:c -> y:b @channels @height @width   T T T -> T | T: float */
+  convTranspose: { in: { x: Tensor; weight: Tensor; bias?: Tensor | undefined }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { y: Tensor } };
+  /** x:b c h w, dy:b o p q -> dweight:o @channels @kernelY @kernelX   T T -> T | T: float */
+  convWeight: { in: { x: Tensor; dy: Tensor }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { dweight: Tensor } };
+  /** x:b c h w -> columns:b c @kernelY @kernelX @height @width   T -> T | T: float */
+  unfold: { in: { x: Tensor }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { columns: Tensor } };
+  /** columns:b c i j p q -> x:b c @height @width   T -> T | T: float */
+  fold: { in: { columns: Tensor }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { x: Tensor } };
+  /** x:b c h w -> y:b c @height @width, indices:b c @height @width   T -> T int64 | T: float */
+  maxPool: { in: { x: Tensor }; attrs: { kernelY?: number | undefined; kernelX?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; height?: number | undefined; width?: number | undefined; adaptive?: boolean | undefined; countsPadding?: boolean | undefined }; out: { y: Tensor; indices: Tensor } };
+  /** x:b c h w -> y:b c @height @width   T -> T | T: float */
+  avgPool: { in: { x: Tensor }; attrs: { kernelY?: number | undefined; kernelX?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; height?: number | undefined; width?: number | undefined; adaptive?: boolean | undefined; countsPadding?: boolean | undefined }; out: { y: Tensor } };
+  /** dy:b c p q -> dx:b c @height @width   T -> T | T: float */
+  avgPoolBackward: { in: { dy: Tensor }; attrs: { kernelY?: number | undefined; kernelX?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; height?: number | undefined; width?: number | undefined; adaptive?: boolean | undefined; countsPadding?: boolean | undefined }; out: { dx: Tensor } };
   /** weight:v d, ids:... -> y:... d   T int -> T | T: any */
   embedding: { in: { weight: Tensor; ids: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** ids:..., dy:... d -> dweight:@rows d   int T -> T | T: float */
@@ -578,6 +608,8 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   rmsNormBackward: { inputs: ["x","weight","rstd","dy"], outputs: ["dx","dweight"] },
   addLayerNormBackward: { inputs: ["sum","weight","mean","rstd","dy","dsum"], outputs: ["dx","dweight","dbias"] },
   addRmsNormBackward: { inputs: ["sum","weight","rstd","dy","dsum"], outputs: ["dx","dweight"] },
+  channelNorm: { inputs: ["x","weight","bias"], outputs: ["y","mean","variance"] },
+  channelNormBackward: { inputs: ["x","weight","mean","variance","dy"], outputs: ["dx","dweight","dbias"] },
   crossEntropy: { inputs: ["logits","target"], outputs: ["loss","lse"] },
   crossEntropyBackward: { inputs: ["logits","target","lse","dloss"], outputs: ["dlogits"] },
   crossEntropyBackward_: { inputs: ["logits","target","lse","dloss"], outputs: [] },
@@ -589,6 +621,14 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   attentionVisible: { inputs: ["pattern","mask"], outputs: ["seen"] },
   pagedAttention: { inputs: ["q","kPages","vPages","pageTable","lengths"], outputs: ["o","lse"] },
   rope: { inputs: ["x","cos","sin"], outputs: ["y"] },
+  conv: { inputs: ["x","weight","bias"], outputs: ["y"] },
+  convTranspose: { inputs: ["x","weight","bias"], outputs: ["y"] },
+  convWeight: { inputs: ["x","dy"], outputs: ["dweight"] },
+  unfold: { inputs: ["x"], outputs: ["columns"] },
+  fold: { inputs: ["columns"], outputs: ["x"] },
+  maxPool: { inputs: ["x"], outputs: ["y","indices"] },
+  avgPool: { inputs: ["x"], outputs: ["y"] },
+  avgPoolBackward: { inputs: ["dy"], outputs: ["dx"] },
   embedding: { inputs: ["weight","ids"], outputs: ["y"] },
   embeddingBackward: { inputs: ["ids","dy"], outputs: ["dweight"] },
   gather: { inputs: ["x","index"], outputs: ["y"] },
@@ -1352,12 +1392,38 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     dweight_.id = scratch[1]!;
     return { dx: new Tensor(dx_), dweight: new Tensor(dweight_) };
   },
+  channelNorm(given, attrs) {
+    const x = slotOf(given.x, 'channelNorm', 'x');
+    const weight = given.weight === undefined ? null : slotOf(given.weight, 'channelNorm', 'weight');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'channelNorm', 'bias');
+    const y_ = new Slot(x.dtype);
+    const mean_ = new Slot(accumulatorOf(x.dtype));
+    const variance_ = new Slot(accumulatorOf(x.dtype));
+    y_.id = native.run(101, y_, mean_, variance_, x.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps, attrs.groups, attrs.rows);
+    mean_.id = scratch[1]!;
+    variance_.id = scratch[2]!;
+    return { y: new Tensor(y_), mean: new Tensor(mean_), variance: new Tensor(variance_) };
+  },
+  channelNormBackward(given, attrs) {
+    const x = slotOf(given.x, 'channelNormBackward', 'x');
+    const weight = given.weight === undefined ? null : slotOf(given.weight, 'channelNormBackward', 'weight');
+    const mean = slotOf(given.mean, 'channelNormBackward', 'mean');
+    const variance = slotOf(given.variance, 'channelNormBackward', 'variance');
+    const dy = slotOf(given.dy, 'channelNormBackward', 'dy');
+    const dx_ = new Slot(x.dtype);
+    const dweight_ = new Slot(accumulatorOf(x.dtype));
+    const dbias_ = new Slot(accumulatorOf(x.dtype));
+    dx_.id = native.run(102, dx_, dweight_, dbias_, x.id, weight === null ? 0 : weight.id, mean.id, variance.id, dy.id, attrs.eps, attrs.groups, attrs.rows);
+    dweight_.id = scratch[1]!;
+    dbias_.id = scratch[2]!;
+    return { dx: new Tensor(dx_), dweight: new Tensor(dweight_), dbias: new Tensor(dbias_) };
+  },
   crossEntropy(given, attrs) {
     const logits = slotOf(given.logits, 'crossEntropy', 'logits');
     const target = slotOf(given.target, 'crossEntropy', 'target');
     const loss_ = new Slot(accumulatorOf(logits.dtype));
     const lse_ = new Slot(accumulatorOf(logits.dtype));
-    loss_.id = native.run(101, loss_, lse_, logits.id, target.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    loss_.id = native.run(103, loss_, lse_, logits.id, target.id, attrs.ignoreIndex, attrs.labelSmoothing);
     lse_.id = scratch[1]!;
     return { loss: new Tensor(loss_), lse: new Tensor(lse_) };
   },
@@ -1367,7 +1433,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const lse = slotOf(given.lse, 'crossEntropyBackward', 'lse');
     const dloss = slotOf(given.dloss, 'crossEntropyBackward', 'dloss');
     const dlogits_ = new Slot(logits.dtype);
-    dlogits_.id = native.run(102, dlogits_, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    dlogits_.id = native.run(104, dlogits_, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
     return { dlogits: new Tensor(dlogits_) };
   },
   crossEntropyBackward_(given, attrs) {
@@ -1375,7 +1441,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const target = slotOf(given.target, 'crossEntropyBackward_', 'target');
     const lse = slotOf(given.lse, 'crossEntropyBackward_', 'lse');
     const dloss = slotOf(given.dloss, 'crossEntropyBackward_', 'dloss');
-    native.run(103, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    native.run(105, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
     logits.touch();
     return { };
   },
@@ -1390,7 +1456,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const vector = given.vector === undefined ? null : slotOf(given.vector, 'attention', 'vector');
     const o_ = new Slot(q.dtype);
     const lse_ = new Slot(accumulatorOf(q.dtype));
-    o_.id = native.run(104, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    o_.id = native.run(106, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     lse_.id = scratch[1]!;
     return { o: new Tensor(o_), lse: new Tensor(lse_) };
   },
@@ -1409,7 +1475,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dq_ = new Slot(q.dtype);
     const dk_ = new Slot(q.dtype);
     const dv_ = new Slot(q.dtype);
-    dq_.id = native.run(105, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    dq_.id = native.run(107, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     dk_.id = scratch[1]!;
     dv_.id = scratch[2]!;
     return { dq: new Tensor(dq_), dk: new Tensor(dk_), dv: new Tensor(dv_) };
@@ -1427,7 +1493,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const distance = given.distance === undefined ? null : slotOf(given.distance, 'attentionBiasBackward', 'distance');
     const vector = given.vector === undefined ? null : slotOf(given.vector, 'attentionBiasBackward', 'vector');
     const dbias_ = new Slot(q.dtype);
-    dbias_.id = native.run(106, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    dbias_.id = native.run(108, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     return { dbias: new Tensor(dbias_) };
   },
   attentionDistanceBackward(given, attrs) {
@@ -1443,7 +1509,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const distance = slotOf(given.distance, 'attentionDistanceBackward', 'distance');
     const vector = given.vector === undefined ? null : slotOf(given.vector, 'attentionDistanceBackward', 'vector');
     const ddistance_ = new Slot(accumulatorOf(q.dtype));
-    ddistance_.id = native.run(107, ddistance_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    ddistance_.id = native.run(109, ddistance_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     return { ddistance: new Tensor(ddistance_) };
   },
   attentionVectorBackward(given, attrs) {
@@ -1459,14 +1525,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const distance = given.distance === undefined ? null : slotOf(given.distance, 'attentionVectorBackward', 'distance');
     const vector = slotOf(given.vector, 'attentionVectorBackward', 'vector');
     const dvector_ = new Slot(accumulatorOf(q.dtype));
-    dvector_.id = native.run(108, dvector_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    dvector_.id = native.run(110, dvector_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     return { dvector: new Tensor(dvector_) };
   },
   attentionVisible(given, attrs) {
     const pattern = slotOf(given.pattern, 'attentionVisible', 'pattern');
     const mask = given.mask === undefined ? null : slotOf(given.mask, 'attentionVisible', 'mask');
     const seen_ = new Slot(8);
-    seen_.id = native.run(109, seen_, pattern.id, mask === null ? 0 : mask.id, attrs.batch, attrs.heads, attrs.rows, attrs.first, attrs.queries, attrs.keys);
+    seen_.id = native.run(111, seen_, pattern.id, mask === null ? 0 : mask.id, attrs.batch, attrs.heads, attrs.rows, attrs.first, attrs.queries, attrs.keys);
     return { seen: new Tensor(seen_) };
   },
   pagedAttention(given, attrs) {
@@ -1477,7 +1543,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const lengths = slotOf(given.lengths, 'pagedAttention', 'lengths');
     const o_ = new Slot(q.dtype);
     const lse_ = new Slot(accumulatorOf(q.dtype));
-    o_.id = native.run(110, o_, lse_, q.id, kPages.id, vPages.id, pageTable.id, lengths.id, attrs.scale, attrs.softcap);
+    o_.id = native.run(112, o_, lse_, q.id, kPages.id, vPages.id, pageTable.id, lengths.id, attrs.scale, attrs.softcap);
     lse_.id = scratch[1]!;
     return { o: new Tensor(o_), lse: new Tensor(lse_) };
   },
@@ -1486,35 +1552,90 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const cos = slotOf(given.cos, 'rope', 'cos');
     const sin = slotOf(given.sin, 'rope', 'sin');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(111, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
+    y_.id = native.run(113, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
     return { y: new Tensor(y_) };
+  },
+  conv(given, attrs) {
+    const x = slotOf(given.x, 'conv', 'x');
+    const weight = slotOf(given.weight, 'conv', 'weight');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'conv', 'bias');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(114, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { y: new Tensor(y_) };
+  },
+  convTranspose(given, attrs) {
+    const x = slotOf(given.x, 'convTranspose', 'x');
+    const weight = slotOf(given.weight, 'convTranspose', 'weight');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'convTranspose', 'bias');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(115, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { y: new Tensor(y_) };
+  },
+  convWeight(given, attrs) {
+    const x = slotOf(given.x, 'convWeight', 'x');
+    const dy = slotOf(given.dy, 'convWeight', 'dy');
+    const dweight_ = new Slot(x.dtype);
+    dweight_.id = native.run(116, dweight_, x.id, dy.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { dweight: new Tensor(dweight_) };
+  },
+  unfold(given, attrs) {
+    const x = slotOf(given.x, 'unfold', 'x');
+    const columns_ = new Slot(x.dtype);
+    columns_.id = native.run(117, columns_, x.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { columns: new Tensor(columns_) };
+  },
+  fold(given, attrs) {
+    const columns = slotOf(given.columns, 'fold', 'columns');
+    const x_ = new Slot(columns.dtype);
+    x_.id = native.run(118, x_, columns.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { x: new Tensor(x_) };
+  },
+  maxPool(given, attrs) {
+    const x = slotOf(given.x, 'maxPool', 'x');
+    const y_ = new Slot(x.dtype);
+    const indices_ = new Slot(5);
+    y_.id = native.run(119, y_, indices_, x.id, attrs.kernelY, attrs.kernelX, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.height, attrs.width, attrs.adaptive, attrs.countsPadding);
+    indices_.id = scratch[1]!;
+    return { y: new Tensor(y_), indices: new Tensor(indices_) };
+  },
+  avgPool(given, attrs) {
+    const x = slotOf(given.x, 'avgPool', 'x');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(120, y_, x.id, attrs.kernelY, attrs.kernelX, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.height, attrs.width, attrs.adaptive, attrs.countsPadding);
+    return { y: new Tensor(y_) };
+  },
+  avgPoolBackward(given, attrs) {
+    const dy = slotOf(given.dy, 'avgPoolBackward', 'dy');
+    const dx_ = new Slot(dy.dtype);
+    dx_.id = native.run(121, dx_, dy.id, attrs.kernelY, attrs.kernelX, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.height, attrs.width, attrs.adaptive, attrs.countsPadding);
+    return { dx: new Tensor(dx_) };
   },
   embedding(given, _attrs) {
     const weight = slotOf(given.weight, 'embedding', 'weight');
     const ids = slotOf(given.ids, 'embedding', 'ids');
     const y_ = new Slot(weight.dtype);
-    y_.id = native.run(112, y_, weight.id, ids.id);
+    y_.id = native.run(122, y_, weight.id, ids.id);
     return { y: new Tensor(y_) };
   },
   embeddingBackward(given, attrs) {
     const ids = slotOf(given.ids, 'embeddingBackward', 'ids');
     const dy = slotOf(given.dy, 'embeddingBackward', 'dy');
     const dweight_ = new Slot(dy.dtype);
-    dweight_.id = native.run(113, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
+    dweight_.id = native.run(123, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
     return { dweight: new Tensor(dweight_) };
   },
   gather(given, _attrs) {
     const x = slotOf(given.x, 'gather', 'x');
     const index = slotOf(given.index, 'gather', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(114, y_, x.id, index.id);
+    y_.id = native.run(124, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   scatter_(given, _attrs) {
     const y = slotOf(given.y, 'scatter_', 'y');
     const index = slotOf(given.index, 'scatter_', 'index');
     const src = slotOf(given.src, 'scatter_', 'src');
-    native.run(115, y.id, index.id, src.id);
+    native.run(125, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1522,7 +1643,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y = slotOf(given.y, 'scatterAdd_', 'y');
     const index = slotOf(given.index, 'scatterAdd_', 'index');
     const src = slotOf(given.src, 'scatterAdd_', 'src');
-    native.run(116, y.id, index.id, src.id);
+    native.run(126, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1530,34 +1651,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'indexSelect', 'x');
     const index = slotOf(given.index, 'indexSelect', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(117, y_, x.id, index.id);
+    y_.id = native.run(127, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   indexAdd_(given, _attrs) {
     const y = slotOf(given.y, 'indexAdd_', 'y');
     const index = slotOf(given.index, 'indexAdd_', 'index');
     const src = slotOf(given.src, 'indexAdd_', 'src');
-    native.run(118, y.id, index.id, src.id);
+    native.run(128, y.id, index.id, src.id);
     y.touch();
     return { };
   },
   countNonzero(given, _attrs) {
     const x = slotOf(given.x, 'countNonzero', 'x');
     const count_ = new Slot(5);
-    count_.id = native.run(119, count_, x.id);
+    count_.id = native.run(129, count_, x.id);
     return { count: new Tensor(count_) };
   },
   nonzero(given, attrs) {
     const x = slotOf(given.x, 'nonzero', 'x');
     const index_ = new Slot(5);
-    index_.id = native.run(120, index_, x.id, attrs.count, attrs.rank);
+    index_.id = native.run(130, index_, x.id, attrs.count, attrs.rank);
     return { index: new Tensor(index_) };
   },
   sort(given, attrs) {
     const x = slotOf(given.x, 'sort', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(121, values_, indices_, x.id, attrs.descending);
+    values_.id = native.run(131, values_, indices_, x.id, attrs.descending);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
@@ -1565,56 +1686,56 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'topk', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(122, values_, indices_, x.id, attrs.k, attrs.largest);
+    values_.id = native.run(132, values_, indices_, x.id, attrs.k, attrs.largest);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
   uniform_(given, attrs) {
     const x = slotOf(given.x, 'uniform_', 'x');
-    native.run(123, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(133, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   normal_(given, attrs) {
     const x = slotOf(given.x, 'normal_', 'x');
-    native.run(124, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
+    native.run(134, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
     x.touch();
     return { };
   },
   randint_(given, attrs) {
     const x = slotOf(given.x, 'randint_', 'x');
-    native.run(125, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(135, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   dropout(given, attrs) {
     const x = slotOf(given.x, 'dropout', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(126, y_, x.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(136, y_, x.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   dropoutAdd(given, attrs) {
     const x = slotOf(given.x, 'dropoutAdd', 'x');
     const residual = slotOf(given.residual, 'dropoutAdd', 'residual');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(127, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(137, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   multinomial(given, attrs) {
     const probs = slotOf(given.probs, 'multinomial', 'probs');
     const ids_ = new Slot(5);
-    ids_.id = native.run(128, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
+    ids_.id = native.run(138, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   sampleTokens(given, attrs) {
     const logits = slotOf(given.logits, 'sampleTokens', 'logits');
     const ids_ = new Slot(5);
-    ids_.id = native.run(129, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
+    ids_.id = native.run(139, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   adamw_(given, attrs) {
     const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
-    native.runMany(130, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    native.runMany(140, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1623,7 +1744,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   radam_(given, attrs) {
     const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(131, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(141, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1631,7 +1752,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   nadam_(given, attrs) {
     const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(132, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(142, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1639,14 +1760,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   adagrad_(given, attrs) {
     const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
-    native.runMany(133, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    native.runMany(143, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.sum);
     return { };
   },
   rmsprop_(given, attrs) {
     const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
-    native.runMany(134, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    native.runMany(144, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
     touchAll(given.p);
     touchAll(given.v);
     touchAll(given.u);
@@ -1655,14 +1776,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lion_(given, attrs) {
     const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
-    native.runMany(135, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    native.runMany(145, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     return { };
   },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(136, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
+    native.runMany(146, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1670,37 +1791,37 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(137, norm_, handles);
+    norm_.id = native.runMany(147, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(138, handles, attrs.maxNorm);
+    native.runMany(148, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   packQuantized(given, attrs) {
     const x = slotOf(given.x, 'packQuantized', 'x');
     const packed_ = new Slot(6);
-    packed_.id = native.run(139, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(149, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   unpackQuantized(given, attrs) {
     const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
     const x_ = new Slot(6);
-    x_.id = native.run(140, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    x_.id = native.run(150, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { x: new Tensor(x_) };
   },
   quantize(given, attrs) {
     const w = slotOf(given.w, 'quantize', 'w');
     const packed_ = new Slot(6);
-    packed_.id = native.run(141, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(151, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   dequantize(given, attrs) {
     const packed = slotOf(given.packed, 'dequantize', 'packed');
     const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
-    w_.id = native.run(142, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    w_.id = native.run(152, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
     return { w: new Tensor(w_) };
   },
   quantizedLinear(given, attrs) {
@@ -1708,67 +1829,67 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = slotOf(given.weight, 'quantizedLinear', 'weight');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(143, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(153, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(144, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(154, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(145, y_, x.id);
+    y_.id = native.run(155, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(146, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(156, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(147, y_, x.id);
+    y_.id = native.run(157, y_, x.id);
     return { y: new Tensor(y_) };
   },
   int8Probe(given, attrs) {
     const x = slotOf(given.x, 'int8Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(148, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(158, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   int8ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'int8ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(149, y_, x.id);
+    y_.id = native.run(159, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(150, y_, x.id);
+    y_.id = native.run(160, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(151, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
+    y_.id = native.run(161, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(152, y_, x.id, attrs.inChunk);
+    y_.id = native.run(162, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(153, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(163, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

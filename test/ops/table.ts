@@ -1,7 +1,9 @@
 // Every exported op, once.
 import type { Row } from './row.js';
 import { attentionRows } from './rows/attention.js';
+import { channelNormRows } from './rows/channel-norm.js';
 import { composedRows } from './rows/composed.js';
+import { convRows } from './rows/conv.js';
 import { elementwiseRows } from './rows/elementwise.js';
 import { fusedRows } from './rows/fused.js';
 import { gatedLinear } from './rows/gated-linear.js';
@@ -13,10 +15,12 @@ import { linearCrossEntropy } from './rows/linear-cross-entropy.js';
 import { networkRows } from './rows/network.js';
 import { pagedAttention } from './rows/paged-attention.js';
 import { pieceRows } from './rows/pieces.js';
+import { poolRows } from './rows/pool.js';
 import { quantizedRows } from './rows/quantized.js';
 import { reduceRows } from './rows/reduce.js';
 import { reorderedRows } from './rows/reordered.js';
 import { shapeRows } from './rows/shape.js';
+import { unfoldRows } from './rows/unfold.js';
 
 export const table: readonly Row[] = [
   ...elementwiseRows,
@@ -29,6 +33,10 @@ export const table: readonly Row[] = [
   ...fusedRows,
   ...attentionRows,
   pagedAttention,
+  ...convRows,
+  ...unfoldRows,
+  ...poolRows,
+  ...channelNormRows,
   ...indexingRows,
   ...shapeRows,
   ...pieceRows,

@@ -48,13 +48,13 @@ struct Convolution {
  private:
   void write_offsets(int64_t* to, const PhaseGroup& ys, const PhaseGroup& xs) const {
     const ConvAxis &ay = shape.y, &ax = shape.x;
-    const int64_t area = places_of(y, x), taps_y = transposed ? ys.steps : ay.taps,
+    const int64_t step = plane_step(y, x), taps_y = transposed ? ys.steps : ay.taps,
                   taps_x = transposed ? xs.steps : ax.taps;
     for (int64_t c = 0; c < channels; c++)
       for (int64_t i = 0; i < taps_y; i++)
         for (int64_t j = 0; j < taps_x; j++)
-          *to++ = transposed ? c * area + (ay.reach() - i * ay.jump) * x.count + ax.reach() - j * ax.jump
-                             : ((c * y.phases + ay.phase_of(i)) * x.phases + ax.phase_of(j)) * area +
+          *to++ = transposed ? c * step + (ay.reach() - i * ay.jump) * x.count + ax.reach() - j * ax.jump
+                             : ((c * y.phases + ay.phase_of(i)) * x.phases + ax.phase_of(j)) * step +
                                    ay.shift_of(i) * x.count + ax.shift_of(j);
   }
 };
@@ -121,9 +121,9 @@ struct Units {
 
   // The planes of some of a unit's channels.
   void lay(int64_t unit, int64_t first, int64_t end, A* planes) const {
-    const int64_t apart = places_of(c.y, c.x), size = c.y.size * c.x.size, phases = planes_of(c.y, c.x);
+    const int64_t step = plane_step(c.y, c.x), size = c.y.size * c.x.size, phases = planes_of(c.y, c.x);
     for (int64_t k = first; k < end; k++)
-      lay_channel(source, (unit * c.channels + k) * size, c.y, c.x, planes + k * phases * apart, apart);
+      lay_channel(source, (unit * c.channels + k) * size, c.y, c.x, planes + k * phases * step, step);
   }
   void multiply(int64_t unit, int i, const Blocks& blocks, int64_t block, const A* planes, A* sums) const {
     const WeightedPlanes<A>& p = c.product[i];

@@ -20,6 +20,11 @@ constexpr int64_t kConvTask = int64_t(1) << 19;  // multiplications that are wor
 constexpr int64_t kDotRun = 4096;                // places that a sum of a weight's gradient takes in one run
 
 FOVEA_INLINE int64_t places_of(const PhasedAxis& y, const PhasedAxis& x) { return y.count * x.count; }
+// Elements from one plane to the next: an odd number of cache lines, since planes a power of two apart would share sets.
+FOVEA_INLINE int64_t plane_step(const PhasedAxis& y, const PhasedAxis& x) {
+  constexpr int64_t kLine = 16;
+  return (ceil_div(places_of(y, x), kLine) | 1) * kLine;
+}
 FOVEA_INLINE int64_t planes_of(const PhasedAxis& y, const PhasedAxis& x) { return y.phases * x.phases; }
 
 // body(rows, depth, phases of y, phases of x) for every product of weights [rows][depth] with planes.
@@ -53,7 +58,7 @@ FOVEA_INLINE ConvMemory conv_memory(const ConvShape& s, bool transposed, int thr
   const PhasedAxis y = transposed ? s.y.window_planes() : s.y.image_planes(),
                    x = transposed ? s.x.window_planes() : s.x.image_planes();
   const int64_t channels = transposed ? s.outs : s.channels * planes_of(y, x);
-  m.plane_bytes = round_up((channels * places_of(y, x) + kConvSlack) * s.bytes, 64);
+  m.plane_bytes = round_up((channels * plane_step(y, x) + kConvSlack) * s.bytes, 64);
   m.own = owns_planes(s.units(), m.plane_bytes, threads);
   m.weights_at = round_up(offsets * int64_t(sizeof(int64_t)), 64);
   m.planes_at = m.weights_at + round_up(weights * s.bytes, 64);
