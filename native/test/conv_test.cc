@@ -62,13 +62,14 @@ FOVEA_TEST(conv_small) {
     for (Dtype dtype : kFloats)
       for (const ConvCase& c : conv_cases()) check_conv(table, c, dtype, c.height % 2 == 1);
 }
-// Depths of several runs, more rows and columns than a block, weights' gradients of several runs, many units.
+// Depths of several runs, more rows and columns than a block, weights' gradients of several runs and of images that are not
+// all side by side, many units.
 FOVEA_TEST(conv_large) {
   const ConvCase cases[] = {
       {1, 200, 40, 6, 7, 3, 3, steps(1, 1, 1, 1, 1)}, {1, 5, 300, 9, 40, 3, 3, steps(1, 1, 1, 1, 1)},
       {2, 3, 5, 90, 70, 3, 3, steps(1, 2, 1, 1, 1)},  {9, 8, 8, 12, 11, 3, 3, steps(8, 1, 1, 1, 1)},
       {1, 2, 1, 61, 70, 7, 7, steps(1, 1, 1, 3, 3)},  {1, 90, 3, 5, 5, 3, 3, steps(1, 2, 2, 1, 1)},
-      {1, 1, 2, 1, 9000, 1, 9, steps(1, 1, 1, 0, 4)},
+      {1, 1, 2, 1, 9000, 1, 9, steps(1, 1, 1, 0, 4)}, {5, 4, 4, 60, 61, 3, 3, steps(2, 1, 1, 1, 1)},
   };
   for (const Table& table : tables_of_conv())
     for (const ConvCase& c : cases) check_conv(table, c, Dtype::f32, true);

@@ -7,9 +7,8 @@
  *   y = (x - mean) / sqrt(variance + eps) weight[c] + bias[c]
  */
 import { noGrad } from '../autograd/backward.js';
-import { FoveaError } from '../errors.js';
 import { argumentError, countArg, optionsArg, shapeError } from '../tensor/check.js';
-import { accumulatorOf, isFloat } from '../tensor/dtype.js';
+import { accumulatorOf } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
@@ -17,6 +16,7 @@ import { inFloat32 } from './autocast.js';
 import { castTo } from './cast.js';
 import { defineOp } from './define-op.js';
 import { add, lerp, mul, neg, rsqrt, square, sub } from './elementwise.js';
+import { floatsArg } from './floats-arg.js';
 import { copy_ } from './in-place.js';
 import { kernels } from './kernels.gen.js';
 import { epsOf, type LayerNormOptions } from './norm.js';
@@ -70,22 +70,14 @@ const channelNormOp = defineOp({
 
 /** Checks x [b, c, …] of floats. @returns its sizes with all places as one */
 function imagesArg(op: string, x: Tensor): Three {
-  const { shape, dtype } = slotOf(x, op, 'x');
-  if (!isFloat(dtype))
-    throw new FoveaError(
-      'FOVEA_DTYPE',
-      `${op}: expected floats for x, received ${x.dtype}; convert it with .to('float32')`,
-    );
-  if (shape.length < 2) throw shapeError(op, `expected x [b,c,...], received [${shape.join(',')}]`);
-  return [shape[0]!, shape[1]!, sizeOf(shape.slice(2))];
+  const [b, c, ...places] = floatsArg(op, 'x', x, [2, 3, 4, 5, 6, 7, 8]);
+  return [b!, c!, sizeOf(places)];
 }
 /** A number for each channel, in the dtype that is computed in. */
 function vectorArg(op: string, name: string, v: Vector, channels: number, code: number): Tensor | undefined {
   if (v === undefined || v === null) return undefined;
-  const { shape, dtype } = slotOf(v, op, name);
-  if (shape.length !== 1 || shape[0] !== channels)
-    throw shapeError(op, `expected ${name} [${channels}], received [${shape.join(',')}]`);
-  if (!isFloat(dtype)) throw new FoveaError('FOVEA_DTYPE', `${op}: expected floats for ${name}, received ${v.dtype}`);
+  const [length] = floatsArg(op, name, v, [1]);
+  if (length !== channels) throw shapeError(op, `expected ${name} [${channels}], received [${length}]`);
   return castTo(v, code);
 }
 

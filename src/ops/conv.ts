@@ -3,9 +3,10 @@
  * [c, …], in groups of channels. See conv-kernels.ts.
  */
 import { argumentError, countArg, optionsArg, shapeError } from '../tensor/check.js';
-import { slotOf, type Tensor } from '../tensor/tensor.js';
+import type { Tensor } from '../tensor/tensor.js';
 import { lowered, toLowered } from './autocast.js';
 import { convOp, convTransposeOp } from './conv-kernels.js';
+import { floatsArg } from './floats-arg.js';
 import { resultType } from './promote.js';
 import { reshape } from './shape.js';
 import {
@@ -58,14 +59,13 @@ interface Operands extends Images {
   readonly kernel: Pair;
   readonly groups: number;
 }
-/** The sides of a weight: which of its axes counts the channels of `x`, and how many there are on the other side. */
+/** How many channels of `x` a weight takes, and how many it makes. */
 interface Sides {
-  readonly axes: string;
   readonly inputs: (weight: readonly number[], groups: number) => number;
   readonly outputs: (weight: readonly number[], groups: number) => number;
 }
-const forward: Sides = { axes: '[outs,channels / groups', inputs: (w, g) => w[1]! * g, outputs: (w) => w[0]! };
-const transposed: Sides = { axes: '[channels,outs / groups', inputs: (w) => w[0]!, outputs: (w, g) => w[1]! * g };
+const forward: Sides = { inputs: (w, g) => w[1]! * g, outputs: (w) => w[0]! };
+const transposed: Sides = { inputs: (w) => w[0]!, outputs: (w, g) => w[1]! * g };
 
 function operandsArg(
   op: string,
@@ -74,10 +74,8 @@ function operandsArg(
   given: { x: Tensor; weight: Tensor; bias: Tensor | null | undefined; groups: number },
 ): Operands {
   const images = imagesArg(op, given.x, dims);
-  const { shape } = slotOf(given.weight, op, 'weight');
+  const shape = floatsArg(op, 'weight', given.weight, [dims + 2]);
   const groups = countArg(op, 'groups', given.groups, 1);
-  if (shape.length !== dims + 2)
-    throw shapeError(op, `expected a weight ${sides.axes},${dims === 1 ? 'l' : 'i,j'}], received ${listed(shape)}`);
   if (shape[0]! % groups)
     throw shapeError(op, `the ${shape[0]} filters of weight ${listed(shape)} do not divide into ${groups} groups`);
   const [channels, inputs, outputs] = [images.x.shape[1]!, sides.inputs(shape, groups), sides.outputs(shape, groups)];
@@ -90,12 +88,13 @@ function operandsArg(
   if (kernel.includes(0))
     throw shapeError(op, `expected a kernel of at least one tap, received weight ${listed(shape)}`);
   const { bias } = given;
-  if (bias && (slotOf(bias, op, 'bias').shape.length !== 1 || bias.shape[0] !== outputs))
+  if (bias && floatsArg(op, 'bias', bias, [1])[0] !== outputs)
     throw shapeError(op, `weight ${listed(shape)} needs a bias [${outputs}], received ${listed(bias.shape)}`);
   const code = lowered(resultType(bias ? [given.x, given.weight, bias] : [given.x, given.weight]));
+  const weight = toLowered(given.weight, code);
   return {
     x: toLowered(images.x, code),
-    weight: reshape(toLowered(given.weight, code), dims === 1 ? [shape[0]!, shape[1]!, 1, kernel[0]!] : shape),
+    weight: dims === 1 ? reshape(weight, [shape[0]!, shape[1]!, 1, kernel[0]!]) : weight,
     bias: bias ? toLowered(bias, code) : undefined,
     kernel: dims === 1 ? [1, kernel[0]!] : [kernel[0]!, kernel[1]!],
     groups,

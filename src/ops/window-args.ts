@@ -2,10 +2,9 @@
  * What convolution and pooling share: images of one and two dimensions with or without a batch, and the sizes that
  * windows have along each of them. Everything is computed in two dimensions; one is two with one line.
  */
-import { FoveaError } from '../errors.js';
-import { argumentError, countArg, shapeError } from '../tensor/check.js';
-import { isFloat } from '../tensor/dtype.js';
-import { slotOf, type Tensor } from '../tensor/tensor.js';
+import { argumentError, countArg } from '../tensor/check.js';
+import type { Tensor } from '../tensor/tensor.js';
+import { floatsArg } from './floats-arg.js';
 import { reshape } from './shape.js';
 
 /** A size along each dimension, [height, width] or [length], or one number for all of them. */
@@ -38,24 +37,15 @@ export interface Images {
   readonly restore: (y: Tensor) => Tensor;
 }
 
-/** The shape of images [c, l] and [b, c, l] or [c, h, w] and [b, c, h, w], for an error. */
-const expectedShape = (dims: Dimensions): string => (dims === 1 ? '[b,c,l] or [c,l]' : '[b,c,h,w] or [c,h,w]');
-
 /**
  * Checks images and gives them a batch and two dimensions.
  *
  * @throws FOVEA_DTYPE for what are no floats, FOVEA_SHAPE for another rank
  */
 export function imagesArg(op: string, x: Tensor, dims: Dimensions): Images {
-  const { shape, dtype } = slotOf(x, op, 'x');
-  if (!isFloat(dtype))
-    throw new FoveaError(
-      'FOVEA_DTYPE',
-      `${op}: expected floats for x, received ${x.dtype}; convert it with .to('float32')`,
-    );
+  const shape = floatsArg(op, 'x', x, [dims + 1, dims + 2]);
+  if (shape.length === 4) return { x, restore: (y) => y };
   const batched = shape.length === dims + 2;
-  if (!batched && shape.length !== dims + 1)
-    throw shapeError(op, `expected x ${expectedShape(dims)}, received [${shape.join(',')}]`);
   const [b, c, ...sizes] = batched ? shape : [1, ...shape];
   const four = [b!, c!, ...(dims === 1 ? [1] : []), ...sizes];
   const restore = (y: Tensor): Tensor => {

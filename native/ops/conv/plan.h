@@ -68,26 +68,28 @@ FOVEA_INLINE ConvMemory conv_memory(const ConvShape& s, bool transposed, int thr
   return m;
 }
 
-// The gradient of weights: images side by side in each plane, some at a time, so that sums are long. `places`: of one
-// plane with all its images; `pitch`: that, in whole vectors of any instruction set.
-// [offsets] and, of all threads or of each, [planes of the image][planes of the windows][which places count][sums]
+// The gradient of weights: images side by side in each plane, some at a time, so that sums are long. `step`: from one
+// image to the next, in whole vectors of any instruction set; `pitch`: from one plane to the next.
+// [offsets][which places count] and, of all threads or of each, [planes of the image][planes of the windows][sums]
 struct DotMemory {
-  int64_t images = 1, places = 0, pitch = 0, windows_at = 0, counts_at = 0, sums_at = 0, set_bytes = 0, sets_at = 0,
-          total = 0;
+  int64_t images = 1, step = 0, pitch = 0, counts_at = 0, sets_at = 0, total = 0;
+  int64_t windows_at = 0, sums_at = 0, set_bytes = 0;  // within a set
   bool own = false;
 };
 FOVEA_INLINE DotMemory dot_memory(const ConvShape& s, int threads) {
+  constexpr int64_t kMostLanes = 16;
   DotMemory m;
   const PhasedAxis y = s.y.image_planes(), x = s.x.image_planes();
-  const int64_t area = places_of(y, x), depth = s.channels * s.taps();
-  m.images = clamp_to(ceil_div(kDotRun, max_of(area, 1)), 1, max_of(s.images, 1));
-  m.places = m.images * area, m.pitch = round_up(m.places, kStripPadding);
-  m.windows_at = round_up((s.channels * planes_of(y, x) * m.places + kConvSlack) * s.bytes, 64);
-  m.counts_at = m.windows_at + round_up(s.outs * m.pitch * s.bytes, 64);
-  m.sums_at = m.counts_at + round_up(m.pitch * s.bytes, 64);
+  const int64_t depth = s.channels * s.taps();
+  m.step = round_up(places_of(y, x), kMostLanes);
+  m.images = clamp_to(ceil_div(kDotRun, max_of(m.step, 1)), 1, max_of(s.images, 1));
+  m.pitch = m.images * m.step;
+  m.counts_at = round_up(depth * int64_t(sizeof(int64_t)), 64);
+  m.sets_at = m.counts_at + round_up(m.pitch * s.bytes, 64);
+  m.windows_at = round_up((s.channels * planes_of(y, x) * m.pitch + kConvSlack) * s.bytes, 64);
+  m.sums_at = m.windows_at + round_up(s.outs * m.pitch * s.bytes, 64);
   m.set_bytes = m.sums_at + round_up(s.outs * depth * s.bytes, 64);
   m.own = owns_planes(s.groups, m.set_bytes, threads);
-  m.sets_at = round_up(depth * int64_t(sizeof(int64_t)), 64);
   m.total = m.sets_at + m.set_bytes * (m.own ? threads : 1);
   return m;
 }

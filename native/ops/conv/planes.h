@@ -15,18 +15,16 @@ FOVEA_INLINE void clear(A* to, int64_t count) {
 // One plane [y.count][x.count] of an image with lines of x.size elements, the first at offset `at`.
 template <class A>
 void lay_plane(const Source<A>& image, int64_t at, const Reach& y, const Reach& x, A* to) {
-  const int64_t first = x.begin(), last = x.end(), top = y.begin(), bottom = y.end();
-  clear(to, top * x.count);
+  const int64_t first = x.begin(), count = x.end() - first, top = y.begin(), bottom = y.end();
+  if (count < x.count || bottom - top < y.count) clear(to, y.count * x.count);
+  if (count <= 0) return;
   for (int64_t v = top; v < bottom; v++) {
-    A* line = to + v * x.count;
-    clear(line, first);
-    if (last > first) {
-      const A* from = image.block(at + y.index(v) * x.size + x.index(first), x.step, last - first, line + first);
-      if (from != line + first) __builtin_memcpy(line + first, from, size_t(last - first) * sizeof(A));
-    }
-    clear(line + last, x.count - last);
+    A* line = to + v * x.count + first;
+    const A* from = image.block(at + y.index(v) * x.size + x.index(first), x.step, count, line);
+    if (from != line)
+      for_vectors<A>(count,
+                     [&](int64_t i, int64_t lanes) FOVEA_FLAT { store(line + i, load(from + i, lanes), lanes); });
   }
-  clear(to + bottom * x.count, (y.count - bottom) * x.count);
 }
 
 // All phases of one channel, `apart` elements from each other.

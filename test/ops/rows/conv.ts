@@ -96,6 +96,12 @@ const commonErrors = (name: Name, x: number[], w: number[], rest: number[]): Err
   ),
   refused('integers', () => F[name](ints(x), ints(w)), 'FOVEA_DTYPE', new RegExp(`${name}: expected floats.*int32`)),
   refused(
+    'a weight of integers',
+    () => F[name](zeros(x), ints(w)),
+    'FOVEA_DTYPE',
+    new RegExp(`${name}: expected floats for weight.*int32`),
+  ),
+  refused(
     'groups that do not divide the filters',
     () => F[name](zeros(x), zeros(w), null, { groups: 5 }),
     'FOVEA_SHAPE',
