@@ -6,6 +6,7 @@
 // weights, or keys and values.
 import { totalmem } from 'node:os';
 import { attentions } from './attention-cases.mjs';
+import { convCases } from './conv-cases.mjs';
 import { bytesOf, define, dtypes, floats, flopLimit, MIB, setsFor } from './define-case.mjs';
 import { fusedCases } from './fused-cases.mjs';
 import { gpt2, gpt2Flops, parameters, trainings } from './gpt2-cases.mjs';
@@ -20,6 +21,7 @@ export const groups = [
   'rows',
   'loss',
   'attention',
+  'conv',
   'optimiser',
   'model',
   'training',
@@ -294,6 +296,7 @@ export function benchCases({ tiny = false, memory = totalmem() } = {}) {
     rows(tiny),
     losses(tiny, memory),
     attentions(tiny),
+    convCases(tiny),
     optimisers(tiny),
     models(tiny),
     trainings(tiny),

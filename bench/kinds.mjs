@@ -102,6 +102,17 @@ const ops = {
     },
     run: (_, [x, w]) => F.linear(x, w),
   },
+  conv: {
+    make: ({ x, weight, y, dtype, backward: requiresGrad }) => [
+      normal(x, dtype, { requiresGrad }),
+      normal(weight, dtype, { requiresGrad }),
+      normal(y, dtype),
+    ],
+    run: ({ op, options, backward: wanted }, [x, w, dy]) => {
+      const y = F[op](x, w, null, options);
+      return wanted ? grad(y, [x, w], { gradOutputs: dy }) : y;
+    },
+  },
   attention: { make: (test) => heads(test), run: attend },
   pagedAttention: {
     // pages in no order, each of one sequence

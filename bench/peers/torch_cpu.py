@@ -146,6 +146,23 @@ def quantized(case):
     yield turns(case, lambda: [integers(m, k), integers(n, k).t()], torch._int_mm)
 
 
+def conv(case):
+    op = getattr(F, case["op"])
+    options = case["options"]
+
+    def run(x, weight, dy):
+        if not case["backward"]:
+            return op(x, weight, None, **options)
+        with torch.enable_grad():
+            return torch.autograd.grad(op(x, weight, None, **options), (x, weight), dy)
+
+    def make():
+        x, weight = (normal(case, *case[name]).requires_grad_(case["backward"]) for name in ("x", "weight"))
+        return [x, weight, normal(case, *case["y"])]
+
+    yield turns(case, make, run)
+
+
 def cross_entropy(case):
     def run(x, target):
         if not case["backward"]:
@@ -283,6 +300,7 @@ KINDS = {
     "groupedMatmul": grouped_matmul,
     "linear": linear,
     "quantized": quantized,
+    "conv": conv,
     **torch_attention.KINDS,
     "crossEntropy": cross_entropy,
     "linearCrossEntropy": linear_cross_entropy,

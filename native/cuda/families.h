@@ -17,6 +17,8 @@
   F(attention)                 \
   F(rope)                      \
   F(rnn)                       \
+  F(conv)                      \
+  F(pool)                      \
   F(indexing)                  \
   F(sorting)                   \
   F(random)                    \

@@ -1,10 +1,8 @@
 // The samples of ops.mjs: small inputs that reach every kind of kernel, odd sizes and views besides. `make` gives inputs on
 // the CPU, `run` takes them where they are to be used and gives a list of tensors.
 import {
-  arange,
   functional as F,
   Generator,
-  grad,
   mask,
   ones,
   optim,
@@ -16,27 +14,8 @@ import {
   tensor,
 } from 'fovea';
 import { sampleTokens } from '../../dist/generate/sampler.js';
-
-/** How far results may lie from the CPU's, ‖a − b‖ / ‖b‖: both round, in their own order. */
-const tolerances = { float64: 1e-12, float32: 2e-5, float16: 2e-3, bfloat16: 1.5e-2, int32: 0, int64: 0 };
-const floats = ['float32', 'float64', 'float16', 'bfloat16'];
-const halves = ['float16', 'bfloat16'];
-
-const normal = (shape, dtype) => randn(shape, { dtype: dtype === 'float64' ? dtype : 'float32' }).to(dtype);
-
-function sample(label, dtype, make, run, tolerance = tolerances[dtype]) {
-  return { label: `${label}, ${dtype}`, make, run: (x, device) => [run(x, device)].flat(), tolerance };
-}
-
-/** The outputs of `run` and their gradients by all inputs; what comes in is computed on the CPU, the same for both. */
-function withGradients(run) {
-  return (inputs, device) => {
-    const leaves = inputs.map((x) => x.detach().requiresGrad_());
-    const y = run(leaves, device);
-    const waves = F.sin(arange(y.size, { dtype: 'float32' })).reshape([...y.shape]);
-    return [y, ...grad(y, leaves, { gradOutputs: waves.to(y.dtype).to(device) })];
-  };
-}
+import { images } from './image-samples.mjs';
+import { floats, halves, normal, sample, tolerances, withGradients } from './sample.mjs';
 
 function product(m, k, n, dtype, { batch = [], transposeA = false, transposeB = false } = {}) {
   const label = `${[...batch, m].join('x')} x ${k} x ${n}${transposeA ? ', a transposed' : ''}${transposeB ? ', b transposed' : ''}`;
@@ -394,6 +373,7 @@ export const groups = {
   indexing,
   sorting,
   rope,
+  images,
   random,
   sampling,
   optimizer,

@@ -1,4 +1,4 @@
-/** A check of arguments that the values which attention takes share. */
+/** A check of arguments that ops of floats share. */
 import { FoveaError } from '../errors.js';
 import { shapeError } from '../tensor/check.js';
 import { isFloat } from '../tensor/dtype.js';

@@ -14,7 +14,11 @@ export { attention, scaledDotProductAttention } from './attention.js';
 export type { AttentionOptions, AttentionOutput, ScaledDotProductAttentionOptions } from './attention.js';
 export { expand, expandAs } from './broadcast.js';
 export { bfloat16, bool, clone, contiguous, double, float, half, int, long, to } from './cast.js';
+export { batchNorm, groupNorm } from './channel-norm.js';
+export type { BatchNormOptions, GroupNormOptions } from './channel-norm.js';
 export * from './compare.js';
+export { conv1d, conv2d, convTranspose1d, convTranspose2d } from './conv.js';
+export type { ConvOptions, ConvTransposeOptions } from './conv.js';
 export {
   arange,
   empty,
@@ -95,6 +99,17 @@ export { layerNorm, rmsNorm } from './norm.js';
 export type { LayerNormOptions, RmsNormOptions } from './norm.js';
 export { pagedAttention } from './paged-attention.js';
 export type { PagedAttentionOptions } from './paged-attention.js';
+export {
+  adaptiveAvgPool1d,
+  adaptiveAvgPool2d,
+  adaptiveMaxPool1d,
+  adaptiveMaxPool2d,
+  avgPool1d,
+  avgPool2d,
+  maxPool1d,
+  maxPool2d,
+} from './pool.js';
+export type { AdaptiveMaxPoolOptions, AdaptiveSize, AvgPoolOptions, MaxPoolOptions } from './pool.js';
 export { quantize, quantizedLinear, QuantizedTensor } from './quantized.js';
 export type { GgufQuantType, QuantType } from './quantized.js';
 export {
@@ -138,3 +153,6 @@ export { clamp, maskedFill, tril, triu, where } from './select.js';
 export type { ClampOptions } from './select.js';
 export * from './softmax.js';
 export * from './sorting.js';
+export { fold, unfold } from './unfold.js';
+export type { UnfoldOptions } from './unfold.js';
+export type { WindowSize } from './window-args.js';

@@ -108,6 +108,8 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   rmsNormBackward: ['x:... d, weight?:d, rstd:..., dy:... d -> dx:... d, dweight:d', 'T T acc T -> T T | T: float'],
   addLayerNormBackward: ['sum:... d, weight?:d, mean:..., rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d, dbias:d', 'T T acc acc T T -> T T T | T: float'],
   addRmsNormBackward: ['sum:... d, weight?:d, rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d', 'T T acc T T -> T T | T: float'],
+  channelNorm: ['x:n c s, weight?:c, bias?:c -> y:n c s, mean:@rows, variance:@rows', 'T acc acc -> T acc acc | T: float'],
+  channelNormBackward: ['x:n c s, weight?:c, mean:r, variance:r, dy:n c s -> dx:n c s, dweight:c, dbias:c', 'T acc acc acc T -> T acc acc | T: float'],
   crossEntropy: ['logits:n c, target:n -> loss:n, lse:n', 'T int64 -> acc acc | T: float'],
   crossEntropyBackward: ['logits:n c, target:n, lse:n, dloss:n -> dlogits:n c', 'T int64 acc acc -> T | T: float'],
   crossEntropyBackward_: ['logits!:n c, target:n, lse:n, dloss:n ->', 'T int64 acc acc -> | T: float'],
@@ -373,6 +375,10 @@ export interface Kernels {
   addLayerNormBackward: { in: { sum: Tensor; weight?: Tensor | undefined; mean: Tensor; rstd: Tensor; dy: Tensor; dsum: Tensor }; attrs: Record<never, never>; out: { dx: Tensor; dweight: Tensor; dbias: Tensor } };
   /** sum:... d, weight?:d, rstd:..., dy:... d, dsum:... d -> dx:... d, dweight:d   T T acc T T -> T T | T: float */
   addRmsNormBackward: { in: { sum: Tensor; weight?: Tensor | undefined; rstd: Tensor; dy: Tensor; dsum: Tensor }; attrs: Record<never, never>; out: { dx: Tensor; dweight: Tensor } };
+  /** x:n c s, weight?:c, bias?:c -> y:n c s, mean:@rows, variance:@rows   T acc acc -> T acc acc | T: float */
+  channelNorm: { in: { x: Tensor; weight?: Tensor | undefined; bias?: Tensor | undefined }; attrs: { eps?: number | undefined; groups?: number | undefined; rows?: number | undefined }; out: { y: Tensor; mean: Tensor; variance: Tensor } };
+  /** x:n c s, weight?:c, mean:r, variance:r, dy:n c s -> dx:n c s, dweight:c, dbias:c   T acc acc acc T -> T acc acc | T: float */
+  channelNormBackward: { in: { x: Tensor; weight?: Tensor | undefined; mean: Tensor; variance: Tensor; dy: Tensor }; attrs: { eps?: number | undefined; groups?: number | undefined; rows?: number | undefined }; out: { dx: Tensor; dweight: Tensor; dbias: Tensor } };
   /** logits:n c, target:n -> loss:n, lse:n   T int64 -> acc acc | T: float */
   crossEntropy: { in: { logits: Tensor; target: Tensor }; attrs: { ignoreIndex?: number | undefined; labelSmoothing?: number | undefined }; out: { loss: Tensor; lse: Tensor } };
   /** logits:n c, target:n, lse:n, dloss:n -> dlogits:n c   T int64 acc acc -> T | T: float */
@@ -599,6 +605,8 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   rmsNormBackward: { inputs: ["x","weight","rstd","dy"], outputs: ["dx","dweight"] },
   addLayerNormBackward: { inputs: ["sum","weight","mean","rstd","dy","dsum"], outputs: ["dx","dweight","dbias"] },
   addRmsNormBackward: { inputs: ["sum","weight","rstd","dy","dsum"], outputs: ["dx","dweight"] },
+  channelNorm: { inputs: ["x","weight","bias"], outputs: ["y","mean","variance"] },
+  channelNormBackward: { inputs: ["x","weight","mean","variance","dy"], outputs: ["dx","dweight","dbias"] },
   crossEntropy: { inputs: ["logits","target"], outputs: ["loss","lse"] },
   crossEntropyBackward: { inputs: ["logits","target","lse","dloss"], outputs: ["dlogits"] },
   crossEntropyBackward_: { inputs: ["logits","target","lse","dloss"], outputs: [] },
@@ -1380,12 +1388,38 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     dweight_.id = scratch[1]!;
     return { dx: new Tensor(dx_), dweight: new Tensor(dweight_) };
   },
+  channelNorm(given, attrs) {
+    const x = slotOf(given.x, 'channelNorm', 'x');
+    const weight = given.weight === undefined ? null : slotOf(given.weight, 'channelNorm', 'weight');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'channelNorm', 'bias');
+    const y_ = new Slot(x.dtype);
+    const mean_ = new Slot(accumulatorOf(x.dtype));
+    const variance_ = new Slot(accumulatorOf(x.dtype));
+    y_.id = native.run(101, y_, mean_, variance_, x.id, weight === null ? 0 : weight.id, bias === null ? 0 : bias.id, attrs.eps, attrs.groups, attrs.rows);
+    mean_.id = scratch[1]!;
+    variance_.id = scratch[2]!;
+    return { y: new Tensor(y_), mean: new Tensor(mean_), variance: new Tensor(variance_) };
+  },
+  channelNormBackward(given, attrs) {
+    const x = slotOf(given.x, 'channelNormBackward', 'x');
+    const weight = given.weight === undefined ? null : slotOf(given.weight, 'channelNormBackward', 'weight');
+    const mean = slotOf(given.mean, 'channelNormBackward', 'mean');
+    const variance = slotOf(given.variance, 'channelNormBackward', 'variance');
+    const dy = slotOf(given.dy, 'channelNormBackward', 'dy');
+    const dx_ = new Slot(x.dtype);
+    const dweight_ = new Slot(accumulatorOf(x.dtype));
+    const dbias_ = new Slot(accumulatorOf(x.dtype));
+    dx_.id = native.run(102, dx_, dweight_, dbias_, x.id, weight === null ? 0 : weight.id, mean.id, variance.id, dy.id, attrs.eps, attrs.groups, attrs.rows);
+    dweight_.id = scratch[1]!;
+    dbias_.id = scratch[2]!;
+    return { dx: new Tensor(dx_), dweight: new Tensor(dweight_), dbias: new Tensor(dbias_) };
+  },
   crossEntropy(given, attrs) {
     const logits = slotOf(given.logits, 'crossEntropy', 'logits');
     const target = slotOf(given.target, 'crossEntropy', 'target');
     const loss_ = new Slot(accumulatorOf(logits.dtype));
     const lse_ = new Slot(accumulatorOf(logits.dtype));
-    loss_.id = native.run(101, loss_, lse_, logits.id, target.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    loss_.id = native.run(103, loss_, lse_, logits.id, target.id, attrs.ignoreIndex, attrs.labelSmoothing);
     lse_.id = scratch[1]!;
     return { loss: new Tensor(loss_), lse: new Tensor(lse_) };
   },
@@ -1395,7 +1429,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const lse = slotOf(given.lse, 'crossEntropyBackward', 'lse');
     const dloss = slotOf(given.dloss, 'crossEntropyBackward', 'dloss');
     const dlogits_ = new Slot(logits.dtype);
-    dlogits_.id = native.run(102, dlogits_, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    dlogits_.id = native.run(104, dlogits_, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
     return { dlogits: new Tensor(dlogits_) };
   },
   crossEntropyBackward_(given, attrs) {
@@ -1403,7 +1437,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const target = slotOf(given.target, 'crossEntropyBackward_', 'target');
     const lse = slotOf(given.lse, 'crossEntropyBackward_', 'lse');
     const dloss = slotOf(given.dloss, 'crossEntropyBackward_', 'dloss');
-    native.run(103, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
+    native.run(105, logits.id, target.id, lse.id, dloss.id, attrs.ignoreIndex, attrs.labelSmoothing);
     logits.touch();
     return { };
   },
@@ -1418,7 +1452,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const vector = given.vector === undefined ? null : slotOf(given.vector, 'attention', 'vector');
     const o_ = new Slot(q.dtype);
     const lse_ = new Slot(accumulatorOf(q.dtype));
-    o_.id = native.run(104, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    o_.id = native.run(106, o_, lse_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     lse_.id = scratch[1]!;
     return { o: new Tensor(o_), lse: new Tensor(lse_) };
   },
@@ -1437,7 +1471,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dq_ = new Slot(q.dtype);
     const dk_ = new Slot(q.dtype);
     const dv_ = new Slot(q.dtype);
-    dq_.id = native.run(105, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    dq_.id = native.run(107, dq_, dk_, dv_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     dk_.id = scratch[1]!;
     dv_.id = scratch[2]!;
     return { dq: new Tensor(dq_), dk: new Tensor(dk_), dv: new Tensor(dv_) };
@@ -1455,7 +1489,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const distance = given.distance === undefined ? null : slotOf(given.distance, 'attentionBiasBackward', 'distance');
     const vector = given.vector === undefined ? null : slotOf(given.vector, 'attentionBiasBackward', 'vector');
     const dbias_ = new Slot(q.dtype);
-    dbias_.id = native.run(106, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    dbias_.id = native.run(108, dbias_, q.id, k.id, v.id, bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     return { dbias: new Tensor(dbias_) };
   },
   attentionDistanceBackward(given, attrs) {
@@ -1471,7 +1505,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const distance = slotOf(given.distance, 'attentionDistanceBackward', 'distance');
     const vector = given.vector === undefined ? null : slotOf(given.vector, 'attentionDistanceBackward', 'vector');
     const ddistance_ = new Slot(accumulatorOf(q.dtype));
-    ddistance_.id = native.run(107, ddistance_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    ddistance_.id = native.run(109, ddistance_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance.id, vector === null ? 0 : vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     return { ddistance: new Tensor(ddistance_) };
   },
   attentionVectorBackward(given, attrs) {
@@ -1487,14 +1521,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const distance = given.distance === undefined ? null : slotOf(given.distance, 'attentionVectorBackward', 'distance');
     const vector = slotOf(given.vector, 'attentionVectorBackward', 'vector');
     const dvector_ = new Slot(accumulatorOf(q.dtype));
-    dvector_.id = native.run(108, dvector_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
+    dvector_.id = native.run(110, dvector_, q.id, k.id, v.id, bias === null ? 0 : bias.id, mask === null ? 0 : mask.id, o.id, lse.id, dO.id, pattern === null ? 0 : pattern.id, distance === null ? 0 : distance.id, vector.id, attrs.scale, attrs.causal, attrs.maskInPattern, attrs.softcap, attrs.distanceZero, attrs.distanceAligned, attrs.dropoutP, attrs.seed, attrs.offset);
     return { dvector: new Tensor(dvector_) };
   },
   attentionVisible(given, attrs) {
     const pattern = slotOf(given.pattern, 'attentionVisible', 'pattern');
     const mask = given.mask === undefined ? null : slotOf(given.mask, 'attentionVisible', 'mask');
     const seen_ = new Slot(8);
-    seen_.id = native.run(109, seen_, pattern.id, mask === null ? 0 : mask.id, attrs.batch, attrs.heads, attrs.rows, attrs.first, attrs.queries, attrs.keys);
+    seen_.id = native.run(111, seen_, pattern.id, mask === null ? 0 : mask.id, attrs.batch, attrs.heads, attrs.rows, attrs.first, attrs.queries, attrs.keys);
     return { seen: new Tensor(seen_) };
   },
   pagedAttention(given, attrs) {
@@ -1505,7 +1539,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const lengths = slotOf(given.lengths, 'pagedAttention', 'lengths');
     const o_ = new Slot(q.dtype);
     const lse_ = new Slot(accumulatorOf(q.dtype));
-    o_.id = native.run(110, o_, lse_, q.id, kPages.id, vPages.id, pageTable.id, lengths.id, attrs.scale, attrs.softcap);
+    o_.id = native.run(112, o_, lse_, q.id, kPages.id, vPages.id, pageTable.id, lengths.id, attrs.scale, attrs.softcap);
     lse_.id = scratch[1]!;
     return { o: new Tensor(o_), lse: new Tensor(lse_) };
   },
@@ -1514,7 +1548,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const cos = slotOf(given.cos, 'rope', 'cos');
     const sin = slotOf(given.sin, 'rope', 'sin');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(111, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
+    y_.id = native.run(113, y_, x.id, cos.id, sin.id, attrs.interleaved, attrs.inverse);
     return { y: new Tensor(y_) };
   },
   lstmCell(given, _attrs) {

@@ -17,6 +17,9 @@ const { rowOf } = vi.hoisted(() => {
   const rows: Record<string, string> = Object.fromEntries([...same, ...more].map((name) => [name, name]));
   rows['geluTanh'] = 'gelu';
   rows['groupedOuter'] = 'groupedMatmul';
+  rows['conv'] = rows['convWeight'] = 'conv2d';
+  rows['convTranspose'] = 'convTranspose2d';
+  rows['channelNorm'] = 'groupNorm';
   process.env['FOVEA_REFERENCE'] = Object.keys(rows).join();
   return { rowOf: rows };
 });

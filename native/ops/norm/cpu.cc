@@ -9,6 +9,7 @@
 // addLayerNorm and addRmsNorm are these of sum = x + residual, which they return too, so that dx has dsum added to it.
 #include "cpu/rows.h"
 #include "ops/norm/attrs.h"
+#include "ops/norm/channels.h"
 #include "ops/norm/workspace.h"
 
 namespace fovea::FOVEA_ISA {
@@ -279,6 +280,8 @@ FOVEA_KERNELS(norm, FOVEA_KERNEL("layerNorm", forward<true>, LayerNormAttrs),
               FOVEA_KERNEL("layerNormBackward", (backward<true, false>), NoAttrs),
               FOVEA_KERNEL("rmsNormBackward", (backward<false, false>), NoAttrs),
               FOVEA_KERNEL("addLayerNormBackward", (backward<true, true>), NoAttrs),
-              FOVEA_KERNEL("addRmsNormBackward", (backward<false, true>), NoAttrs))
+              FOVEA_KERNEL("addRmsNormBackward", (backward<false, true>), NoAttrs),
+              FOVEA_KERNEL("channelNorm", channel_norm, ChannelNormAttrs),
+              FOVEA_KERNEL("channelNormBackward", channel_norm_backward, ChannelNormAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -1,6 +1,6 @@
 // layerNorm (Ba et al. 2016, https://arxiv.org/abs/1607.06450) and rmsNorm (Zhang & Sennrich 2019,
 // https://arxiv.org/abs/1910.07467) over the last axis; addLayerNorm and addRmsNorm are those of x + residual, which is
-// what a transformer's block needs after each sublayer.
+// what a transformer's block needs after each sublayer. channelNorm is what batch and group normalisation share.
 #include "core/registry.h"
 #include "ops/families.h"
 #include "ops/norm/attrs.h"
@@ -11,6 +11,11 @@ namespace fovea {
 size_t norm_backward_workspace(Views in, Views out, const void*, int) {
   size_t sums = size_t(out.size()) - 1;  // dweight, and dbias for layerNorm
   return size_t(kNormParts) * sums * size_t(in[0].dim(-1)) * bytes_of(accumulator_of(in[0].dtype));
+}
+
+size_t channel_norm_workspace(Views in, Views, const void*, int) {
+  const View& x = in[0];
+  return 4 * size_t((x.dim(0) ? x.dim(0) : 1) * x.dim(1)) * bytes_of(accumulator_of(x.dtype));
 }
 
 void declare_norm(Registry& r) {
@@ -44,6 +49,15 @@ void declare_norm(Registry& r) {
         "T T acc T T -> T T | T: float")
       .with(Layout::dense)
       .with(norm_backward_workspace);
+  r.add<ChannelNormAttrs>("channelNorm", "x:n c s, weight?:c, bias?:c -> y:n c s, mean:@rows, variance:@rows",
+                          "T acc acc -> T acc acc | T: float")
+      .with(Layout::dense)
+      .with(channel_norm_workspace);
+  r.add<ChannelNormAttrs>("channelNormBackward",
+                          "x:n c s, weight?:c, mean:r, variance:r, dy:n c s -> dx:n c s, dweight:c, dbias:c",
+                          "T acc acc acc T -> T acc acc | T: float")
+      .with(Layout::dense)
+      .with(channel_norm_workspace);
 }
 
 }  // namespace fovea

@@ -7,5 +7,7 @@ namespace fovea {
 // added in order, so that the result does not depend on who computed what.
 constexpr int64_t kNormParts = 32;
 size_t norm_backward_workspace(Views in, Views out, const void* attrs, int threads);
+// Two numbers for every channel of every image, and two for every mean.
+size_t channel_norm_workspace(Views in, Views out, const void* attrs, int threads);
 
 }  // namespace fovea
