@@ -125,6 +125,14 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   lstmCellBackward_: ['x:... g, hidden?:... g, c:... n, dh?:... n, dcNew?:... n, dx!:... g, dc!:... n ->', 'T T T T T T T -> | T: float'],
   gruCell: ['x:... g, hidden:... g, h:... n -> hNew:... n', 'T T T -> T | T: float'],
   gruCellBackward_: ['x:... g, hidden:... g, h:... n, dhNew:... n, dx!:... g, dhidden!:... g, dh!:... n ->', 'T T T T T T T -> | T: float'],
+  conv: ['x:b c h w, weight:o d i j, bias?:o -> y:b o @height @width', 'T T T -> T | T: float'],
+  convTranspose: ['x:b o p q, weight:o d i j, bias?:c -> y:b @channels @height @width', 'T T T -> T | T: float'],
+  convWeight: ['x:b c h w, dy:b o p q -> dweight:o @channels @kernelY @kernelX', 'T T -> T | T: float'],
+  unfold: ['x:b c h w -> columns:b c @kernelY @kernelX @height @width', 'T -> T | T: float'],
+  fold: ['columns:b c i j p q -> x:b c @height @width', 'T -> T | T: float'],
+  maxPool: ['x:b c h w -> y:b c @height @width, indices:b c @height @width', 'T -> T int64 | T: float'],
+  avgPool: ['x:b c h w -> y:b c @height @width', 'T -> T | T: float'],
+  avgPoolBackward: ['dy:b c p q -> dx:b c @height @width', 'T -> T | T: float'],
   embedding: ['weight:v d, ids:... -> y:... d', 'T int -> T | T: any'],
   embeddingBackward: ['ids:..., dy:... d -> dweight:@rows d', 'int T -> T | T: float'],
   gather: ['x:... n, index:... m -> y:... m', 'T int -> T | T: any'],
@@ -409,6 +417,22 @@ export interface Kernels {
   gruCell: { in: { x: Tensor; hidden: Tensor; h: Tensor }; attrs: Record<never, never>; out: { hNew: Tensor } };
   /** x:... g, hidden:... g, h:... n, dhNew:... n, dx!:... g, dhidden!:... g, dh!:... n ->   T T T T T T T -> | T: float */
   gruCellBackward_: { in: { x: Tensor; hidden: Tensor; h: Tensor; dhNew: Tensor; dx: Tensor; dhidden: Tensor; dh: Tensor }; attrs: Record<never, never>; out: Record<never, never> };
+  /** x:b c h w, weight:o d i j, bias?:o -> y:b o @height @width   T T T -> T | T: float */
+  conv: { in: { x: Tensor; weight: Tensor; bias?: Tensor | undefined }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { y: Tensor } };
+  /** x:b o p q, weight:o d i j, bias?:c -> y:b @channels @height @width   T T T -> T | T: float */
+  convTranspose: { in: { x: Tensor; weight: Tensor; bias?: Tensor | undefined }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { y: Tensor } };
+  /** x:b c h w, dy:b o p q -> dweight:o @channels @kernelY @kernelX   T T -> T | T: float */
+  convWeight: { in: { x: Tensor; dy: Tensor }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { dweight: Tensor } };
+  /** x:b c h w -> columns:b c @kernelY @kernelX @height @width   T -> T | T: float */
+  unfold: { in: { x: Tensor }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { columns: Tensor } };
+  /** columns:b c i j p q -> x:b c @height @width   T -> T | T: float */
+  fold: { in: { columns: Tensor }; attrs: { groups?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; channels?: number | undefined; height?: number | undefined; width?: number | undefined; kernelY?: number | undefined; kernelX?: number | undefined }; out: { x: Tensor } };
+  /** x:b c h w -> y:b c @height @width, indices:b c @height @width   T -> T int64 | T: float */
+  maxPool: { in: { x: Tensor }; attrs: { kernelY?: number | undefined; kernelX?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; height?: number | undefined; width?: number | undefined; adaptive?: boolean | undefined; countsPadding?: boolean | undefined }; out: { y: Tensor; indices: Tensor } };
+  /** x:b c h w -> y:b c @height @width   T -> T | T: float */
+  avgPool: { in: { x: Tensor }; attrs: { kernelY?: number | undefined; kernelX?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; height?: number | undefined; width?: number | undefined; adaptive?: boolean | undefined; countsPadding?: boolean | undefined }; out: { y: Tensor } };
+  /** dy:b c p q -> dx:b c @height @width   T -> T | T: float */
+  avgPoolBackward: { in: { dy: Tensor }; attrs: { kernelY?: number | undefined; kernelX?: number | undefined; strideY?: number | undefined; strideX?: number | undefined; dilationY?: number | undefined; dilationX?: number | undefined; paddingY?: number | undefined; paddingX?: number | undefined; height?: number | undefined; width?: number | undefined; adaptive?: boolean | undefined; countsPadding?: boolean | undefined }; out: { dx: Tensor } };
   /** weight:v d, ids:... -> y:... d   T int -> T | T: any */
   embedding: { in: { weight: Tensor; ids: Tensor }; attrs: Record<never, never>; out: { y: Tensor } };
   /** ids:..., dy:... d -> dweight:@rows d   int T -> T | T: float */
@@ -622,6 +646,14 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   lstmCellBackward_: { inputs: ["x","hidden","c","dh","dcNew","dx","dc"], outputs: [] },
   gruCell: { inputs: ["x","hidden","h"], outputs: ["hNew"] },
   gruCellBackward_: { inputs: ["x","hidden","h","dhNew","dx","dhidden","dh"], outputs: [] },
+  conv: { inputs: ["x","weight","bias"], outputs: ["y"] },
+  convTranspose: { inputs: ["x","weight","bias"], outputs: ["y"] },
+  convWeight: { inputs: ["x","dy"], outputs: ["dweight"] },
+  unfold: { inputs: ["x"], outputs: ["columns"] },
+  fold: { inputs: ["columns"], outputs: ["x"] },
+  maxPool: { inputs: ["x"], outputs: ["y","indices"] },
+  avgPool: { inputs: ["x"], outputs: ["y"] },
+  avgPoolBackward: { inputs: ["dy"], outputs: ["dx"] },
   embedding: { inputs: ["weight","ids"], outputs: ["y"] },
   embeddingBackward: { inputs: ["ids","dy"], outputs: ["dweight"] },
   gather: { inputs: ["x","index"], outputs: ["y"] },
@@ -1557,7 +1589,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const c = slotOf(given.c, 'lstmCell', 'c');
     const h_ = new Slot(x.dtype);
     const cNew_ = new Slot(x.dtype);
-    h_.id = native.run(112, h_, cNew_, x.id, hidden === null ? 0 : hidden.id, c.id);
+    h_.id = native.run(114, h_, cNew_, x.id, hidden === null ? 0 : hidden.id, c.id);
     cNew_.id = scratch[1]!;
     return { h: new Tensor(h_), cNew: new Tensor(cNew_) };
   },
@@ -1569,7 +1601,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dcNew = given.dcNew === undefined ? null : slotOf(given.dcNew, 'lstmCellBackward_', 'dcNew');
     const dx = slotOf(given.dx, 'lstmCellBackward_', 'dx');
     const dc = slotOf(given.dc, 'lstmCellBackward_', 'dc');
-    native.run(113, x.id, hidden === null ? 0 : hidden.id, c.id, dh === null ? 0 : dh.id, dcNew === null ? 0 : dcNew.id, dx.id, dc.id);
+    native.run(115, x.id, hidden === null ? 0 : hidden.id, c.id, dh === null ? 0 : dh.id, dcNew === null ? 0 : dcNew.id, dx.id, dc.id);
     dx.touch();
     dc.touch();
     return { };
@@ -1579,7 +1611,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const hidden = slotOf(given.hidden, 'gruCell', 'hidden');
     const h = slotOf(given.h, 'gruCell', 'h');
     const hNew_ = new Slot(x.dtype);
-    hNew_.id = native.run(114, hNew_, x.id, hidden.id, h.id);
+    hNew_.id = native.run(116, hNew_, x.id, hidden.id, h.id);
     return { hNew: new Tensor(hNew_) };
   },
   gruCellBackward_(given, _attrs) {
@@ -1590,38 +1622,93 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const dx = slotOf(given.dx, 'gruCellBackward_', 'dx');
     const dhidden = slotOf(given.dhidden, 'gruCellBackward_', 'dhidden');
     const dh = slotOf(given.dh, 'gruCellBackward_', 'dh');
-    native.run(115, x.id, hidden.id, h.id, dhNew.id, dx.id, dhidden.id, dh.id);
+    native.run(117, x.id, hidden.id, h.id, dhNew.id, dx.id, dhidden.id, dh.id);
     dx.touch();
     dhidden.touch();
     dh.touch();
     return { };
   },
+  conv(given, attrs) {
+    const x = slotOf(given.x, 'conv', 'x');
+    const weight = slotOf(given.weight, 'conv', 'weight');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'conv', 'bias');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(118, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { y: new Tensor(y_) };
+  },
+  convTranspose(given, attrs) {
+    const x = slotOf(given.x, 'convTranspose', 'x');
+    const weight = slotOf(given.weight, 'convTranspose', 'weight');
+    const bias = given.bias === undefined ? null : slotOf(given.bias, 'convTranspose', 'bias');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(119, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { y: new Tensor(y_) };
+  },
+  convWeight(given, attrs) {
+    const x = slotOf(given.x, 'convWeight', 'x');
+    const dy = slotOf(given.dy, 'convWeight', 'dy');
+    const dweight_ = new Slot(x.dtype);
+    dweight_.id = native.run(120, dweight_, x.id, dy.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { dweight: new Tensor(dweight_) };
+  },
+  unfold(given, attrs) {
+    const x = slotOf(given.x, 'unfold', 'x');
+    const columns_ = new Slot(x.dtype);
+    columns_.id = native.run(121, columns_, x.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { columns: new Tensor(columns_) };
+  },
+  fold(given, attrs) {
+    const columns = slotOf(given.columns, 'fold', 'columns');
+    const x_ = new Slot(columns.dtype);
+    x_.id = native.run(122, x_, columns.id, attrs.groups, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.channels, attrs.height, attrs.width, attrs.kernelY, attrs.kernelX);
+    return { x: new Tensor(x_) };
+  },
+  maxPool(given, attrs) {
+    const x = slotOf(given.x, 'maxPool', 'x');
+    const y_ = new Slot(x.dtype);
+    const indices_ = new Slot(5);
+    y_.id = native.run(123, y_, indices_, x.id, attrs.kernelY, attrs.kernelX, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.height, attrs.width, attrs.adaptive, attrs.countsPadding);
+    indices_.id = scratch[1]!;
+    return { y: new Tensor(y_), indices: new Tensor(indices_) };
+  },
+  avgPool(given, attrs) {
+    const x = slotOf(given.x, 'avgPool', 'x');
+    const y_ = new Slot(x.dtype);
+    y_.id = native.run(124, y_, x.id, attrs.kernelY, attrs.kernelX, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.height, attrs.width, attrs.adaptive, attrs.countsPadding);
+    return { y: new Tensor(y_) };
+  },
+  avgPoolBackward(given, attrs) {
+    const dy = slotOf(given.dy, 'avgPoolBackward', 'dy');
+    const dx_ = new Slot(dy.dtype);
+    dx_.id = native.run(125, dx_, dy.id, attrs.kernelY, attrs.kernelX, attrs.strideY, attrs.strideX, attrs.dilationY, attrs.dilationX, attrs.paddingY, attrs.paddingX, attrs.height, attrs.width, attrs.adaptive, attrs.countsPadding);
+    return { dx: new Tensor(dx_) };
+  },
   embedding(given, _attrs) {
     const weight = slotOf(given.weight, 'embedding', 'weight');
     const ids = slotOf(given.ids, 'embedding', 'ids');
     const y_ = new Slot(weight.dtype);
-    y_.id = native.run(116, y_, weight.id, ids.id);
+    y_.id = native.run(126, y_, weight.id, ids.id);
     return { y: new Tensor(y_) };
   },
   embeddingBackward(given, attrs) {
     const ids = slotOf(given.ids, 'embeddingBackward', 'ids');
     const dy = slotOf(given.dy, 'embeddingBackward', 'dy');
     const dweight_ = new Slot(dy.dtype);
-    dweight_.id = native.run(117, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
+    dweight_.id = native.run(127, dweight_, ids.id, dy.id, attrs.rows, attrs.paddingIndex);
     return { dweight: new Tensor(dweight_) };
   },
   gather(given, _attrs) {
     const x = slotOf(given.x, 'gather', 'x');
     const index = slotOf(given.index, 'gather', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(118, y_, x.id, index.id);
+    y_.id = native.run(128, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   scatter_(given, _attrs) {
     const y = slotOf(given.y, 'scatter_', 'y');
     const index = slotOf(given.index, 'scatter_', 'index');
     const src = slotOf(given.src, 'scatter_', 'src');
-    native.run(119, y.id, index.id, src.id);
+    native.run(129, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1629,7 +1716,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const y = slotOf(given.y, 'scatterAdd_', 'y');
     const index = slotOf(given.index, 'scatterAdd_', 'index');
     const src = slotOf(given.src, 'scatterAdd_', 'src');
-    native.run(120, y.id, index.id, src.id);
+    native.run(130, y.id, index.id, src.id);
     y.touch();
     return { };
   },
@@ -1637,34 +1724,34 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'indexSelect', 'x');
     const index = slotOf(given.index, 'indexSelect', 'index');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(121, y_, x.id, index.id);
+    y_.id = native.run(131, y_, x.id, index.id);
     return { y: new Tensor(y_) };
   },
   indexAdd_(given, _attrs) {
     const y = slotOf(given.y, 'indexAdd_', 'y');
     const index = slotOf(given.index, 'indexAdd_', 'index');
     const src = slotOf(given.src, 'indexAdd_', 'src');
-    native.run(122, y.id, index.id, src.id);
+    native.run(132, y.id, index.id, src.id);
     y.touch();
     return { };
   },
   countNonzero(given, _attrs) {
     const x = slotOf(given.x, 'countNonzero', 'x');
     const count_ = new Slot(5);
-    count_.id = native.run(123, count_, x.id);
+    count_.id = native.run(133, count_, x.id);
     return { count: new Tensor(count_) };
   },
   nonzero(given, attrs) {
     const x = slotOf(given.x, 'nonzero', 'x');
     const index_ = new Slot(5);
-    index_.id = native.run(124, index_, x.id, attrs.count, attrs.rank);
+    index_.id = native.run(134, index_, x.id, attrs.count, attrs.rank);
     return { index: new Tensor(index_) };
   },
   sort(given, attrs) {
     const x = slotOf(given.x, 'sort', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(125, values_, indices_, x.id, attrs.descending);
+    values_.id = native.run(135, values_, indices_, x.id, attrs.descending);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
@@ -1672,56 +1759,56 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const x = slotOf(given.x, 'topk', 'x');
     const values_ = new Slot(x.dtype);
     const indices_ = new Slot(5);
-    values_.id = native.run(126, values_, indices_, x.id, attrs.k, attrs.largest);
+    values_.id = native.run(136, values_, indices_, x.id, attrs.k, attrs.largest);
     indices_.id = scratch[1]!;
     return { values: new Tensor(values_), indices: new Tensor(indices_) };
   },
   uniform_(given, attrs) {
     const x = slotOf(given.x, 'uniform_', 'x');
-    native.run(127, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(137, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   normal_(given, attrs) {
     const x = slotOf(given.x, 'normal_', 'x');
-    native.run(128, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
+    native.run(138, x.id, attrs.seed, attrs.offset, attrs.mean, attrs.std);
     x.touch();
     return { };
   },
   randint_(given, attrs) {
     const x = slotOf(given.x, 'randint_', 'x');
-    native.run(129, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
+    native.run(139, x.id, attrs.seed, attrs.offset, attrs.low, attrs.high);
     x.touch();
     return { };
   },
   dropout(given, attrs) {
     const x = slotOf(given.x, 'dropout', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(130, y_, x.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(140, y_, x.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   dropoutAdd(given, attrs) {
     const x = slotOf(given.x, 'dropoutAdd', 'x');
     const residual = slotOf(given.residual, 'dropoutAdd', 'residual');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(131, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
+    y_.id = native.run(141, y_, x.id, residual.id, attrs.p, attrs.seed, attrs.offset);
     return { y: new Tensor(y_) };
   },
   multinomial(given, attrs) {
     const probs = slotOf(given.probs, 'multinomial', 'probs');
     const ids_ = new Slot(5);
-    ids_.id = native.run(132, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
+    ids_.id = native.run(142, ids_, probs.id, attrs.numSamples, attrs.replacement, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   sampleTokens(given, attrs) {
     const logits = slotOf(given.logits, 'sampleTokens', 'logits');
     const ids_ = new Slot(5);
-    ids_.id = native.run(133, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
+    ids_.id = native.run(143, ids_, logits.id, attrs.temperature, attrs.topP, attrs.minP, attrs.topK, attrs.seed, attrs.offset);
     return { ids: new Tensor(ids_) };
   },
   adamw_(given, attrs) {
     const handles = rows('adamw_', [given.p, given.g, given.m, given.v, given.vMax], ['p', 'g', 'm', 'v', 'vMax']);
-    native.runMany(134, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    native.runMany(144, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1730,7 +1817,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   radam_(given, attrs) {
     const handles = rows('radam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(135, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(145, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1738,7 +1825,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   nadam_(given, attrs) {
     const handles = rows('nadam_', [given.p, given.g, given.m, given.v], ['p', 'g', 'm', 'v']);
-    native.runMany(136, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
+    native.runMany(146, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.gradientRate, attrs.momentRate, attrs.step, attrs.decoupled, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1746,14 +1833,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   adagrad_(given, attrs) {
     const handles = rows('adagrad_', [given.p, given.g, given.sum], ['p', 'g', 'sum']);
-    native.runMany(137, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
+    native.runMany(147, handles, attrs.lr, attrs.eps, attrs.weightDecay, attrs.maximize);
     touchAll(given.p);
     touchAll(given.sum);
     return { };
   },
   rmsprop_(given, attrs) {
     const handles = rows('rmsprop_', [given.p, given.g, given.v, given.u, given.m], ['p', 'g', 'v', 'u', 'm']);
-    native.runMany(138, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
+    native.runMany(148, handles, attrs.lr, attrs.alpha, attrs.eps, attrs.weightDecay, attrs.momentum, attrs.centered, attrs.maximize);
     touchAll(given.p);
     touchAll(given.v);
     touchAll(given.u);
@@ -1762,14 +1849,14 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lion_(given, attrs) {
     const handles = rows('lion_', [given.p, given.g, given.m], ['p', 'g', 'm']);
-    native.runMany(139, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.maximize);
+    native.runMany(149, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.step, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     return { };
   },
   sophia_(given, attrs) {
     const handles = rows('sophia_', [given.p, given.g, given.m, given.h], ['p', 'g', 'm', 'h']);
-    native.runMany(136, handles, attrs.lr, attrs.beta1, attrs.gamma, attrs.eps, attrs.weightDecay);
+    native.runMany(150, handles, attrs.lr, attrs.beta1, attrs.gamma, attrs.eps, attrs.weightDecay);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.h);
@@ -1777,7 +1864,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   adamwCompact_(given, attrs) {
     const handles = rows('adamwCompact_', [given.p, given.g, given.m, given.v, given.vMax, given.mScale, given.vScale, given.vMaxScale], ['p', 'g', 'm', 'v', 'vMax', 'mScale', 'vScale', 'vMaxScale']);
-    native.runMany(137, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
+    native.runMany(151, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.eps, attrs.weightDecay, attrs.step, attrs.decoupled, attrs.amsgrad, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.v);
@@ -1789,7 +1876,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   lionCompact_(given, attrs) {
     const handles = rows('lionCompact_', [given.p, given.g, given.m, given.mScale], ['p', 'g', 'm', 'mScale']);
-    native.runMany(138, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.step, attrs.maximize);
+    native.runMany(152, handles, attrs.lr, attrs.beta1, attrs.beta2, attrs.weightDecay, attrs.step, attrs.maximize);
     touchAll(given.p);
     touchAll(given.m);
     touchAll(given.mScale);
@@ -1797,7 +1884,7 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   },
   sgd_(given, attrs) {
     const handles = rows('sgd_', [given.p, given.g, given.u], ['p', 'g', 'u']);
-    native.runMany(140, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
+    native.runMany(153, handles, attrs.lr, attrs.momentum, attrs.dampening, attrs.weightDecay, attrs.nesterov, attrs.first, attrs.maximize);
     touchAll(given.p);
     touchAll(given.u);
     return { };
@@ -1805,37 +1892,37 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(141, norm_, handles);
+    norm_.id = native.runMany(154, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(142, handles, attrs.maxNorm);
+    native.runMany(155, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   packQuantized(given, attrs) {
     const x = slotOf(given.x, 'packQuantized', 'x');
     const packed_ = new Slot(6);
-    packed_.id = native.run(143, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(156, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   unpackQuantized(given, attrs) {
     const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
     const x_ = new Slot(6);
-    x_.id = native.run(144, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    x_.id = native.run(157, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { x: new Tensor(x_) };
   },
   quantize(given, attrs) {
     const w = slotOf(given.w, 'quantize', 'w');
     const packed_ = new Slot(6);
-    packed_.id = native.run(145, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(158, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   dequantize(given, attrs) {
     const packed = slotOf(given.packed, 'dequantize', 'packed');
     const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
-    w_.id = native.run(146, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    w_.id = native.run(159, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
     return { w: new Tensor(w_) };
   },
   quantizedLinear(given, attrs) {
@@ -1843,67 +1930,67 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = slotOf(given.weight, 'quantizedLinear', 'weight');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(147, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(160, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(148, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(161, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(149, y_, x.id);
+    y_.id = native.run(162, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(150, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(163, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(151, y_, x.id);
+    y_.id = native.run(164, y_, x.id);
     return { y: new Tensor(y_) };
   },
   int8Probe(given, attrs) {
     const x = slotOf(given.x, 'int8Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(152, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(165, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   int8ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'int8ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(153, y_, x.id);
+    y_.id = native.run(166, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(154, y_, x.id);
+    y_.id = native.run(167, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(155, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
+    y_.id = native.run(168, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(156, y_, x.id, attrs.inChunk);
+    y_.id = native.run(169, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(157, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(170, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

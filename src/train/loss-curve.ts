@@ -15,18 +15,23 @@ export interface LossCurveOptions {
   train: readonly LossPoint[];
   /** Losses of evaluations (default: none). */
   evaluation?: readonly LossPoint[];
+  /** Losses of other runs by name, up to four, drawn dashed over the first. */
+  others?: Readonly<Record<string, readonly LossPoint[]>>;
+  /** Of the training loss in the key (default 'training'). */
+  name?: string;
   /** Above the curve (default 'Loss'). */
   title?: string;
 }
 
 const [width, height] = [640, 360];
 const frame = { left: 64, top: 48, right: 624, bottom: 320 };
-const style = `.loss{color-scheme:light dark;--paper:#fff;--text:#1f2328;--faint:#59636e;--grid:#d1d9e0;--train:#0a3f91;--held:#c4320a}
-@media (prefers-color-scheme:dark){.loss{--paper:#0d1117;--text:#e6edf3;--faint:#9198a1;--grid:#3d444d;--train:#ffc46b;--held:#ff7b72}}
+const style = `.loss{color-scheme:light dark;--paper:#fff;--text:#1f2328;--faint:#59636e;--grid:#d1d9e0;--train:#0a3f91;--held:#c4320a;--a:#a05a00;--b:#1a7f37;--c:#8250df;--d:#bf3989}
+@media (prefers-color-scheme:dark){.loss{--paper:#0d1117;--text:#e6edf3;--faint:#9198a1;--grid:#3d444d;--train:#ffc46b;--held:#ff7b72;--a:#79c0ff;--b:#7ee787;--c:#d2a8ff;--d:#ff9bce}}
 .loss .paper{fill:var(--paper)}.loss .grid{stroke:var(--grid)}.loss text{font:11px system-ui,sans-serif;fill:var(--faint)}
 .loss .title{font:600 14px system-ui,sans-serif;fill:var(--text)}.loss polyline{fill:none;stroke-width:1.5;stroke-linejoin:round}
 .loss .train{stroke:var(--train)}.loss .held{stroke:var(--held)}.loss circle{fill:var(--held)}
-.loss .key-train{fill:var(--train)}.loss .key-held{fill:var(--held)}`;
+.loss .key-train{fill:var(--train)}.loss .key-held{fill:var(--held)}
+.loss .other{stroke-dasharray:6 5}${['a', 'b', 'c', 'd'].map((name) => `.loss .${name}{stroke:var(--${name})}.loss .key-${name}{fill:var(--${name})}`).join('')}`;
 
 const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
 const escaped = (text: string): string => text.replace(/[&<>"]/g, (character) => entities[character]!);
@@ -56,6 +61,16 @@ function pointsArg(op: string, name: string, points: unknown): readonly LossPoin
   return points.filter((point) => point.every(Number.isFinite));
 }
 
+/** The classes of other runs. */
+const palette = ['a', 'b', 'c', 'd'];
+
+function othersArg(op: string, others: unknown): [name: string, points: readonly LossPoint[]][] {
+  const entries = typeof others === 'object' && others !== null ? Object.entries(others) : undefined;
+  if (entries === undefined || entries.length > palette.length)
+    throw argumentError(op, 'others', `up to ${palette.length} lists of [step, loss] by name`, others);
+  return entries.map(([name, points]) => [name, pointsArg(op, `others.${name}`, points)]);
+}
+
 /**
  * Draws losses over steps. What is not finite is left out.
  *
@@ -64,19 +79,21 @@ function pointsArg(op: string, name: string, points: unknown): readonly LossPoin
  */
 export function lossCurveSvg(options: LossCurveOptions): string {
   const op = 'lossCurveSvg';
-  const given = optionsArg(op, options, ['train', 'evaluation', 'title']);
-  const { title = 'Loss' } = given;
+  const given = optionsArg(op, options, ['train', 'evaluation', 'others', 'name', 'title']);
+  const { title = 'Loss', name = 'training' } = given;
   if (typeof title !== 'string') throw argumentError(op, 'title', 'a string', title);
+  if (typeof name !== 'string') throw argumentError(op, 'name', 'a string', name);
   const train = pointsArg(op, 'train', given.train);
   const held = pointsArg(op, 'evaluation', given.evaluation ?? []);
-  const all = [...train, ...held];
+  const others = othersArg(op, given.others ?? {});
+  const all = [...train, ...held, ...others.flatMap(([, points]) => points)];
   const [steps, losses] = [boundsOf(all.map(([step]) => step)), boundsOf(all.map(([, loss]) => loss))];
   const x = (step: number): string =>
     (frame.left + ((step - steps[0]) / (steps[1] - steps[0])) * (frame.right - frame.left)).toFixed(1);
   const y = (loss: number): string =>
     (frame.bottom - ((loss - losses[0]) / (losses[1] - losses[0])) * (frame.bottom - frame.top)).toFixed(1);
-  const curve = (name: string, points: readonly LossPoint[]): string =>
-    `<polyline class="${name}" points="${points.map(([step, loss]) => `${x(step)},${y(loss)}`).join(' ')}"/>`;
+  const curve = (kind: string, points: readonly LossPoint[]): string =>
+    `<polyline class="${kind}" points="${points.map(([step, loss]) => `${x(step)},${y(loss)}`).join(' ')}"/>`;
   const rows = ticks(...losses).map(
     (at) =>
       `<line class="grid" x1="${frame.left}" x2="${frame.right}" y1="${y(at)}" y2="${y(at)}"/><text x="${frame.left - 6}" y="${Number(y(at)) + 4}" text-anchor="end">${short(at)}</text>`,
@@ -84,16 +101,21 @@ export function lossCurveSvg(options: LossCurveOptions): string {
   const columns = ticks(...steps).map(
     (at) => `<text x="${x(at)}" y="${frame.bottom + 18}" text-anchor="middle">${short(at)}</text>`,
   );
-  const name = escaped(title);
-  const key =
-    held.length > 0 ? '<tspan class="key-train">training</tspan> · <tspan class="key-held">held out</tspan>' : '';
-  return `<svg xmlns="http://www.w3.org/2000/svg" class="loss" role="img" aria-label="${name}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">
-<title>${name}</title>
+  const label = escaped(title);
+  const keys = [
+    ['train', name],
+    ...(held.length > 0 ? [['held', 'held out']] : []),
+    ...others.map(([other], i) => [palette[i]!, other]),
+  ].map(([kind, text]) => `<tspan class="key-${kind}">${escaped(text!)}</tspan>`);
+  const key = keys.length > 1 ? keys.join(' · ') : '';
+  return `<svg xmlns="http://www.w3.org/2000/svg" class="loss" role="img" aria-label="${label}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">
+<title>${label}</title>
 <style>${style}</style>
 <rect class="paper" width="${width}" height="${height}"/>
-<text class="title" x="16" y="24">${name}</text><text x="${frame.right}" y="24" text-anchor="end">${key}</text>
+<text class="title" x="16" y="24">${label}</text><text x="${frame.right}" y="24" text-anchor="end">${key}</text>
 ${rows.join('')}${columns.join('')}
-${curve('train', train)}${curve('held', held)}${held.map(([step, loss]) => `<circle cx="${x(step)}" cy="${y(loss)}" r="2.5"/>`).join('')}
+${curve('train', train)}${others.map(([, points], i) => curve(`other ${palette[i]}`, points)).join('')}
+${curve('held', held)}${held.map(([step, loss]) => `<circle cx="${x(step)}" cy="${y(loss)}" r="2.5"/>`).join('')}
 </svg>
 `;
 }

@@ -253,6 +253,11 @@ describe('lossCurveSvg', () => {
         }
       }
     }
+    const compared = train.lossCurveSvg({ train: [[1, 3]], others: { 'a < b': [[2, 4]], c: [] }, name: 'ours' });
+    expect(compared).toContain('key-train">ours</tspan> · <tspan class="key-a">a &lt; b</tspan>');
+    expect(compared).toMatch(/class="other a" points="624.0,48.0"/);
+    expect(() => train.lossCurveSvg({ train: [], others: { a: [[1]] as never } })).toThrow(/others\.a/);
+    expect(() => train.lossCurveSvg({ train: [], others: 1 as never })).toThrow(/up to 4/);
     expect(() => train.lossCurveSvg({ train: [[1]] as never })).toThrow(/a list of \[step, loss\] for train/);
     expect(() => train.lossCurveSvg(1 as never)).toThrow(/lossCurveSvg/);
   });
