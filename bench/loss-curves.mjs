@@ -103,7 +103,7 @@ async function trainOurs({ model, optimizer, schedule, inputs, loss }) {
   const [losses, rates] = [[], []];
   for (let step = 0; step < steps; step++) {
     rates.push(schedule.getLastLr()[0]);
-    using value = tidy(() => {
+    const value = tidy(() => {
       const error = loss(...inputs.map((input) => input.select(0, step)));
       optimizer.zeroGrad();
       error.backward();
@@ -112,6 +112,7 @@ async function trainOurs({ model, optimizer, schedule, inputs, loss }) {
       return error.detach();
     });
     losses.push(await value.item());
+    value.dispose();
     schedule.step();
   }
   return { losses, rates };
