@@ -10,7 +10,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { functional as F, Generator, manualSeed, nn, optim, randint, tensor, tidy, train } from 'fovea';
+import { concat, full, Generator, manualSeed, nn, optim, randint, tensor, tidy, train } from 'fovea';
 import { saveFile } from 'fovea/io';
 import { GPT2LMHeadModel, Seq2SeqTransformer } from 'fovea/models';
 import { peers } from './peers/registry.mjs';
@@ -40,8 +40,8 @@ function windows(batch, length) {
 function reversals(batch, length, vocab) {
   const source = randint(3, vocab, [steps, batch, length], { generator: new Generator(2) });
   const target = source.flip(2);
-  const mark = (id) => F.full([steps, batch, 1], id, { dtype: 'int64' });
-  return [source, F.cat([mark(1), target], 2), F.cat([target, mark(2)], 2)];
+  const mark = (id) => full([steps, batch, 1], id, { dtype: 'int64' });
+  return [source, concat([mark(1), target], 2), concat([target, mark(2)], 2)];
 }
 
 /** What is run: models without dropout, since two libraries draw different numbers. */

@@ -102,6 +102,14 @@ FOVEA_TEST(conv_refuses) {
     FOVEA_CHECK(error_of(table, "conv", a, {&x, &w, nullptr}, {&y}) == "FOVEA_SHAPE", "three groups of four channels");
     a = steps(2, 0, 1, 0, 0);
     FOVEA_CHECK(error_of(table, "conv", a, {&x, &w, nullptr}, {&y}) == "FOVEA_ARGUMENT", "a stride of 0");
+    // Planes of 2^32 · 2^32 places: their count is 0 modulo 2^64.
+    a = steps(2, 1, int64_t(1) << 31, int64_t(1) << 31, int64_t(1) << 31);
+    const View of_x[] = {x.view, w.view, View{}};
+    FOVEA_CHECK(conv_workspace({of_x, 3}, {&y.view, 1}, &a, 2) == 0, "planes beyond the address space");
+    FOVEA_CHECK(error_of(table, "conv", a, {&x, &w, nullptr}, {&y}) == "FOVEA_ARGUMENT", "planes beyond memory");
+    Tensor image(Dtype::f32, {1, 4, 5, 5}), bias = Tensor::random(Dtype::f32, {1}, 3);
+    a = steps(2, 1, 1, 0, 0), a.channels = 4, a.height = a.width = 5;
+    FOVEA_CHECK(error_of(table, "convTranspose", a, {&y, &w, &bias}, {&image}) == "FOVEA_SHAPE", "a bias of 1");
   }
 }
 

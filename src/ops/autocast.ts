@@ -3,8 +3,9 @@
  * place on a list is the call of one of these functions at its start, so it stands beside the op's definition:
  *
  *   lowered, toLowered   products of matrices, in the dtype of `autocast`: matmul, groupedMatmul, linear, gatedLinear,
- *                        addmm, einsum, attention, the steps of recurrent layers and the logits of linearCrossEntropy
- *   inFloat32            functions that are steep, and sums: exp, pow, softmax, layerNorm, losses, sum, norm, …
+ *                        addmm, einsum, convolutions, attention, the steps of recurrent layers and the logits of
+ *                        linearCrossEntropy
+ *   inFloat32            functions that are steep, and sums: exp, pow, softmax, layerNorm, groupNorm, losses, sum, norm, …
  *   widest               operands of ops that otherwise want one dtype: scatterAdd (concat, where and arithmetic promote
  *                        their operands in any case)
  *

@@ -114,8 +114,9 @@ function paddingArg(
   { kernel, stride, dilation }: { kernel: Pair; stride: Pair; dilation: Pair },
 ): Padding {
   if (padding === 'same') {
-    if (stride.some((s) => s !== 1))
-      throw argumentError(op, 'stride', "1 with padding 'same'", stride[1], 'give the padding in numbers');
+    const wide = stride.find((s) => s !== 1);
+    if (wide !== undefined)
+      throw argumentError(op, 'stride', "1 with padding 'same'", wide, 'give the padding in numbers');
     const [y, x] = [0, 1].map((i) => spanOf(kernel[i]!, dilation[i]!) - 1) as [number, number];
     return { before: [Math.floor(y / 2), Math.floor(x / 2)], total: [y, x] };
   }
@@ -123,6 +124,12 @@ function paddingArg(
     throw argumentError(op, 'padding', "numbers, 'same' or 'valid'", padding);
   const before = pairArg(op, 'padding', padding === 'valid' ? 0 : padding, dims, 0, 0);
   return { before, total: [2 * before[0], 2 * before[1]] };
+}
+
+/** Images beyond any memory, of which a kernel could not count the elements. */
+function sizeArg(op: string, dims: Dimensions, size: Pair): void {
+  if (size[0] * size[1] > 2 ** 40)
+    throw shapeError(op, `images of ${shown(size, dims)}, padding included, are too large: at most 2^40 elements each`);
 }
 
 function convolved(
@@ -144,6 +151,7 @@ function convolved(
       op,
       `the kernel spans ${shown(span, dims)}, more than the padded input ${shown(padded, dims)} of x ${listed(given.x.shape)}`,
     );
+  sizeArg(op, dims, padded);
   const attrs = {
     groups,
     ...stepsAt(stride, dilation, before),
@@ -210,6 +218,7 @@ function transposedConvolved(
   ) as [number, number];
   if (x.shape[2] === 0 || x.shape[3] === 0 || height < 1 || width < 1)
     throw shapeError(op, `x ${listed(given.x.shape)} gives a result of size ${shown([height, width], dims)}`);
+  sizeArg(op, dims, [height + 2 * padding[0], width + 2 * padding[1]]);
   const attrs = { groups, ...stepsAt(stride, dilation, padding), channels: weight.shape[1]! * groups, height, width };
   return restore(convTransposeOp({ x, weight, bias }, attrs).y);
 }

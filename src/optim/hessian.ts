@@ -21,6 +21,7 @@ import {
 import { argumentError, optionsArg, shapeError } from '../tensor/check.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
+import { wideOf } from './optimizer.js';
 
 /** Options of {@link hutchinson}. */
 export interface HutchinsonOptions {
@@ -55,7 +56,7 @@ function draw(x: Tensor, { distribution = 'rademacher', generator }: HutchinsonO
  *
  * @param loss one element, with the graph that it was computed by, which is freed unless `retainGraph`
  * @param params tensors of that graph that require gradients
- * @returns as many tensors of their shapes and dtypes; zeros where the loss is linear, or does not depend on a parameter
+ * @returns as many tensors of their shapes, float64 for parameters of that dtype and else float32; zeros where the loss is linear, or does not depend on a parameter
  * @throws FOVEA_ARGUMENT for options that it does not know, FOVEA_AUTOGRAD like `grad`
  */
 export function hutchinson(loss: Tensor, params: Iterable<Tensor>, options: HutchinsonOptions = {}): Tensor[] {
@@ -81,14 +82,17 @@ function timesHessian(
   params: readonly Tensor[],
   options: HutchinsonOptions,
 ): Tensor[] {
-  const drawn = gradients.map((g) => g && draw(g, options));
   // A gradient that depends on no parameter has no second derivative.
-  const bent = gradients.flatMap((g, i) => (g?.requiresGrad ? [{ g, u: drawn[i]! }] : []));
-  if (bent.length === 0) return params.map((p) => zerosLike(p));
+  const drawn = gradients.map((g) => (g?.requiresGrad ? draw(g, options) : null));
+  const bent = gradients.flatMap((g, i) => (drawn[i] ? [{ g: g!, u: drawn[i] }] : []));
+  if (bent.length === 0) return params.map((p) => zerosLike(p).to(wideOf(p)));
   const outputs = bent.map(({ g }) => g);
   const gradOutputs = bent.map(({ u }) => u);
   const products = grad(outputs, params, { gradOutputs, retainGraph: true, allowUnused: true });
-  return params.map((p, i) => (products[i] && drawn[i] ? drawn[i].mul(products[i]) : zerosLike(p)));
+  return params.map((p, i) => {
+    const [u, product] = [drawn[i], products[i]];
+    return u && product ? u.to(wideOf(p)).mul(product) : zerosLike(p).to(wideOf(p));
+  });
 }
 
 /** Options of {@link gaussNewtonBartlett}. */
@@ -106,7 +110,7 @@ export interface GaussNewtonBartlettOptions {
  * @param logits [..., classes], every row of which counts: leave out those of padding. Its graph is freed unless
  *   `retainGraph`
  * @param params tensors of that graph that require gradients
- * @returns as many tensors of their shapes and dtypes, at least 0
+ * @returns as many tensors of their shapes, float64 for parameters of that dtype and else float32, at least 0
  * @throws FOVEA_SHAPE for logits without rows or classes, FOVEA_ARGUMENT for options that it does not know, FOVEA_AUTOGRAD
  *   like `grad`
  */
@@ -127,6 +131,7 @@ export function gaussNewtonBartlett(
     const drawn = multinomial(softmax(flat.detach(), -1), 1, generator === undefined ? {} : { generator });
     const loss = crossEntropy(flat, drawn.reshape([rows]));
     const gradients = grad(loss, list, { retainGraph, allowUnused: true });
-    return list.map((p, i) => gradients[i]?.square().mul(rows) ?? zerosLike(p));
+    // In float16, squares of small gradients would be 0 and those of large ones infinite.
+    return list.map((p, i) => gradients[i]?.to(wideOf(p)).square().mul(rows) ?? zerosLike(p).to(wideOf(p)));
   });
 }

@@ -65,6 +65,8 @@ export function wideOf(tensor: Tensor): 'float32' | 'float64' {
  * @param rate asked for again at each replay of a recorded step
  */
 export function follow(averages: readonly Tensor[], values: readonly Tensor[], rate: () => number): void {
+  // A recorded step would take the rate for that of another command, since none is queued for nothing.
+  if (averages.length === 0) return;
   varying(
     'sgd_',
     () => ({ lr: rate() }),

@@ -171,9 +171,10 @@ export type AutocastDtype = 'bfloat16' | 'float16';
  * Mixed precision (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740), with the lists of ops of
  * `torch.autocast` for CUDA, on every device; src/ops/autocast.ts has them, and says why.
  *
- * - In `dtype`: matmul, linear, addmm, einsum, attention, scaledDotProductAttention, and the logits of linearCrossEntropy.
- * - In float32: softmax, logSoftmax, logsumexp, layerNorm, all losses, exp, expm1, log, log1p, log2, pow, square,
- *   reciprocal, rsqrt, softplus, sum, prod, cumsum and norm.
+ * - In `dtype`: matmul, linear, addmm, einsum, convolutions, attention, scaledDotProductAttention, steps of recurrent
+ *   layers, and the logits of linearCrossEntropy.
+ * - In float32: softmax, logSoftmax, logsumexp, layerNorm, groupNorm, all losses, exp, expm1, log, log1p, log2, pow,
+ *   square, reciprocal, rsqrt, softplus, sum, prod, cumsum and norm.
  * - In the widest dtype of their operands: concat, stack, where, scatterAdd and arithmetic.
  * - All others in the dtype of what they are given, which stays what it is: so do float64, integers and bool everywhere.
  *

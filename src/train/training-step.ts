@@ -9,7 +9,7 @@
  */
 import { FoveaError } from '../errors.js';
 import type { Module } from '../nn/module.js';
-import { clipGradNorm_ } from '../nn/utils.js';
+import { clipGradNorm_, clipGradValue_ } from '../nn/utils.js';
 import { noGrad } from '../autograd/backward.js';
 import { mul } from '../ops/index.js';
 import { kernels } from '../ops/kernels.gen.js';
@@ -128,8 +128,7 @@ export class TrainingStep<B, M extends Module> {
         'Trainer: the loss gave no gradient to any parameter of the optimizer; make the optimizer of the parameters that the model has now, after to() and the like',
       );
     const norm = clipNorm === undefined ? kernels.gradNorm({ g }, {}).norm : clipGradNorm_(params, clipNorm);
-    if (clipValue !== undefined)
-      noGrad(() => g.forEach((grad) => void grad.clamp_({ min: -clipValue, max: clipValue })));
+    if (clipValue !== undefined) clipGradValue_(params, clipValue);
     return norm;
   }
 

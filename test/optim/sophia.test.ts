@@ -159,6 +159,15 @@ describe('gaussNewtonBartlett', () => {
   });
 });
 
+it('squares gradients of float16 in float32', () => {
+  const x = tensor([[2 ** -14]], { dtype: 'float16', device });
+  const w = nn.parameter(tensor([[0, 0]], { dtype: 'float16', device }));
+  const [estimate] = optim.gaussNewtonBartlett(x.matmul(w), [w]);
+  expect(estimate!.dtype).toBe('float32');
+  // Whichever class is drawn, the gradient is ±2^-15, the square of which float16 does not have.
+  expect(list(estimate!)).toEqual([2 ** -30, 2 ** -30]);
+});
+
 describe('Sophia', () => {
   const options = { lr: 0.1, betas: [0.8, 0.6], gamma: 0.5, eps: 0.05, weightDecay: 0.2 } as const;
 
@@ -251,6 +260,20 @@ describe('Sophia', () => {
   };
   it.each(['hutchinson', 'gaussNewtonBartlett'] as const)('records steps and estimates by %s', (estimate) => {
     expect(train(true, estimate)).toEqual(train(false, estimate));
+  });
+
+  it('records estimates where a whole group is frozen', () => {
+    for (const frozenFirst of [true, false]) {
+      const [frozen, trained] = [tensor([1, 2], { device }), nn.parameter(tensor([1, 2], { device }))];
+      const groups = [
+        { params: [trained], betas: [0.9, 0.5] as const },
+        { params: [frozen], betas: [0.9, 0] as const },
+      ];
+      const optimizer = new optim.Sophia(frozenFirst ? groups.reverse() : groups);
+      using update = record((estimate: Tensor) => optimizer.updateHessian(() => [estimate.mul(1)]));
+      for (let i = 0; i < 3; i++) update(tensor([8, 16], { device }));
+      expect(list(optimizer.stateDict().state[frozenFirst ? 1 : 0]!['hessian'] as Tensor)).toEqual([7, 14]);
+    }
   });
 
   it('refuses options and estimates that do not fit', () => {

@@ -149,7 +149,8 @@ void run_apart(Call& call, const Units<S>& units) {
       units.lay(unit, 0, c.channels, planes);
       for (int i = 0; i < c.products; i++) {
         const Blocks blocks(c.product[i], 1);
-        for (int64_t b = 0; b < blocks.down * blocks.across; b++) units.multiply(unit, i, blocks, b, planes, sums);
+        for (int64_t b = 0; b < blocks.down * blocks.across && !call.parallel.cancelled(); b++)
+          units.multiply(unit, i, blocks, b, planes, sums);
       }
     }
   });

@@ -21,12 +21,14 @@ void run_conv(Call& call, const ConvShape& shape, bool transposed) {
   });
 }
 void conv(Call& call, const ConvAttrs& attrs) {
-  check_conv(call, call.in[0], call.in[1], attrs);
-  run_conv(call, conv_shape(call.in[0], call.out[0], call.in[1], attrs), false);
+  run_conv(call, check_conv(call, call.in[0], call.out[0], call.in[1], attrs), false);
 }
 void conv_transpose(Call& call, const ConvAttrs& attrs) {
-  check_conv(call, call.out[0], call.in[1], attrs);
-  run_conv(call, conv_shape(call.out[0], call.in[0], call.in[1], attrs), true);
+  const View &image = call.out[0], &bias = call.in[2];
+  if (bias.present() && bias.shape[0] != image.shape[1])
+    call.fail("FOVEA_SHAPE", "expected a bias [%lld], got [%lld]", static_cast<long long>(image.shape[1]),
+              static_cast<long long>(bias.shape[0]));
+  run_conv(call, check_conv(call, image, call.in[0], call.in[1], attrs), true);
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ void run_apart(Call& call, const WeightGradient<S>& w) {
   call.parallel.for_each(s.groups, [&](int64_t group, int thread) {
     std::byte* set = w.set_of(call, thread);
     clear(w.sums(set), s.outs * w.depth());
-    for (int64_t from = 0; from < s.images; from += w.memory.images) {
+    for (int64_t from = 0; from < s.images && !call.parallel.cancelled(); from += w.memory.images) {
       const int64_t count = min_of(w.memory.images, s.images - from);
       for (int64_t k = 0; k < s.channels + s.outs; k++) w.lay(group, from, count, k, set);
       add_dots(w.planes(set, count), 0, w.depth());
@@ -121,9 +121,8 @@ void run_together(Call& call, const WeightGradient<S>& w) {
 
 void conv_weight(Call& call, const ConvAttrs& attrs) {
   const View &image = call.in[0], &weight = call.out[0];
-  check_conv(call, image, weight, attrs);
+  const ConvShape shape = check_conv(call, image, call.in[1], weight, attrs);
   if (weight.size() == 0) return;
-  const ConvShape shape = conv_shape(image, call.in[1], weight, attrs);
   dispatch_float(image.dtype, [&]<class S>() {
     const WeightGradient<S> w(call, shape);
     if (w.memory.own) run_apart(call, w);

@@ -110,6 +110,18 @@ FOVEA_INLINE ConvShape conv_shape(const View& image, const View& windows, const 
           image.dtype == Dtype::f64 ? 8 : 4};
 }
 
+// Whether planes of all kinds (plan.h) are of sizes that can be counted: a bound of their bytes for all threads, in
+// numbers that do not overflow. Dilation and padding are all that makes a plane much larger than what is there already.
+FOVEA_INLINE double most_places(const ConvAxis& a) {
+  const double beyond = double(a.taps) * double(a.dilation) + double(a.padding < 0 ? -a.padding : a.padding);
+  return double(a.image) + double(a.windows) + 2 * beyond + 64;
+}
+FOVEA_INLINE bool planes_fit(const ConvShape& s) {
+  constexpr double kMostElements = double(int64_t(1) << 48);
+  const double planes = double(s.channels + s.outs + 1) * double(s.taps());
+  return planes * most_places(s.y) * most_places(s.x) < kMostElements;
+}
+
 // Whether strides, dilations and groups are positive, and channels of the image and the weight fit the groups.
 FOVEA_INLINE bool steps_fit(const ConvAttrs& a) {
   return a.strideY >= 1 && a.strideX >= 1 && a.dilationY >= 1 && a.dilationX >= 1;
@@ -126,8 +138,10 @@ FOVEA_HOST_INLINE void check_steps(const AnyCall& call, const ConvAttrs& a) {
               static_cast<long long>(a.strideY), static_cast<long long>(a.strideX), static_cast<long long>(a.dilationY),
               static_cast<long long>(a.dilationX));
 }
+// The shape of a call whose sizes fit each other.
 template <class AnyCall>
-FOVEA_HOST_INLINE void check_conv(const AnyCall& call, const View& image, const View& weight, const ConvAttrs& a) {
+FOVEA_HOST_INLINE ConvShape check_conv(const AnyCall& call, const View& image, const View& windows, const View& weight,
+                                       const ConvAttrs& a) {
   check_steps(call, a);
   if (!groups_fit(image, weight, a))
     call.fail("FOVEA_SHAPE",
@@ -136,6 +150,14 @@ FOVEA_HOST_INLINE void check_conv(const AnyCall& call, const View& image, const 
               static_cast<long long>(weight.shape[0]), static_cast<long long>(weight.shape[1]),
               static_cast<long long>(weight.shape[2]), static_cast<long long>(weight.shape[3]),
               static_cast<long long>(image.shape[1]), static_cast<long long>(a.groups));
+  const ConvShape shape = conv_shape(image, windows, weight, a);
+  if (!planes_fit(shape))
+    call.fail(
+        "FOVEA_ARGUMENT",
+        "expected a convolution of which planes can be addressed, got dilations %lld, %lld and paddings %lld, %lld",
+        static_cast<long long>(a.dilationY), static_cast<long long>(a.dilationX), static_cast<long long>(a.paddingY),
+        static_cast<long long>(a.paddingX));
+  return shape;
 }
 
 }  // namespace fovea

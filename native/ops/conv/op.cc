@@ -14,23 +14,23 @@
 namespace fovea {
 
 // Nothing where the kernel will refuse the call.
-static bool fits(const View& image, const View& weight, const ConvAttrs& attrs) {
-  return steps_fit(attrs) && groups_fit(image, weight, attrs);
+static bool fits(const View& image, const View& windows, const View& weight, const ConvAttrs& attrs) {
+  return steps_fit(attrs) && groups_fit(image, weight, attrs) && planes_fit(conv_shape(image, windows, weight, attrs));
 }
 
 size_t conv_workspace(Views in, Views out, const void* attrs, int threads) {
   const auto& a = *static_cast<const ConvAttrs*>(attrs);
-  if (!fits(in[0], in[1], a)) return 0;
+  if (!fits(in[0], out[0], in[1], a)) return 0;
   return size_t(conv_memory(conv_shape(in[0], out[0], in[1], a), false, threads).total);
 }
 size_t conv_transpose_workspace(Views in, Views out, const void* attrs, int threads) {
   const auto& a = *static_cast<const ConvAttrs*>(attrs);
-  if (!fits(out[0], in[1], a)) return 0;
+  if (!fits(out[0], in[0], in[1], a)) return 0;
   return size_t(conv_memory(conv_shape(out[0], in[0], in[1], a), true, threads).total);
 }
 size_t conv_weight_workspace(Views in, Views out, const void* attrs, int threads) {
   const auto& a = *static_cast<const ConvAttrs*>(attrs);
-  if (!fits(in[0], out[0], a)) return 0;
+  if (!fits(in[0], in[1], out[0], a)) return 0;
   return size_t(dot_memory(conv_shape(in[0], in[1], out[0], a), threads).total);
 }
 size_t fold_workspace(Views, Views out, const void*, int threads) {

@@ -5,7 +5,7 @@
 // |x| / L on a grid that is finer where values are larger; with `bits` bits of it, i = floor(log2 c) and j = c - 2^i + 1,
 //   value(0) = 0,  value(c) = 10^(i + 1 - bits) (1 - 0.9 (1 - j / 2^i)),
 // so 1 is on the grid and each power of ten has half the codes of the next. What has a sign takes 7 bits and a sign bit;
-// averages of squares take 8, and are never rounded to 0, as they are divided by.
+// averages of squares take 8, and are never rounded to 0 (in bytes), as they are divided by.
 //
 // Rounding up or down follows a sequence over elements and steps that fills [0, 1) evenly (Roberts 2018, "The unreasonable
 // effectiveness of quasirandom sequences"), so that on average nothing is lost. Rounded to nearest, an average of decay
@@ -48,7 +48,9 @@ FOVEA_INLINE uint32_t code_of_value(float x, int bits, uint32_t dither) {
     const bool below = k < bits - 1 && !(scaled > 0.1f);
     scaled = below ? scaled * 10 : scaled, codes = below ? codes * 0.5f : codes;
   }
-  const float place = codes * (1 - (1 - scaled) * (1 / 0.9f)) + float(dither >> 8) * 0x1p-24f;
+  // Below the least code there is 0, and no decade that begins at a tenth.
+  const float share = codes > 1 ? 1 - (1 - scaled) * (1 / 0.9f) : scaled;
+  const float place = codes * share + float(dither >> 8) * 0x1p-24f;
   // At most the last of its decade: x = 1 is on the grid, whatever was rounded on the way.
   return uint32_t(int32_t(codes) - 1 + int32_t(place > 0 ? (place < codes ? place : codes) : 0.0f));
 }
@@ -60,7 +62,8 @@ FOVEA_INLINE uint8_t encode_signed(float x, float largest, uint32_t dither) {
 }
 FOVEA_INLINE uint8_t encode_positive(float x, float largest, uint32_t dither) {
   const uint32_t code = code_of_value(x / largest, 8, dither);
-  return uint8_t(code == 0 && x > 0 ? 1u : code);
+  const bool counts = x > 0 && magnitude_bits(largest) < 0x7f800000;  // of an infinity, 1e-7 would be one, too
+  return uint8_t(code == 0 && counts ? 1u : code);
 }
 FOVEA_INLINE float decode_signed(uint32_t code) {
   const float magnitude = value_of_code(code & 127u, 7);

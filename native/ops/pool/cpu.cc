@@ -64,7 +64,7 @@ void avg_pool(Call& call, const PoolAttrs& attrs) {
         A sum = 0;
         for (int64_t i = rows.begin; i < rows.end; i++)
           for (int64_t j = columns.begin; j < columns.end; j++) sum += wide(from[i * x.size + j]);
-        sum /= A(y.count(line) * x.count(window));
+        sum /= A(y.count(line)) * A(x.count(window));
         target.put(&sum, (plane * y.windows + line) * x.windows + window, 1);
       }
     });
@@ -79,7 +79,7 @@ void spread_plane(const S* dy, const PoolAxis& y, const PoolAxis& x, Compute<S>*
     const PoolTaps rows = y.at(line);
     for (int64_t window = 0; window < x.windows; window++) {
       const PoolTaps columns = x.at(window);
-      const A share = wide(dy[line * x.windows + window]) / A(y.count(line) * x.count(window));
+      const A share = wide(dy[line * x.windows + window]) / (A(y.count(line)) * A(x.count(window)));
       for (int64_t i = rows.begin; i < rows.end; i++)
         for (int64_t j = columns.begin; j < columns.end; j++) dx[i * x.size + j] += share;
     }

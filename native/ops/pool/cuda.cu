@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(kPoolThreads) mean_of_windows(PoolShape s, con
     Accumulator<T> sum = 0;
     for (int64_t i = rows.begin; i < rows.end; i++)
       for (int64_t j = columns.begin; j < columns.end; j++) sum += widen(from[i * s.x.size + j]);
-    y[item] = narrow<T>(sum / Accumulator<T>(s.y.count(line) * s.x.count(window)));
+    y[item] = narrow<T>(sum / (Accumulator<T>(s.y.count(line)) * Accumulator<T>(s.x.count(window))));
   }
 }
 void avg_pool(const CudaCall& call, const PoolAttrs& attrs) {
@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(kPoolThreads) spread_means(PoolShape s, const 
     Accumulator<T> sum = 0;
     for (int64_t line = s.y.first_with(i); line <= s.y.last_with(i); line++)
       for (int64_t window = s.x.first_with(j); window <= s.x.last_with(j); window++)
-        sum += widen(from[line * s.x.windows + window]) / Accumulator<T>(s.y.count(line) * s.x.count(window));
+        sum += widen(from[line * s.x.windows + window]) /
+               (Accumulator<T>(s.y.count(line)) * Accumulator<T>(s.x.count(window)));
     dx[item] = narrow<T>(sum);
   }
 }

@@ -215,9 +215,15 @@ const conv2d = row(
     ),
     refused(
       "'same' with a stride",
-      () => F.conv2d(zeros([1, 1, 9, 9]), zeros([1, 1, 3, 3]), null, { padding: 'same', stride: [1, 2] }),
+      () => F.conv2d(zeros([1, 1, 9, 9]), zeros([1, 1, 3, 3]), null, { padding: 'same', stride: [2, 1] }),
       'FOVEA_ARGUMENT',
       /conv2d: expected 1 with padding 'same' for stride, received 2/,
+    ),
+    refused(
+      'planes of 2^64 elements',
+      () => F.conv2d(zeros([1, 1, 4, 4]), zeros([1, 1, 2, 2]), null, { dilation: 2 ** 32 - 4, padding: 2 ** 31 - 2 }),
+      'FOVEA_SHAPE',
+      /conv2d: images of \[4294967296,4294967296\], padding included, are too large/,
     ),
     refused(
       'a bias of integers alone',
@@ -228,6 +234,12 @@ const conv2d = row(
   ],
 );
 const transposeErrors = (name: 'convTranspose1d' | 'convTranspose2d', x: number[], w: number[]): ErrorCase[] => [
+  refused(
+    'padding beyond what can be counted',
+    () => F[name](zeros(x), zeros(w), null, { dilation: 2 ** 42, padding: 2 ** 42 }),
+    'FOVEA_SHAPE',
+    /are too large/,
+  ),
   ...commonErrors(
     name,
     x,

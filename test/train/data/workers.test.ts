@@ -267,7 +267,9 @@ describe('nothing outlives an iteration', () => {
 test('a program that is its own worker module ends with an error', async () => {
   const ended = await runScript(import.meta.url, 'workers/self.mjs');
   expect(ended).toMatchObject({ status: 1, signal: null, stdout: '' });
-  expect(ended.stderr).toMatch(/self\.mjs failed: .*expected 0 within a worker for numWorkers, received 2; make the dataset/);
+  expect(ended.stderr).toMatch(
+    /self\.mjs failed: .*expected 0 within a worker for numWorkers, received 2; make the dataset/,
+  );
 });
 
 test('a program given with --eval has workers, too', async () => {

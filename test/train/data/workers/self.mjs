@@ -4,4 +4,5 @@ import { DataLoader } from 'fovea/train';
 const dataset = { length: 4, get: (index) => index };
 export default () => dataset;
 
-for await (const batch of new DataLoader(dataset, { numWorkers: 2, worker: new URL(import.meta.url) })) console.log(batch);
+for await (const batch of new DataLoader(dataset, { numWorkers: 2, worker: new URL(import.meta.url) }))
+  console.log(batch);
