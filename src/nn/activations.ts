@@ -1,6 +1,7 @@
 /** Activation functions by the names that PyTorch's layers and Hugging Face's configs give them. */
 import { FoveaError } from '../errors.js';
 import { type FusedActivation, type GateActivation, gelu, linear, relu, sigmoid, silu, tanh } from '../ops/index.js';
+import { show } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { Linear } from './linear.js';
 import { runsOnly } from './module.js';
@@ -40,7 +41,7 @@ export function activationOf(activation: string | Activation, option = 'activati
   if (known) return known;
   throw new FoveaError(
     'FOVEA_UNSUPPORTED',
-    `${option}: ${JSON.stringify(activation)} is not one of ${[...activations.keys()].join(', ')}`,
+    `${option}: ${typeof activation === 'string' ? JSON.stringify(activation) : show(activation)} is not one of ${[...activations.keys()].join(', ')}`,
   );
 }
 

@@ -14,6 +14,7 @@ import { FoveaError } from '../errors.js';
 import { concat, type Generator, matmul, narrow, tensor as makeTensor, where } from '../ops/index.js';
 import { argumentError, numberArg, optionsArg } from '../tensor/check.js';
 import { accumulatorOf, dtypeNames } from '../tensor/dtype.js';
+import { runUnder } from '../tensor/modes.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 
@@ -284,11 +285,12 @@ export function truncNormal_(tensor: Tensor, options: TruncNormalOptions = {}): 
 function orthonormal(rows: Tensor): Tensor {
   const n = rows.shape[0]!;
   if (n === 1) return rows.div(rows.square().sum(1, { keepdim: true }).sqrt());
-  const half = n >> 1;
-  const first = orthonormal(narrow(rows, 0, 0, half));
-  const rest = narrow(rows, 0, half, n - half);
-  const along = matmul(matmul(rest, first.transpose(0, 1)), first);
-  return concat([first, orthonormal(rest.sub(along))], 0);
+  return tidy(() => {
+    const first = orthonormal(narrow(rows, 0, 0, n >> 1));
+    const rest = narrow(rows, 0, n >> 1, n - (n >> 1));
+    const along = matmul(matmul(rest, first.transpose(0, 1)), first);
+    return concat([first, orthonormal(rest.sub(along))], 0);
+  });
 }
 
 /**
@@ -307,12 +309,12 @@ export function orthogonal_(tensor: Tensor, options: RandomOptions & { gain?: nu
   numberArg(op, 'gain', gain);
   return inPlace(tensor, () => {
     tensor.normal_(0, 1, random(op, rest));
-    const [rows, columns] = [tensor.shape[0]!, tensor.size / (tensor.shape[0]! || 1)];
     if (tensor.size === 0) return;
+    const [rows, columns] = [tensor.shape[0]!, tensor.size / tensor.shape[0]!];
     const matrix = tensor.to(dtypeNames[accumulatorOf(tensor.slot!.dtype)]!).reshape([rows, columns]);
     const wide = rows <= columns ? matrix : matrix.transpose(0, 1);
     // Once more: what rounding left along rows before is as large as the matrix's condition makes it.
-    const q = orthonormal(orthonormal(wide)).mul(gain);
+    const q = runUnder({ autocast: null }, () => orthonormal(orthonormal(wide))).mul(gain);
     tensor.copy_((rows <= columns ? q : q.transpose(0, 1)).reshape(tensor.shape));
   });
 }

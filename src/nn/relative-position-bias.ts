@@ -65,6 +65,7 @@ export class T5RelativePositionBias extends Module {
   readonly bidirectional: boolean;
   /** [numBuckets, numHeads] */
   weight: Tensor;
+  #made: { readonly weight: Tensor; readonly bias: PositionBias } | undefined;
 
   /** Initialised normally, with a deviation of 0.02. */
   constructor(numHeads: number, options: T5RelativePositionBiasOptions = {}) {
@@ -88,7 +89,9 @@ export class T5RelativePositionBias extends Module {
 
   /** @returns the bias, for any lengths */
   override forward(): PositionBias {
-    const { bidirectional, maxDistance } = this;
-    return t5(this.weight, { bidirectional, maxDistance });
+    const { weight, bidirectional, maxDistance } = this;
+    // One value for all calls, since it keeps the buckets of all distances.
+    if (this.#made?.weight !== weight) this.#made = { weight, bias: t5(weight, { bidirectional, maxDistance }) };
+    return this.#made.bias;
   }
 }

@@ -1,15 +1,32 @@
 /** The biases by position there are: what `positionBias` offers. See position-bias.ts for what one is. */
-import { once, refuseWindow } from '../tensor/capture.js';
+import { holdsWhile, once, refuseWindow } from '../tensor/capture.js';
 import { countArg, optionsArg, shapeError } from '../tensor/check.js';
 import { accumulatorOf } from '../tensor/dtype.js';
+import type { Device } from '../tensor/device.js';
 import { isTensor, type Tensor } from '../tensor/tensor.js';
+import { keep } from '../tensor/tidy.js';
 import { castTo } from './cast.js';
-import { arange, tensor } from './creation.js';
+import { arange, tensor, type TensorData } from './creation.js';
 import { abs, mul, neg } from './elementwise.js';
 import { floatsArg } from './floats-arg.js';
 import { indexSelect } from './indexing.js';
 import { PositionBias } from './position-bias.js';
 import { t, unsqueeze } from './shape.js';
+
+/** Host data as a tensor, made once for each device and kept with what uses it: a bias, and the steps recorded with it. */
+function constant(data: TensorData): (device: Device) => Tensor {
+  const made = new Map<Device, Tensor>();
+  return (device) => {
+    let there = made.get(device);
+    if (there === undefined || there.isDisposed) {
+      there = keep(once(() => tensor(data, { device })));
+      made.set(device, there);
+    }
+    const held = there;
+    holdsWhile(() => !held.isDisposed);
+    return held;
+  };
+}
 
 function slopesOf(heads: number): number[] {
   const power = 2 ** Math.floor(Math.log2(heads));
@@ -28,13 +45,13 @@ function slopesOf(heads: number): number[] {
  */
 export function alibi(slopes: number | Tensor): PositionBias {
   const op = 'positionBias.alibi';
-  const given = isTensor(slopes) ? slopes : slopesOf(countArg(op, 'slopes', slopes, 1));
   if (isTensor(slopes)) floatsArg(op, 'slopes', slopes, [1]);
+  const slopesOn = isTensor(slopes)
+    ? (): Tensor => castTo(slopes, accumulatorOf(slopes.slot!.dtype))
+    : constant(slopesOf(countArg(op, 'slopes', slopes, 1)));
   return new PositionBias(`alibi(${String(slopes)})`, (attends, { h, n, m, device, keys }) => {
     if (keys?.slot) refuseWindow(attends, keys.slot, 'ALiBi has a place for each distance; let the step see all keys');
-    const each = isTensor(given)
-      ? castTo(given, accumulatorOf(given.slot!.dtype))
-      : once(() => tensor(given, { device }));
+    const each = slopesOn(device);
     if (each.shape[0] !== h)
       throw shapeError(attends, `alibi has ${each.shape[0]} slopes, but the queries have ${h} heads`);
     // a table has a place at least, also where there is no score
@@ -96,11 +113,13 @@ export function t5(weight: Tensor, options?: T5BiasOptions): PositionBias {
     throw shapeError(op, `expected an even number of at least 4 buckets, received ${buckets}`);
   const exact = Math.floor((bidirectional ? buckets / 2 : buckets) / 2);
   countArg(op, 'maxDistance', maxDistance, exact + 1);
-  const places = BigInt64Array.from({ length: 2 * maxDistance + 1 }, (_, i) =>
-    BigInt(t5Bucket(i - maxDistance, buckets, bidirectional, maxDistance)),
+  const places = constant(
+    BigInt64Array.from({ length: 2 * maxDistance + 1 }, (_, i) =>
+      BigInt(t5Bucket(i - maxDistance, buckets, bidirectional, maxDistance)),
+    ),
   );
-  return new PositionBias(`t5(${String(weight)})`, (_, { device }) => {
-    const index = once(() => tensor(places, { device }));
-    return { table: t(indexSelect(weight, 0, index)), zero: maxDistance };
-  });
+  return new PositionBias(`t5(${String(weight)})`, (_, { device }) => ({
+    table: t(indexSelect(weight, 0, places(device))),
+    zero: maxDistance,
+  }));
 }

@@ -3,10 +3,11 @@
 import { functional as F, manualSeed, nn, optim, randint, tidy } from 'fovea';
 import { describe, expect, test } from 'vitest';
 
-const [layers, width, tokens, length, batch, steps, lr] = [24, 16, 8, 6, 8, 100, 0.01];
+const [layers, width, tokens, length, batch, steps, lr] = [24, 16, 8, 6, 8, 30, 0.01];
+/** The loss of guessing. */
 const guess = Math.log(tokens);
 
-/** The mean loss of the last ten of some steps in which a model learns to say which token came before each. */
+/** The mean loss of the last five of some steps in which a model learns to say which token it sees. */
 async function lossAfter(seed: number, options: { normFirst: boolean; deepNorm?: boolean }): Promise<number> {
   manualSeed(seed);
   const { normFirst, deepNorm = false } = options;
@@ -28,26 +29,26 @@ async function lossAfter(seed: number, options: { normFirst: boolean; deepNorm?:
     const loss = tidy(() => {
       const ids = randint(0, tokens, [batch, length]);
       const logits = head.forward(encoder.forward(positions.forward(embedding.forward(ids))));
-      const error = F.crossEntropy(logits.reshape([-1, tokens]), ids.roll(1, 1).reshape([-1]));
+      const error = F.crossEntropy(logits.reshape([-1, tokens]), ids.reshape([-1]));
       optimizer.zeroGrad();
       error.backward();
       optimizer.step();
       return error.detach();
     });
-    if (step >= steps - 10) total += (await loss.item()) / 10;
+    if (step >= steps - 5) total += (await loss.item()) / 5;
     loss.dispose();
   }
   return total;
 }
 
-describe.each([1, 2, 3, 4])('seed %i', (seed) => {
+describe.each([1, 2])('24 layers, seed %i', (seed) => {
   test('pre-norm trains', async () => {
-    expect(await lossAfter(seed, { normFirst: true })).toBeLessThan(0.6 * guess);
+    expect(await lossAfter(seed, { normFirst: true })).toBeLessThan(0.25 * guess);
   });
-  test('post-norm guesses', async () => {
+  test('post-norm does no better than guessing', async () => {
     expect(await lossAfter(seed, { normFirst: false })).toBeGreaterThan(0.9 * guess);
   });
   test('post-norm with the scales of DeepNorm trains', async () => {
-    expect(await lossAfter(seed, { normFirst: false, deepNorm: true })).toBeLessThan(0.6 * guess);
+    expect(await lossAfter(seed, { normFirst: false, deepNorm: true })).toBeLessThan(0.25 * guess);
   });
 });
