@@ -32,7 +32,7 @@ const maxNorm = 1;
 function windows(batch, length) {
   const text = readFileSync(join(root, 'README.md'));
   const starts = randint(0, text.length - length, [steps * batch], { generator: new Generator(1) });
-  const rows = Array.from(starts.dataSync(), (start) => [...text.subarray(Number(start), Number(start) + length)]);
+  const rows = Array.from(starts.dataSync({ as: 'int32' }), (start) => [...text.subarray(start, start + length)]);
   return tensor(rows, { dtype: 'int64' }).reshape([steps, batch, length]);
 }
 

@@ -1,8 +1,9 @@
 // What the two tiers (scripts/ci.mjs, scripts/test-full.mjs) share: steps that run in order, are timed and counted, and a
 // closing table. A vitest step counts its tests; any other step counts as one.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -12,10 +13,47 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export class Skip extends Error {}
 
 const rows = [];
+/** Of runs on the same sources, if they are kept: steps that passed, and where. */
+let kept;
+
+/** What results are of: every file that git does not ignore, this Node and this processor. */
+function sources() {
+  const { status, stdout } = spawnSync('git', ['ls-files', '-co', '--exclude-standard', '-z'], { cwd: root });
+  if (status !== 0) throw new Error('the sources cannot be told from others without git');
+  const hash = createHash('sha256').update(`${process.version} ${cpus()[0]?.model}`);
+  for (const name of String(stdout).split('\0').filter(Boolean).sort())
+    if (statSync(join(root, name), { throwIfNoEntry: false })?.isFile())
+      hash.update(`\0${name}\0`).update(readFileSync(join(root, name)));
+  return hash.digest('hex');
+}
+
+/**
+ * From here on, steps that pass are written down in a file of the build folder, for the sources that they ran on.
+ *
+ * @param resume whether steps that are written down for these very sources count as they are, and do not run
+ */
+export function keepSteps(name, { resume }) {
+  const path = join(root, 'build', name);
+  const now = sources();
+  const before = resume && existsSync(path) ? JSON.parse(readFileSync(path)) : {};
+  kept = { path, sources: now, passed: before.sources === now ? before.passed : [] };
+}
+
+function write(row) {
+  kept.passed.push(row);
+  mkdirSync(dirname(kept.path), { recursive: true });
+  writeFileSync(kept.path, JSON.stringify({ sources: kept.sources, passed: kept.passed }));
+}
 
 /** Runs one step; what it throws is its failure and the next step still runs. `body` returns counts, or nothing for one. */
 export function step(name, body) {
   console.log(`\n── ${name}`);
+  const before = kept?.passed.find((row) => row.name === name);
+  if (before) {
+    console.log('passed in an earlier run on the same sources');
+    rows.push({ ...before, outcome: 'passed before' });
+    return;
+  }
   const start = performance.now();
   const row = { name, outcome: 'passed', passed: 0, failed: 0, seconds: 0 };
   try {
@@ -28,6 +66,7 @@ export function step(name, body) {
   }
   row.seconds = (performance.now() - start) / 1000;
   rows.push(row);
+  if (kept && row.outcome === 'passed') write(row);
 }
 
 /** Runs a command with its output shown; throws when it fails. */

@@ -1,6 +1,10 @@
 // The full tier (`npm run test:full`): every test, each forced instruction set, sanitizers, the other build tool, the native
 // tests here and for arm64 under qemu, and the other Node versions. A step whose tool cannot be had is skipped with its
 // reason. Ends with a table and `N passed, N failed`.
+//
+//   npm run test:full -- [--resume]
+//
+// Hours long; what has passed is written to build/full-tier.json, and `--resume` goes on behind it if no source has changed.
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,6 +13,7 @@ import {
   ctest,
   finish,
   has,
+  keepSteps,
   need,
   root,
   runnableIsas,
@@ -90,6 +95,7 @@ function otherNode(major) {
   }
 }
 
+keepSteps('full-tier.json', { resume: process.argv.includes('--resume') });
 step('build', () => sh('npm', ['run', 'build']));
 step('lint', () => sh('npm', ['run', 'lint']));
 step('types', () => sh('npm', ['run', 'typecheck']));

@@ -69,16 +69,25 @@ const channelNormOp = defineOp({
 });
 
 /** Checks x [b, c, …] of floats. @returns its sizes with all places as one */
-function imagesArg(op: string, x: Tensor): Three {
+function sizesArg(op: string, x: Tensor): Three {
   const [b, c, ...places] = floatsArg(op, 'x', x, [2, 3, 4, 5, 6, 7, 8]);
   return [b!, c!, sizeOf(places)];
 }
-/** A number for each channel, in the dtype that is computed in. */
-function vectorArg(op: string, name: string, v: Vector, channels: number, code: number): Tensor | undefined {
+/** A number for each channel, if there is one. */
+function vectorArg(op: string, name: string, v: Vector, channels: number): Vector {
   if (v === undefined || v === null) return undefined;
   const [length] = floatsArg(op, name, v, [1]);
   if (length !== channels) throw shapeError(op, `expected ${name} [${channels}], received [${length}]`);
-  return castTo(v, code);
+  return v;
+}
+interface Affine {
+  readonly weight: Tensor | undefined;
+  readonly bias: Tensor | undefined;
+}
+/** Weight and bias in the dtype that is computed in. */
+function affineArg(op: string, given: { weight: Vector; bias: Vector }, channels: number, code: number): Affine {
+  const [weight, bias] = (['weight', 'bias'] as const).map((name) => vectorArg(op, name, given[name], channels));
+  return { weight: weight ? castTo(weight, code) : undefined, bias: bias ? castTo(bias, code) : undefined };
 }
 
 /** running + momentum (value - running), in place. */
@@ -90,9 +99,7 @@ function follow(running: Vector, value: Tensor, momentum: number | Tensor): void
 const FEW_PLACES = 32;
 
 /** What is known of each channel, in the dtype that is computed in, and how training goes on from there. */
-interface Channels {
-  readonly weight: Tensor | undefined;
-  readonly bias: Tensor | undefined;
+interface Channels extends Affine {
   readonly runningMean: Vector;
   readonly runningVar: Vector;
   readonly momentum: number | Tensor;
@@ -150,16 +157,15 @@ export function batchNorm(
 ): Tensor {
   const op = 'batchNorm';
   const { training = false, momentum = 0.1, eps } = optionsArg(op, options, ['training', 'momentum', 'eps']);
-  const sizes = imagesArg(op, x);
+  const sizes = sizesArg(op, x);
   const [b, c, places] = sizes;
   const code = accumulatorOf(x.slot!.dtype);
-  vectorArg(op, 'runningMean', runningMean, c, code);
-  vectorArg(op, 'runningVar', runningVar, c, code);
+  vectorArg(op, 'runningMean', runningMean, c);
+  vectorArg(op, 'runningVar', runningVar, c);
   if (typeof momentum !== 'number' && slotOf(momentum, op, 'momentum').shape.length > 0)
     throw argumentError(op, 'momentum', 'a number or a tensor of no axes', momentum);
   const channels: Channels = {
-    weight: vectorArg(op, 'weight', weight, c, code),
-    bias: vectorArg(op, 'bias', bias, c, code),
+    ...affineArg(op, { weight, bias }, c, code),
     runningMean,
     runningVar,
     momentum,
@@ -193,16 +199,12 @@ export function groupNorm(
   const op = 'groupNorm';
   const eps = epsOf(op, options, 1e-5);
   const input = inFloat32(x);
-  const sizes = imagesArg(op, input);
+  const sizes = sizesArg(op, input);
   const [b, c] = sizes;
   countArg(op, 'numGroups', numGroups, 1);
   if (c % numGroups)
     throw shapeError(op, `the ${c} channels of x [${x.shape.join(',')}] do not divide into ${numGroups} groups`);
   const code = accumulatorOf(input.slot!.dtype);
-  const given = {
-    x: reshape(input, sizes),
-    weight: vectorArg(op, 'weight', weight, c, code),
-    bias: vectorArg(op, 'bias', bias, c, code),
-  };
+  const given = { x: reshape(input, sizes), ...affineArg(op, { weight, bias }, c, code) };
   return reshape(channelNormOp(given, { eps, groups: numGroups, rows: b * numGroups }).y, x.shape);
 }
