@@ -85,7 +85,7 @@ const runs = {
       return {
         model,
         optimizer,
-        schedule: optim.lrScheduler.noam(optimizer, { dModel: sizes.width, warmupSteps: 100 }),
+        schedule: optim.lrScheduler.noam(optimizer, { dModel: sizes.width, warmupSteps: 400 }),
         inputs: [source, given, labels],
         loss: (inputIds, decoderInputIds, target) => model.forward({ inputIds, decoderInputIds, labels: target }).loss,
         asked: { model: 'seq2seq', sizes, optimizer: 'Adam', options: torchOptions(settings) },
