@@ -13,12 +13,13 @@ constexpr int64_t kLargest = 70001;
 // gradNorm and adafactor_ keep sums of pieces in a workspace; nothing else has one.
 struct RunOptim {
   const Table& table;
+  int threads = 3;
   template <class Attrs>
   void operator()(const char* name, const Attrs& attrs, const std::vector<Tensor*>& in,
                   const std::vector<Tensor*>& out) const {
     const bool pieces = std::strcmp(name, "gradNorm") == 0 && !in.empty();
     const size_t of_parts = std::strcmp(name, "adafactor_") == 0 ? workspace_of(in) : 0;
-    run(table, name, attrs, in, out, 3, pieces ? size_t(kLargest / kNormPiece + 2) * 8 : of_parts);
+    run(table, name, attrs, in, out, threads, pieces ? size_t(kLargest / kNormPiece + 2) * 8 : of_parts);
   }
   static size_t workspace_of(const std::vector<Tensor*>& in) {
     std::vector<View> views;
@@ -55,6 +56,18 @@ FOVEA_TEST(optim_sophia) {
 }
 FOVEA_TEST(optim_adafactor) {
   for (const Table& table : tables_of_optim()) check_adafactor_op(RunOptim{table});
+}
+FOVEA_TEST(optim_adafactor_of_any_threads) {
+  for (const Table& table : tables_of_optim()) {
+    AdafactorModel one(Dtype::f32, {150, 230}, 1), three(Dtype::f32, {150, 230}, 1);
+    for (AdafactorModel* model : {&one, &three}) {
+      std::vector<Tensor*> in;
+      model->g.fill_random(2), model->add_to(in);
+      RunOptim{table, model == &one ? 1 : 3}("adafactor_", AdafactorAttrs{}, in, {});
+    }
+    FOVEA_CHECK(one.p.same_bits(three.p) && one.row.same_bits(three.row) && one.col.same_bits(three.col), "%s",
+                table.isa);
+  }
 }
 FOVEA_TEST(optim_adafactor_of_many_tensors) {
   for (const Table& table : tables_of_optim()) check_adafactor_many(RunOptim{table});

@@ -103,18 +103,21 @@ struct AdafactorRates {
 // Fails where a tuple lacks the averages that its parameter needs, or has them in another size.
 template <class AnyCall>
 FOVEA_HOST_INLINE void check_adafactor(const AnyCall& call) {
-  const auto size_of = [](const View& v) { return v.present() ? v.size() : int64_t(-1); };
+  constexpr const char* kNames[3] = {"row", "col", "v"};
   for (int64_t i = 0; i < call.in.size(); i += kAdafactorInputs) {
     const View& p = call.in[i];
-    const bool factored = p.rank >= 2;
     if (p.size() == 0) continue;
-    const int64_t wanted[3] = {factored ? p.size() / p.dim(-1) : -1, factored ? p.size() / p.dim(-2) : -1,
-                               factored ? -1 : p.size()};
-    for (int k = 0; k < 3; k++)
-      if (size_of(call.in[i + 2 + k]) != wanted[k])
-        call.fail("FOVEA_SHAPE", "average %d of parameter %lld needs %lld elements, received %lld (-1: none)", k,
-                  static_cast<long long>(i / kAdafactorInputs), static_cast<long long>(wanted[k]),
-                  static_cast<long long>(size_of(call.in[i + 2 + k])));
+    const bool factored = p.rank >= 2;
+    const int64_t rows = factored ? p.size() / p.dim(-1) : 0, columns = factored ? p.size() / p.dim(-2) : 0;
+    const int64_t wanted[3] = {rows, columns, factored ? 0 : p.size()};
+    for (int k = 0; k < 3; k++) {
+      const View& average = call.in[i + 2 + k];
+      const int64_t found = average.present() ? average.size() : 0;
+      if (found != wanted[k])
+        call.fail("FOVEA_SHAPE", "parameter %lld needs %lld elements of %s, received %lld; load a whole state",
+                  static_cast<long long>(i / kAdafactorInputs), static_cast<long long>(wanted[k]), kNames[k],
+                  static_cast<long long>(found));
+    }
   }
 }
 
