@@ -55,8 +55,8 @@ struct AdafactorTotals {
   }
 };
 
-// In float64: of each part, sums of squares of its weights and of its updates, and the sum of its rows' averages; of each
-// matrix, the mean of these; of each part of a matrix that is split, sums of its columns' squares.
+// In float64: of each part, sums of squares of its weights and of its updates, and the sum of its rows' averages; of
+// each matrix, the mean of these; of each part of a matrix that is split, sums of its columns' squares.
 struct AdafactorSums {
   double *weights, *updates, *rows, *means, *columns;
   FOVEA_HOST_INLINE AdafactorSums(double* from, const AdafactorTotals& all)

@@ -1,5 +1,5 @@
-// adafactor_ on CUDA (formula in op.cc), in four kernels over the parts of some tensors, which travel as kernel parameters: a
-// block takes a part, up to a warp one of its rows. Sums are float64 and in an order that follows from the shapes.
+// adafactor_ on CUDA (formula in op.cc), in four kernels over the parts of some tensors, which travel as kernel
+// parameters: a block takes a part, up to a warp one of its rows. Sums are float64, in an order that the shapes give.
 #pragma once
 #include "cuda/block.h"
 #include "ops/optim/adafactor_plan.h"

@@ -20,7 +20,7 @@
 //   sgd_: u = momentum u + (1 - dampening) g;  p -= lr (nesterov ? g + momentum u : u)
 //   adamwCompact_, lionCompact_: the same with states in bfloat16, or in bytes with a scale for each 256 (compact.h)
 //   adafactor_ (Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235), with r = t^beta2Decay, of the last two axes:
-//     row += r (mean of g^2 over columns - row);  col += r (mean over rows - col);  v = row col / max(mean of row, eps1)
+//     row += r (mean of g^2 over columns - row);  col += r (mean over rows - col);  v = row col / max(mean row, eps1)
 //     u = g / sqrt(max(v, eps1^2));  p = p (1 - lr wd) - max(eps2, rms p) min(lr, 1/sqrt(t)) u / max(1, rms u / d)
 //     for fewer than two axes v += r (g^2 - v)
 //   gradNorm: sqrt(sum of squares over all tensors);  clip_: g *= min(1, maxNorm / (norm + 1e-6))
