@@ -24,10 +24,15 @@ function dtypeOf(op, i, codeOfInput) {
   return type === 'acc' ? `accumulatorOf(${code})` : code;
 }
 
+/** Of ops over many tensors, an optional input may be left out of some tuples. */
+function inputType(many, optional) {
+  if (!many) return 'Tensor';
+  return optional ? 'readonly (Tensor | undefined)[]' : 'readonly Tensor[]';
+}
+
 function signature(op) {
-  const tensor = op.many ? 'readonly Tensor[]' : 'Tensor';
   const inputs = op.inputs.map(
-    (t) => `${t.name}${t.optional ? '?' : ''}: ${tensor}${t.optional ? ' | undefined' : ''}`,
+    (t) => `${t.name}${t.optional ? '?' : ''}: ${inputType(op.many, t.optional)}${t.optional ? ' | undefined' : ''}`,
   );
   const attrs = op.attrs.map((a) => `${a.name}?: ${attrTypes[a.type]} | undefined`);
   const outputs = op.outputs.map((o) => `${o}: Tensor`);

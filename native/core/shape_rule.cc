@@ -91,7 +91,8 @@ std::vector<ShapeRule::Tensor> ShapeRule::parse_list(std::string_view list, bool
     for (auto& token : split(item.substr(colon + 1), ' ')) {
       bool broadcasts = token.back() == '~';
       if (broadcasts) token.pop_back();
-      if (token == "...") tensor.leading = true, tensor.leading_broadcasts = broadcasts;
+      if (token == "*") tensor.any_shape = true;
+      else if (token == "...") tensor.leading = true, tensor.leading_broadcasts = broadcasts;
       else if (token[0] == '@')
         tensor.dims.push_back({-1, -1, false, attr_offset(op_, token.substr(1), attrs, AttrField::Type::integer)});
       else if (std::isdigit(token[0])) tensor.dims.push_back({-1, std::stoll(token), false, 0});
@@ -260,7 +261,7 @@ void ShapeRule::broadcast(const Sizes& s, std::span<View> inputs) const {
   for (size_t i = 0; i < inputs.size(); i++) {
     View& view = inputs[i];
     const Tensor& want = inputs_[i];
-    if (!view.present()) continue;
+    if (!view.present() || want.any_shape) continue;
     View full = view;
     int named = int(want.dims.size()), had = view.rank - named, lead = want.leading ? std::max(s.leading_rank, 0) : 0;
     full.rank = lead + named;
@@ -287,7 +288,7 @@ void ShapeRule::apply(std::span<View> inputs, std::span<View> outputs, const voi
   }
   check_types(inputs, outputs, attrs);
   for (size_t i = 0; i < inputs.size(); i++) {
-    if (!inputs[i].present()) continue;
+    if (!inputs[i].present() || inputs_[i].any_shape) continue;
     bind_named(s, inputs, i);
     if (inputs_[i].leading) bind_leading(s, inputs, i);
   }

@@ -7,6 +7,7 @@
 //   3               exactly this size
 //   @k              outputs only: the size is the integer attribute k
 //   ...  and ...~   all leading axes: equal between the tensors that have them, or broadcast as NumPy does
+//   *               alone: any shape, which the kernel checks
 //   t?              the input may be left out         t!   the op writes this input in place
 //   where h%g       h is a multiple of g
 //
@@ -48,7 +49,7 @@ class ShapeRule {
   struct Tensor {
     std::string name;
     bool optional = false, written = false;
-    bool leading = false, leading_broadcasts = false;
+    bool leading = false, leading_broadcasts = false, any_shape = false;
     std::vector<Dim> dims;
     Type type;
   };

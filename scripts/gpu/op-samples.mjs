@@ -284,6 +284,7 @@ const optimizers = {
   Adagrad: (leaves) => new optim.Adagrad(leaves, { lr: 0.1 }),
   RMSprop: (leaves) => new optim.RMSprop(leaves, { lr: 0.01, momentum: 0.9, centered: true }),
   Lion: (leaves) => new optim.Lion(leaves, { lr: 0.01 }),
+  Adafactor: (leaves) => new optim.Adafactor(leaves, { lr: 0.1, weightDecay: 0.1 }),
   Sophia: (leaves) => new optim.Sophia(leaves, { lr: 0.1, eps: 0.5 }),
   'AdamW in bfloat16': (leaves) => new optim.AdamW(leaves, { lr: 0.1, stateDtype: 'bfloat16' }),
   'AMSGrad in bytes': (leaves) => new optim.Adam(leaves, { lr: 0.1, amsgrad: true, stateDtype: 'int8' }),

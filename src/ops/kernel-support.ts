@@ -39,13 +39,13 @@ export function checkBinary(signatures: Readonly<Record<string, readonly [string
 /**
  * Handles of an op over many tensors, tuple by tuple, from columns of equal length.
  *
- * @param columns lists of tensors, or undefined for an input left out
+ * @param columns lists of tensors, or undefined for an input left out, of all tuples or of one
  * @returns columns.length handles for each tensor of the first column; 0 for an input left out
  * @throws FOVEA_ARGUMENT for columns of unequal length
  */
 export function rows(
   op: string,
-  columns: readonly (readonly Tensor[] | undefined)[],
+  columns: readonly (readonly (Tensor | undefined)[] | undefined)[],
   names: readonly string[],
 ): Int32Array {
   const first = columns[0];
@@ -56,13 +56,13 @@ export function rows(
     if (column === undefined) return;
     if (!Array.isArray(column) || column.length !== count)
       throw argumentError(op, names[c]!, `a list of ${count} tensors, as many as ${names[0]} has`, column);
-    for (let i = 0; i < count; i++)
-      handles[i * columns.length + c] = slotOf(column[i] as Tensor, op, `${names[c]}[${i}]`).id;
+    for (const [i, tensor] of column.entries())
+      if (tensor !== undefined) handles[i * columns.length + c] = slotOf(tensor, op, `${names[c]}[${i}]`).id;
   });
   return handles;
 }
 
 /** Counts a write in place to each. */
-export function touchAll(tensors: readonly Tensor[] | undefined): void {
-  if (tensors) for (const t of tensors) live(t).touch();
+export function touchAll(tensors: readonly (Tensor | undefined)[] | undefined): void {
+  if (tensors) for (const t of tensors) if (t) live(t).touch();
 }

@@ -161,6 +161,7 @@ export const signatures: { readonly [K in KernelName]: readonly [axes: string, t
   adamwCompact_: ['p!:..., g:..., m!:..., v!:..., vMax!?:..., mScale!?:k, vScale!?:k, vMaxScale!?:k ->', 'T T S S S float32 float32 float32 -> | T: float, S: bfloat16 uint8'],
   lionCompact_: ['p!:..., g:..., m!:..., mScale!?:k ->', 'T T S float32 -> | T: float, S: bfloat16 uint8'],
   sgd_: ['p!:..., g:..., u!?:... ->', 'T T acc -> | T: float'],
+  adafactor_: ['p!:..., g:..., row!?:*, col!?:*, v!?:* ->', 'T T acc acc acc -> | T: float'],
   gradNorm: ['g:... -> norm:', 'float -> float32'],
   clip_: ['g!:..., norm: ->', 'float float32 ->'],
   packQuantized: ['x:s -> packed:@size', 'uint8 -> uint8'],
@@ -470,7 +471,7 @@ export interface Kernels {
   /** logits:b n -> ids:b   float -> int64 */
   sampleTokens: { in: { logits: Tensor }; attrs: { temperature?: number | undefined; topP?: number | undefined; minP?: number | undefined; topK?: number | undefined; seed?: number | undefined; offset?: number | undefined }; out: { ids: Tensor } };
   /** p!:..., g:..., m!:..., v!:..., vMax!?:... ->   T T acc acc acc -> | T: float */
-  adamw_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  adamw_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly (Tensor | undefined)[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:..., v!:... ->   T T acc acc -> | T: float */
   radam_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:..., v!:... ->   T T acc acc -> | T: float */
@@ -478,17 +479,19 @@ export interface Kernels {
   /** p!:..., g:..., sum!:... ->   T T acc -> | T: float */
   adagrad_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; sum: readonly Tensor[] }; attrs: { lr?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., v!:..., u!?:..., m!?:... ->   T T acc acc acc -> | T: float */
-  rmsprop_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; v: readonly Tensor[]; u?: readonly Tensor[] | undefined; m?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; alpha?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; momentum?: number | undefined; centered?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  rmsprop_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; v: readonly Tensor[]; u?: readonly (Tensor | undefined)[] | undefined; m?: readonly (Tensor | undefined)[] | undefined }; attrs: { lr?: number | undefined; alpha?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; momentum?: number | undefined; centered?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:... ->   T T acc -> | T: float */
   lion_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:..., h!:... ->   T T acc acc -> | T: float */
   sophia_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; h: readonly Tensor[] }; attrs: { lr?: number | undefined; beta1?: number | undefined; gamma?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:..., v!:..., vMax!?:..., mScale!?:k, vScale!?:k, vMaxScale!?:k ->   T T S S S float32 float32 float32 -> | T: float, S: bfloat16 uint8 */
-  adamwCompact_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly Tensor[] | undefined; mScale?: readonly Tensor[] | undefined; vScale?: readonly Tensor[] | undefined; vMaxScale?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  adamwCompact_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; v: readonly Tensor[]; vMax?: readonly (Tensor | undefined)[] | undefined; mScale?: readonly (Tensor | undefined)[] | undefined; vScale?: readonly (Tensor | undefined)[] | undefined; vMaxScale?: readonly (Tensor | undefined)[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; eps?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; decoupled?: boolean | undefined; amsgrad?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., m!:..., mScale!?:k ->   T T S float32 -> | T: float, S: bfloat16 uint8 */
-  lionCompact_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; mScale?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  lionCompact_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; m: readonly Tensor[]; mScale?: readonly (Tensor | undefined)[] | undefined }; attrs: { lr?: number | undefined; beta1?: number | undefined; beta2?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** p!:..., g:..., u!?:... ->   T T acc -> | T: float */
-  sgd_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; u?: readonly Tensor[] | undefined }; attrs: { lr?: number | undefined; momentum?: number | undefined; dampening?: number | undefined; weightDecay?: number | undefined; nesterov?: boolean | undefined; first?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  sgd_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; u?: readonly (Tensor | undefined)[] | undefined }; attrs: { lr?: number | undefined; momentum?: number | undefined; dampening?: number | undefined; weightDecay?: number | undefined; nesterov?: boolean | undefined; first?: boolean | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
+  /** p!:..., g:..., row!?:*, col!?:*, v!?:* ->   T T acc acc acc -> | T: float */
+  adafactor_: { in: { p: readonly Tensor[]; g: readonly Tensor[]; row?: readonly (Tensor | undefined)[] | undefined; col?: readonly (Tensor | undefined)[] | undefined; v?: readonly (Tensor | undefined)[] | undefined }; attrs: { lr?: number | undefined; beta2Decay?: number | undefined; eps1?: number | undefined; eps2?: number | undefined; d?: number | undefined; weightDecay?: number | undefined; step?: number | undefined; maximize?: boolean | undefined }; out: Record<never, never> };
   /** g:... -> norm:   float -> float32 */
   gradNorm: { in: { g: readonly Tensor[] }; attrs: Record<never, never>; out: { norm: Tensor } };
   /** g!:..., norm: ->   float float32 -> */
@@ -682,6 +685,7 @@ export const layouts: { readonly [K in KernelName]: { readonly inputs: readonly 
   adamwCompact_: { inputs: ["p","g","m","v","vMax","mScale","vScale","vMaxScale"], outputs: [] },
   lionCompact_: { inputs: ["p","g","m","mScale"], outputs: [] },
   sgd_: { inputs: ["p","g","u"], outputs: [] },
+  adafactor_: { inputs: ["p","g","row","col","v"], outputs: [] },
   gradNorm: { inputs: ["g"], outputs: ["norm"] },
   clip_: { inputs: ["g","norm"], outputs: [] },
   packQuantized: { inputs: ["x"], outputs: ["packed"] },
@@ -1889,40 +1893,49 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     touchAll(given.u);
     return { };
   },
+  adafactor_(given, attrs) {
+    const handles = rows('adafactor_', [given.p, given.g, given.row, given.col, given.v], ['p', 'g', 'row', 'col', 'v']);
+    native.runMany(154, handles, attrs.lr, attrs.beta2Decay, attrs.eps1, attrs.eps2, attrs.d, attrs.weightDecay, attrs.step, attrs.maximize);
+    touchAll(given.p);
+    touchAll(given.row);
+    touchAll(given.col);
+    touchAll(given.v);
+    return { };
+  },
   gradNorm(given, _attrs) {
     const handles = rows('gradNorm', [given.g], ['g']);
     const norm_ = new Slot(0);
-    norm_.id = native.runMany(154, norm_, handles);
+    norm_.id = native.runMany(155, norm_, handles);
     return { norm: new Tensor(norm_) };
   },
   clip_(given, attrs) {
     const handles = rows('clip_', [given.g, given.norm], ['g', 'norm']);
-    native.runMany(155, handles, attrs.maxNorm);
+    native.runMany(156, handles, attrs.maxNorm);
     touchAll(given.g);
     return { };
   },
   packQuantized(given, attrs) {
     const x = slotOf(given.x, 'packQuantized', 'x');
     const packed_ = new Slot(6);
-    packed_.id = native.run(156, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(157, packed_, x.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   unpackQuantized(given, attrs) {
     const packed = slotOf(given.packed, 'unpackQuantized', 'packed');
     const x_ = new Slot(6);
-    x_.id = native.run(157, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    x_.id = native.run(158, x_, packed.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { x: new Tensor(x_) };
   },
   quantize(given, attrs) {
     const w = slotOf(given.w, 'quantize', 'w');
     const packed_ = new Slot(6);
-    packed_.id = native.run(158, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    packed_.id = native.run(159, packed_, w.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { packed: new Tensor(packed_) };
   },
   dequantize(given, attrs) {
     const packed = slotOf(given.packed, 'dequantize', 'packed');
     const w_ = new Slot(attrs.dtype === undefined ? 0 : Code[attrs.dtype]);
-    w_.id = native.run(159, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
+    w_.id = native.run(160, w_, packed.id, attrs.type, attrs.n, attrs.k, attrs.dtype === undefined ? undefined : Code[attrs.dtype]);
     return { w: new Tensor(w_) };
   },
   quantizedLinear(given, attrs) {
@@ -1930,67 +1943,67 @@ export const kernels: { readonly [K in KernelName]: (x: Kernels[K]["in"], attrs:
     const weight = slotOf(given.weight, 'quantizedLinear', 'weight');
     const bias = given.bias === undefined ? null : slotOf(given.bias, 'quantizedLinear', 'bias');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(160, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
+    y_.id = native.run(161, y_, x.id, weight.id, bias === null ? 0 : bias.id, attrs.type, attrs.n, attrs.k, attrs.size);
     return { y: new Tensor(y_) };
   },
   fmaProbe(given, attrs) {
     const x = slotOf(given.x, 'fmaProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(161, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(162, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   fmaProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'fmaProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(162, y_, x.id);
+    y_.id = native.run(163, y_, x.id);
     return { y: new Tensor(y_) };
   },
   bf16Probe(given, attrs) {
     const x = slotOf(given.x, 'bf16Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(163, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(164, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   bf16ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'bf16ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(164, y_, x.id);
+    y_.id = native.run(165, y_, x.id);
     return { y: new Tensor(y_) };
   },
   int8Probe(given, attrs) {
     const x = slotOf(given.x, 'int8Probe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(165, y_, x.id, attrs.rounds, attrs.chunks);
+    y_.id = native.run(166, y_, x.id, attrs.rounds, attrs.chunks);
     return { y: new Tensor(y_) };
   },
   int8ProbeFlops(given, _attrs) {
     const x = slotOf(given.x, 'int8ProbeFlops', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(166, y_, x.id);
+    y_.id = native.run(167, y_, x.id);
     return { y: new Tensor(y_) };
   },
   copyProbe(given, _attrs) {
     const x = slotOf(given.x, 'copyProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(167, y_, x.id);
+    y_.id = native.run(168, y_, x.id);
     return { y: new Tensor(y_) };
   },
   readProbe(given, attrs) {
     const x = slotOf(given.x, 'readProbe', 'x');
     const y_ = new Slot(0);
-    y_.id = native.run(168, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
+    y_.id = native.run(169, y_, x.id, attrs.chunks, attrs.streams, attrs.ahead);
     return { y: new Tensor(y_) };
   },
   throws(given, attrs) {
     const x = slotOf(given.x, 'throws', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(169, y_, x.id, attrs.inChunk);
+    y_.id = native.run(170, y_, x.id, attrs.inChunk);
     return { y: new Tensor(y_) };
   },
   busy(given, attrs) {
     const x = slotOf(given.x, 'busy', 'x');
     const y_ = new Slot(x.dtype);
-    y_.id = native.run(170, y_, x.id, attrs.milliseconds, attrs.overrun);
+    y_.id = native.run(171, y_, x.id, attrs.milliseconds, attrs.overrun);
     return { y: new Tensor(y_) };
   },
 };

@@ -6,15 +6,16 @@
  *   U = g / sqrt(max(V, eps₁²)),  α = max(eps₂, rms p) · min(lr, 1 / sqrt(t))
  *   p = p (1 - lr · weightDecay) - α U / max(1, rms U / d)
  *
- * For parameters of fewer than two axes, V = V + r (g² - V) itself is kept.
+ * For parameters of fewer than two axes, V = V + r (g² - V) itself is kept. All parameters of a group change in one native
+ * call, in place.
  */
-import { once } from '../tensor/capture.js';
+import { zeros } from '../ops/index.js';
+import { kernels } from '../ops/kernels.gen.js';
+import { once, varying } from '../tensor/capture.js';
 import { argumentError, optionsArg } from '../tensor/check.js';
-import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { keep } from '../tensor/tidy.js';
-import { zeros } from '../ops/index.js';
-import { canReplay, Optimizer, type ParamGroup, type Params, rateArg, scaled, wideOf } from './optimizer.js';
+import { canReplay, Optimizer, type ParamGroup, type Params, rateArg, wideOf } from './optimizer.js';
 
 /** Options of {@link Adafactor}. */
 export interface AdafactorOptions {
@@ -38,15 +39,6 @@ interface AdafactorState {
   colVar?: Tensor;
   variance?: Tensor;
 }
-
-const steps: Partial<Record<Dtype, number>> = {
-  float64: 2 ** -52,
-  float32: 2 ** -23,
-  float16: 2 ** -10,
-  bfloat16: 2 ** -7,
-};
-const KEEP = { keepdim: true };
-const rms = (x: Tensor): Tensor => x.square().mean().sqrt();
 
 /** Adam's rates in the memory of a row and a column. */
 export class Adafactor extends Optimizer<AdafactorOptions> {
@@ -76,36 +68,26 @@ export class Adafactor extends Optimizer<AdafactorOptions> {
   }
 
   protected override update(group: ParamGroup<AdafactorOptions>): void {
-    for (const batch of this.batches(group.params, (): AdafactorState => ({ step: 0 })))
-      for (const [i, p] of batch.p.entries()) this.#change(p, batch.g[i]!, batch.states[i]!, group);
-  }
-
-  #change(p: Tensor, grad: Tensor, state: AdafactorState, group: ParamGroup<AdafactorOptions>): void {
     const { beta2Decay, d, weightDecay, maximize } = group;
-    const wide = wideOf(p);
-    const [least, leastScale] = group.eps;
-    const eps = least ?? steps[p.dtype]!;
-    const given = grad.to(wide);
-    const g = maximize ? given.neg() : given;
-    const weights = p.to(wide);
-    const scale = rms(weights).clamp({ min: leastScale });
-    const rate = scaled(scale, () => Math.min(group.lr, 1 / Math.sqrt(state.step)));
-    const squares = this.#average(p, g.square(), state, () => state.step ** beta2Decay, eps);
-    const update = g.mul(squares.clamp({ min: eps * eps }).rsqrt());
-    const change = update.mul(rate.div(rms(update).div(d).clamp({ min: 1 })));
-    p.copy_(scaled(weights, () => 1 - group.lr * weightDecay).sub(change));
+    const [eps1, eps2] = group.eps;
+    const attrs = { beta2Decay, d, weightDecay, maximize, eps2, ...(eps1 === null ? {} : { eps1 }) };
+    for (const batch of this.batches(group.params, (tensor) => this.#initial(tensor))) {
+      const { p, g, states } = batch;
+      const average = (name: 'rowVar' | 'colVar' | 'variance'): (Tensor | undefined)[] =>
+        states.map((state) => state[name]);
+      const averages = { row: average('rowVar'), col: average('colVar'), v: average('variance') };
+      varying(
+        'adafactor_',
+        () => ({ lr: group.lr, step: batch.step }),
+        (now) => kernels.adafactor_({ p, g, ...averages }, { ...attrs, ...now }),
+      );
+    }
   }
 
-  /** The average of squares, with `rate` of the newest in it. */
-  #average(p: Tensor, squares: Tensor, state: AdafactorState, rate: () => number, eps: number): Tensor {
-    const follow = (name: 'rowVar' | 'colVar' | 'variance', target: Tensor): Tensor => {
-      const layout = { dtype: target.dtype, device: p.device };
-      const average = (state[name] ??= once(() => keep(zeros(this.stateShape(name, p), layout))));
-      return average.add_(scaled(target.sub(average), rate));
-    };
-    if (p.rank < 2) return follow('variance', squares);
-    const rows = follow('rowVar', squares.mean(-1, KEEP));
-    const columns = follow('colVar', squares.mean(-2, KEEP));
-    return rows.matmul(columns).div(rows.mean(-2, KEEP).clamp({ min: eps }));
+  #initial(tensor: Tensor): AdafactorState {
+    const make = (name: string): Tensor =>
+      once(() => keep(zeros(this.stateShape(name, tensor), { dtype: wideOf(tensor), device: tensor.device })));
+    if (tensor.rank < 2) return { step: 0, variance: make('variance') };
+    return { step: 0, rowVar: make('rowVar'), colVar: make('colVar') };
   }
 }

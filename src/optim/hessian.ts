@@ -64,11 +64,27 @@ export function hutchinson(loss: Tensor, params: Iterable<Tensor>, options: Hutc
   const { distribution = 'rademacher', retainGraph = false } = given;
   if (distribution !== 'rademacher' && distribution !== 'normal')
     throw argumentError('hutchinson', 'distribution', "'rademacher' or 'normal'", distribution);
-  const list = paramsArg('hutchinson', params);
+  return alongVectors(loss, paramsArg('hutchinson', params), (g) => draw(g, given), retainGraph);
+}
+
+/**
+ * The estimate of {@link hutchinson} for one u, whatever it is drawn from.
+ *
+ * @param vectorOf gives what u has for a parameter, by its gradient and its place in `params`
+ * @returns u ⊙ (H u)
+ */
+export function alongVectors(
+  loss: Tensor,
+  params: readonly Tensor[],
+  vectorOf: (gradient: Tensor, place: number) => Tensor,
+  retainGraph: boolean,
+): Tensor[] {
   return tidy(() => {
-    const gradients = grad(loss, list, { createGraph: true, allowUnused: true });
+    const gradients = grad(loss, params, { createGraph: true, allowUnused: true });
     try {
-      return timesHessian(gradients, list, given);
+      // A gradient that depends on no parameter has no second derivative.
+      const drawn = gradients.map((g, i) => (g?.requiresGrad ? vectorOf(g, i) : null));
+      return timesHessian(gradients, params, drawn);
     } finally {
       // The second walk goes through the gradients' graph, which need not lead through all of the loss's.
       if (!retainGraph) freeGraph([loss, ...gradients.filter((g) => g !== null)]);
@@ -80,10 +96,8 @@ export function hutchinson(loss: Tensor, params: Iterable<Tensor>, options: Hutc
 function timesHessian(
   gradients: readonly (Tensor | null)[],
   params: readonly Tensor[],
-  options: HutchinsonOptions,
+  drawn: readonly (Tensor | null)[],
 ): Tensor[] {
-  // A gradient that depends on no parameter has no second derivative.
-  const drawn = gradients.map((g) => (g?.requiresGrad ? draw(g, options) : null));
   const bent = gradients.flatMap((g, i) => (drawn[i] ? [{ g: g!, u: drawn[i] }] : []));
   if (bent.length === 0) return params.map((p) => zerosLike(p).to(wideOf(p)));
   const outputs = bent.map(({ g }) => g);
@@ -129,9 +143,27 @@ export function gaussNewtonBartlett(
   return tidy(() => {
     const flat = logits.reshape([rows, classes]);
     const drawn = multinomial(softmax(flat.detach(), -1), 1, generator === undefined ? {} : { generator });
-    const loss = crossEntropy(flat, drawn.reshape([rows]));
-    const gradients = grad(loss, list, { retainGraph, allowUnused: true });
+    return squaredSlopes(flat, drawn.reshape([rows]), list, retainGraph);
+  });
+}
+
+/**
+ * The estimate of {@link gaussNewtonBartlett} for one draw of classes, whatever they are drawn from.
+ *
+ * @param logits [n, classes]
+ * @param drawn [n], int64
+ * @returns n ĝ ⊙ ĝ
+ */
+export function squaredSlopes(
+  logits: Tensor,
+  drawn: Tensor,
+  params: readonly Tensor[],
+  retainGraph: boolean,
+): Tensor[] {
+  return tidy(() => {
+    const gradients = grad(crossEntropy(logits, drawn), params, { retainGraph, allowUnused: true });
+    const [rows] = logits.shape as [number];
     // In float16, squares of small gradients would be 0 and those of large ones infinite.
-    return list.map((p, i) => gradients[i]?.to(wideOf(p)).square().mul(rows) ?? zerosLike(p).to(wideOf(p)));
+    return params.map((p, i) => gradients[i]?.to(wideOf(p)).square().mul(rows) ?? zerosLike(p).to(wideOf(p)));
   });
 }

@@ -11,7 +11,6 @@ export {
   type HutchinsonOptions,
 } from './hessian.js';
 export { Lion, type LionOptions } from './lion.js';
-export { LambdaLR, type WarmupCosineOptions } from './lr-scheduler.js';
 export {
   ExponentialMovingAverage,
   type ExponentialMovingAverageOptions,

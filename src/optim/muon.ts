@@ -8,6 +8,10 @@
  *
  * The iteration runs in float32 (float64 for float64 parameters), where PyTorch's runs in bfloat16. It is for the matrices
  * of hidden layers; embeddings, heads, norms and biases want another optimizer, such as AdamW, beside it.
+ *
+ * A step is composed of ops, parameter by parameter, and not one native call as those of the other optimizers: its time is
+ * that of the iteration's products, 15 for each matrix, which are matmuls of the sizes of the layers' own and fill the
+ * machine one at a time. Stacked, matrices of equal shape would need a copy of all of them at once besides.
  */
 import { holdsWhile } from '../tensor/capture.js';
 import { argumentError, countArg, numberArg, optionsArg } from '../tensor/check.js';

@@ -1,7 +1,7 @@
 // The transformer of the paper learns to write numbers in words, with the paper's schedule and label smoothing.
 import { Generator, manualSeed, randperm, tidy, type Tensor } from 'fovea';
 import { Seq2SeqTransformer } from 'fovea/models';
-import { AdamW, LambdaLR } from 'fovea/optim';
+import { AdamW, lrScheduler } from 'fovea/optim';
 import { expect, it } from 'vitest';
 import { batchOf, eos, rowsOf, vocabSize, wordsToIds } from './number-words.js';
 
@@ -33,7 +33,8 @@ it('writes 99 of 100 numbers that it has not seen, greedily and by beams', { tim
   // Section 5.3 of the paper.
   using optimizer = new AdamW(model.parameters(), { lr: 1, betas: [0.9, 0.98], eps: 1e-9, weightDecay: 0 });
   const warmup = 300;
-  const schedule = new LambdaLR(optimizer, (n) => 64 ** -0.5 * Math.min((n + 1) ** -0.5, (n + 1) * warmup ** -1.5));
+  const rate = (n: number): number => 64 ** -0.5 * Math.min((n + 1) ** -0.5, (n + 1) * warmup ** -1.5);
+  const schedule = new lrScheduler.LambdaLR(optimizer, rate);
   let loss: Tensor | undefined;
   for (let step = 0; step < steps; step++) {
     const at = (step * batchSize) % (train.length - batchSize);

@@ -221,6 +221,22 @@ describe('refusals', () => {
   });
 });
 
+describe('Adafactor', () => {
+  it('takes parameters and gradients that are views', () => {
+    const made = (seed: number): Tensor => tensor(numbers(21, seed, 'float32'), { shape: [3, 7], device });
+    const step = (view: (x: Tensor) => Tensor): number[] => {
+      const p = nn.parameter(view(made(1)));
+      const optimizer = new optim.Adafactor([p], { lr: 0.1 });
+      for (const seed of [2, 3]) {
+        p.grad = view(made(seed));
+        optimizer.step();
+      }
+      return list(p);
+    };
+    expect(step((x) => x.t().contiguous().t())).toEqual(step((x) => x));
+  });
+});
+
 describe('Muon', () => {
   it('makes the singular values of its step nearly alike', () => {
     const [m, n] = [6, 10];

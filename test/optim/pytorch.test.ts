@@ -1,5 +1,5 @@
-// Twenty steps of every optimizer that PyTorch has, from parameters and gradients of small whole numbers, against what
-// PyTorch gave in float64 (test/golden/optim); groups, and saved states.
+// Twenty steps of every optimizer, from parameters and gradients of small whole numbers, against what PyTorch gave in
+// float64, and for Lion and Sophia their papers' algorithms on its tensors (test/golden/optim); groups, and saved states.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Dtype, nn, optim, type Tensor, tensor, tidy } from 'fovea';
@@ -8,11 +8,13 @@ import { device, list } from '../helpers.js';
 
 type AnyOptimizer = optim.Optimizer<{ lr: number }>;
 type Options = Record<string, unknown>;
+type Estimates = Record<number, number[][]>;
 interface Golden {
   steps: number[];
   shapes: number[][];
   matrices: number[][];
-  runs: { name: string; options: Options; kept: number[][] }[];
+  /** `estimates`: of the Hessian's diagonal, by the step that they come before. */
+  runs: { name: string; options: Options; kept: number[][]; estimates?: Estimates }[];
   muonInBfloat16: number[][];
 }
 const golden = JSON.parse(
@@ -36,7 +38,13 @@ const parameters = (name: string, dtype: Dtype): Tensor[] =>
   );
 
 /** Steps from `from` to `to` on sum(p · noise(step)) + sum(p⁴) / 4. */
-function train(optimizer: AnyOptimizer, params: readonly Tensor[], from: number, to: number): void {
+function train(
+  optimizer: AnyOptimizer,
+  params: readonly Tensor[],
+  from: number,
+  to: number,
+  estimates: Estimates = {},
+): void {
   for (let step = from; step <= to; step++)
     tidy(() => {
       optimizer.zeroGrad();
@@ -44,6 +52,11 @@ function train(optimizer: AnyOptimizer, params: readonly Tensor[], from: number,
         const noise = filled(p.shape, p.dtype, (i) => ((i * 7919 + step * 104729 + k * 1299709) % 1000) / 500 - 1);
         p.mul(noise).sum().add(p.pow(4).sum().div(4)).backward();
       }
+      const estimate = estimates[step];
+      if (estimate && optimizer instanceof optim.Sophia)
+        optimizer.updateHessian((of) =>
+          of.map((p) => filled(p.shape, p.dtype, (i) => estimate[params.indexOf(p)]![i]!)),
+        );
       optimizer.step();
     });
   optimizer.zeroGrad();
@@ -56,11 +69,11 @@ function distance(actual: number[], expected: number[]): number {
   return Math.max(...actual.map((v, i) => Math.abs(v - expected[i]!))) / largest;
 }
 
-describe.each(golden.runs)('$name $options', ({ name, options, kept }) => {
+describe.each(golden.runs)('$name $options', ({ name, options, kept, estimates }) => {
   it.each([
     ['float64', 1e-11],
     ['float32', 1e-5],
-  ] as const)("goes PyTorch's way in %s", (dtype, allowed) => {
+  ] as const)('goes the recorded way in %s', (dtype, allowed) => {
     const params = parameters(name, dtype);
     const optimizer = make(name, params, options);
     const spans = [
@@ -69,7 +82,7 @@ describe.each(golden.runs)('$name $options', ({ name, options, kept }) => {
       [middle + 1, last],
     ] as const;
     for (const [i, [from, to]] of spans.entries()) {
-      train(optimizer, params, from, to);
+      train(optimizer, params, from, to, estimates);
       expect(distance(valuesOf(params), kept[i]!), `after ${to} steps`).toBeLessThan(allowed);
     }
   });
@@ -77,19 +90,19 @@ describe.each(golden.runs)('$name $options', ({ name, options, kept }) => {
   it('goes it with a group for each parameter', () => {
     const params = parameters(name, 'float64');
     const groups = params.map((p) => ({ params: [p], ...options }));
-    train(make(name, groups), params, 1, first);
+    train(make(name, groups), params, 1, first, estimates);
     expect(distance(valuesOf(params), kept[0]!)).toBeLessThan(1e-11);
   });
 
   it('goes on from a saved state with the same bits', () => {
     const params = parameters(name, 'float32');
     const optimizer = make(name, params, options);
-    train(optimizer, params, 1, middle);
+    train(optimizer, params, 1, middle, estimates);
     const copies = params.map((p) => nn.parameter(p.detach().clone()));
     const resumed = make(name, copies);
     resumed.loadStateDict(optimizer.stateDict());
-    train(optimizer, params, middle + 1, last);
-    train(resumed, copies, middle + 1, last);
+    train(optimizer, params, middle + 1, last, estimates);
+    train(resumed, copies, middle + 1, last, estimates);
     expect(valuesOf(copies)).toEqual(valuesOf(params));
   });
 });

@@ -62,6 +62,16 @@ struct SgdAttrs {
               FOVEA_ATTR(SgdAttrs, weightDecay), FOVEA_ATTR(SgdAttrs, nesterov), FOVEA_ATTR(SgdAttrs, first),
               FOVEA_ATTR(SgdAttrs, maximize))
 };
+// eps1 below 0: the distance of 1 and the next number of the parameter's dtype.
+struct AdafactorAttrs {
+  double lr = 1e-2, beta2Decay = -0.8, eps1 = -1, eps2 = 1e-3, d = 1, weightDecay = 0;
+  int64_t step = 1;
+  bool maximize = false;
+  FOVEA_ATTRS(AdafactorAttrs, FOVEA_ATTR(AdafactorAttrs, lr), FOVEA_ATTR(AdafactorAttrs, beta2Decay),
+              FOVEA_ATTR(AdafactorAttrs, eps1), FOVEA_ATTR(AdafactorAttrs, eps2), FOVEA_ATTR(AdafactorAttrs, d),
+              FOVEA_ATTR(AdafactorAttrs, weightDecay), FOVEA_ATTR(AdafactorAttrs, step),
+              FOVEA_ATTR(AdafactorAttrs, maximize))
+};
 struct ClipAttrs {
   double maxNorm = 1;
   FOVEA_ATTRS(ClipAttrs, FOVEA_ATTR(ClipAttrs, maxNorm))

@@ -4,8 +4,10 @@
 // Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters), and of the ops
 // for compact states in 16 or 8 bits (compact.h), computed in float32 or float64 all the same.
 #include "cpu/rows.h"
+#include "ops/optim/adafactor.h"
 #include "ops/optim/attrs.h"
 #include "ops/optim/compact.h"
+#include "ops/optim/squares.h"
 #include "ops/optim/steps.h"
 #include "ops/optim/workspace.h"
 
@@ -169,22 +171,6 @@ void compact_step_all(Call& call, const Attrs& attrs) {
 
 // ---- norms
 
-// In float64, where no square of a float32 overflows and sums of many are still exact to float32.
-template <class A>
-double sum_of_squares(const View& v, int64_t begin, int64_t end) {
-  const Source<A> source(v);
-  return fold_blocks<double>(end - begin, Add(), [&](int64_t offset, int64_t count) {
-    Buffer<A> buffer;
-    double wide[kBlock];
-    const A* x = source.block(begin + offset, count, buffer);
-    for (int64_t i = 0; i < count; i++) wide[i] = double(x[i]);
-    return fold_vectors<double>(count, Add(), [&](int64_t i, int64_t lanes) FOVEA_FLAT {
-      Vec<double> value = load(static_cast<const double*>(wide) + i, lanes);
-      return value * value;
-    });
-  });
-}
-
 void grad_norm(Call& call, const NoAttrs&) {
   double *partial = call.scratch<double>(), total = 0;
   const int64_t pieces = count_pieces(call.in, 1, kNormPiece);
@@ -224,6 +210,7 @@ FOVEA_KERNELS(optim, FOVEA_KERNEL("adamw_", step_all<AdamwStep>, AdamwAttrs),
               FOVEA_KERNEL("sophia_", step_all<SophiaStep>, SophiaAttrs),
               FOVEA_KERNEL("adamwCompact_", compact_step_all<AdamwStep>, AdamwAttrs),
               FOVEA_KERNEL("lionCompact_", compact_step_all<LionStep>, LionAttrs),
-              FOVEA_KERNEL("gradNorm", grad_norm, NoAttrs), FOVEA_KERNEL("clip_", clip, ClipAttrs))
+              FOVEA_KERNEL("adafactor_", adafactor, AdafactorAttrs), FOVEA_KERNEL("gradNorm", grad_norm, NoAttrs),
+              FOVEA_KERNEL("clip_", clip, ClipAttrs))
 
 }  // namespace fovea::FOVEA_ISA

@@ -9,6 +9,7 @@
 #include "cuda/block.h"
 #include "ops/optim/attrs.h"
 #include "ops/optim/compact.h"
+#include "ops/optim/cuda_adafactor.h"
 #include "ops/optim/steps.h"
 
 namespace fovea::cuda {
@@ -263,6 +264,7 @@ FOVEA_CUDA_KERNELS(optim, FOVEA_CUDA_KERNEL("adamw_", launch_steps<AdamwStep>, A
                    FOVEA_CUDA_KERNEL("sophia_", launch_steps<SophiaStep>, SophiaAttrs),
                    FOVEA_CUDA_KERNEL("adamwCompact_", launch_compact_steps<AdamwStep>, AdamwAttrs),
                    FOVEA_CUDA_KERNEL("lionCompact_", launch_compact_steps<LionStep>, LionAttrs),
+                   FOVEA_CUDA_KERNEL_WITH("adafactor_", adafactor, AdafactorAttrs, adafactor_bytes),
                    FOVEA_CUDA_KERNEL_WITH("gradNorm", grad_norm, NoAttrs, norm_workspace),
                    FOVEA_CUDA_KERNEL("clip_", clip, ClipAttrs))
 

@@ -19,9 +19,14 @@
 //     p -= lr clip(m / max(gamma h, eps), 1); h is as it was
 //   sgd_: u = momentum u + (1 - dampening) g;  p -= lr (nesterov ? g + momentum u : u)
 //   adamwCompact_, lionCompact_: the same with states in bfloat16, or in bytes with a scale for each 256 (compact.h)
+//   adafactor_ (Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235), with r = t^beta2Decay, of the last two axes:
+//     row += r (mean of g^2 over columns - row);  col += r (mean over rows - col);  v = row col / max(mean row, eps1)
+//     u = g / sqrt(max(v, eps1^2));  p = p (1 - lr wd) - max(eps2, rms p) min(lr, 1/sqrt(t)) u / max(1, rms u / d)
+//     for fewer than two axes v += r (g^2 - v)
 //   gradNorm: sqrt(sum of squares over all tensors);  clip_: g *= min(1, maxNorm / (norm + 1e-6))
 #include "core/registry.h"
 #include "ops/families.h"
+#include "ops/optim/adafactor_plan.h"
 #include "ops/optim/attrs.h"
 #include "ops/optim/workspace.h"
 
@@ -31,6 +36,13 @@ size_t grad_norm_workspace(Views in, Views, const void*, int) {
   size_t pieces = 0;
   for (const View& v : in) pieces += size_t((v.size() + kNormPiece - 1) / kNormPiece);
   return pieces * sizeof(double);
+}
+
+size_t adafactor_workspace(Views in, Views, const void*, int) {
+  AdafactorTotals all;
+  for (int64_t i = 0; i < in.size(); i += kAdafactorInputs) all.add(in[i]);
+  const size_t tensors = size_t(in.size() / kAdafactorInputs);
+  return tensors * (sizeof(AdafactorTensor) + sizeof(double)) + AdafactorSums::bytes(all);
 }
 
 void declare_optim(Registry& r) {
@@ -59,6 +71,10 @@ void declare_optim(Registry& r) {
       .with(Layout::dense)
       .over_many();
   r.add<SgdAttrs>("sgd_", "p!:..., g:..., u!?:... ->", "T T acc -> | T: float").with(Layout::dense).over_many();
+  r.add<AdafactorAttrs>("adafactor_", "p!:..., g:..., row!?:*, col!?:*, v!?:* ->", kThreeTypes)
+      .with(Layout::dense)
+      .with(adafactor_workspace)
+      .over_many();
   r.add("gradNorm", "g:... -> norm:", "float -> float32").with(Layout::dense).with(grad_norm_workspace).over_many();
   r.add<ClipAttrs>("clip_", "g!:..., norm: ->", "float float32 ->").with(Layout::dense).over_many();
 }

@@ -1,6 +1,7 @@
 // Optimiser steps over several tensors on the emulated device against float64 models of the formulas in
 // ops/optim/op.cc, over several steps; more tensors than one launch takes, and tensors that begin anywhere.
 #include "test/emulator/harness_cuda.h"
+#include "test/optim_adafactor_model.h"
 #include "test/optim_compact_model.h"
 
 namespace fovea::test {
@@ -18,6 +19,8 @@ FOVEA_TEST(optim_nadam) { check_nadam(RunCuda{}, kLargest); }
 FOVEA_TEST(optim_adagrad_and_lion) { check_adagrad_and_lion(RunCuda{}, kLargest); }
 FOVEA_TEST(optim_rmsprop) { check_rmsprop(RunCuda{}, kLargest); }
 FOVEA_TEST(optim_sophia) { check_sophia(RunCuda{}, kLargest); }
+FOVEA_TEST(optim_adafactor) { check_adafactor_op(RunCuda{}); }
+FOVEA_TEST(optim_adafactor_of_many_tensors) { check_adafactor_many(RunCuda{}); }
 FOVEA_TEST(optim_compact_adamw) { check_compact_adamw(RunCuda{}, kLargest); }
 FOVEA_TEST(optim_compact_lion) { check_compact_lion(RunCuda{}, kLargest); }
 FOVEA_TEST(optim_gradient_norm_and_clip) { check_gradient_norm_and_clip(RunCuda{}, kLargest); }

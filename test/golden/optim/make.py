@@ -1,5 +1,7 @@
 """What PyTorch gives for schedules of the learning rate and for trajectories of optimizers, in float64.
 
+Lion and Sophia, which PyTorch does not have, are written here on its tensors from their papers.
+
     python make.py    # writes schedules.json and trajectories.json beside itself; PyTorch 2.13, transformers 5.18
 
 Options carry the library's names; here they are turned into PyTorch's.
@@ -157,6 +159,12 @@ CASES = [
     ("Adafactor", {}),
     ("Adafactor", {"lr": 0.1, "weightDecay": 0.1, "beta2Decay": -0.5, "d": 1.5}),
     ("Adafactor", {"eps": [1e-3, 0.1], "maximize": True}),
+    ("Lion", {}),
+    ("Lion", {"lr": 0.05, "betas": [0.8, 0.95], "weightDecay": 0.3}),
+    ("Lion", {"lr": 0.01, "maximize": True, "weightDecay": 0.1}),
+    ("Sophia", {}),
+    ("Sophia", {"lr": 0.05, "betas": [0.8, 0.6], "gamma": 0.5, "eps": 0.05, "weightDecay": 0.3}),
+    ("Sophia", {"lr": 0.02, "gamma": 0.01, "eps": 1e-3, "weightDecay": 0}),
     ("Muon", {}),
     ("Muon", {"lr": 0.05, "weightDecay": 0.3, "momentum": 0.8, "nesterov": False}),
     ("Muon", {"lr": 0.02, "adjustLrFn": "match_rms_adamw", "nsSteps": 3, "nsCoefficients": [2.0, -1.5, 0.5]}),
@@ -174,6 +182,59 @@ def noise(k, step, shape):
     return torch.tensor(values).reshape(shape)
 
 
+class Lion(torch.optim.Optimizer):
+    """Chen et al. 2023, algorithm 2: interpolate, step by the sign with decoupled decay, then move the average."""
+
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0, maximize=False):
+        super().__init__(params, {"lr": lr})
+        self.lr, self.betas, self.decay, self.sign = lr, betas, weight_decay, -1 if maximize else 1
+
+    @torch.no_grad()
+    def step(self):
+        beta1, beta2 = self.betas
+        for p in self.param_groups[0]["params"]:
+            g, m = self.sign * p.grad, self.state[p].get("m", torch.zeros_like(p))
+            c = beta1 * m + (1 - beta1) * g
+            p.copy_(p - self.lr * (torch.sign(c) + self.decay * p))
+            self.state[p]["m"] = beta2 * m + (1 - beta2) * g
+
+
+class Sophia(torch.optim.Optimizer):
+    """Liu et al. 2023, algorithm 3; the estimates of the Hessian come from outside."""
+
+    def __init__(self, params, lr=1e-4, betas=(0.965, 0.99), gamma=0.05, eps=1e-12, weight_decay=0.1):
+        super().__init__(params, {"lr": lr})
+        self.lr, self.betas, self.gamma, self.eps, self.decay = lr, betas, gamma, eps, weight_decay
+
+    @torch.no_grad()
+    def update_hessian(self, estimates):
+        beta2 = self.betas[1]
+        for p, estimate in zip(self.param_groups[0]["params"], estimates):
+            h = self.state[p].get("h", torch.zeros_like(p))
+            self.state[p]["h"] = beta2 * h + (1 - beta2) * estimate
+
+    @torch.no_grad()
+    def step(self):
+        beta1 = self.betas[0]
+        for p in self.param_groups[0]["params"]:
+            m = beta1 * self.state[p].get("m", torch.zeros_like(p)) + (1 - beta1) * p.grad
+            p.mul_(1 - self.lr * self.decay)
+            p.sub_(self.lr * torch.clamp(m / torch.clamp(self.gamma * self.state[p]["h"], min=self.eps), -1, 1))
+            self.state[p]["m"] = m
+
+
+OWN = {"Lion": Lion, "Sophia": Sophia}
+ESTIMATED = range(1, 21, 5)
+
+
+def estimates_of(loss, params, step):
+    """Of the Hessian's diagonal, by u * (H u) with signs u that follow from the step, and noise, so that some are negative."""
+    signs = [torch.where(noise(k + 9, step, p.shape) < 0, -1.0, 1.0) for k, p in enumerate(params)]
+    gradients = torch.autograd.grad(loss, params, create_graph=True)
+    products = torch.autograd.grad(gradients, params, grad_outputs=signs)
+    return [u * hu + noise(k + 5, step, u.shape) for k, (u, hu) in enumerate(zip(signs, products))]
+
+
 def in_float64(rounds):
     """Muon iterates in bfloat16, which no other implementation follows to 1e-5: here its rounding is left out."""
 
@@ -185,17 +246,23 @@ def in_float64(rounds):
 
 
 def trajectory(name, options):
+    """The parameters after the steps of KEPT, and the estimates of the Hessian that went in, by step."""
     params = [parameter(k, shape) for k, shape in enumerate(MATRICES if name == "Muon" else SHAPES)]
-    optimizer = getattr(torch.optim, name)(params, **snake(options))
-    kept = []
+    optimizer = (OWN.get(name) or getattr(torch.optim, name))(params, **snake(options))
+    kept, estimates = [], {}
     for step in range(1, max(KEPT) + 1):
         optimizer.zero_grad()
         loss = sum((p * noise(k, step, p.shape)).sum() + p.pow(4).sum() / 4 for k, p in enumerate(params))
+        if name == "Sophia" and step in ESTIMATED:
+            # Rounded before they are taken: what is recorded is what went in.
+            made = [(e.detach() * 2**20).round() / 2**20 for e in estimates_of(loss, params, step)]
+            estimates[step] = [e.flatten().tolist() for e in made]
+            optimizer.update_hessian(made)
         loss.backward()
         optimizer.step()
         if step in KEPT:
             kept.append([round(x, 13) for p in params for x in p.detach().flatten().tolist()])
-    return kept
+    return {"kept": kept, **({"estimates": estimates} if estimates else {})}
 
 
 def averages():
@@ -213,9 +280,9 @@ def averages():
 
 
 write("schedules.json", {**schedules(), "factors": factors()})
-rounded = [trajectory(name, options)[-1] for name, options in CASES if name == "Muon"]
+rounded = [trajectory(name, options)["kept"][-1] for name, options in CASES if name == "Muon"]
 _muon._zeropower_via_newtonschulz = in_float64(_muon._zeropower_via_newtonschulz)
-runs = [{"name": name, "options": options, "kept": trajectory(name, options)} for name, options in CASES]
+runs = [{"name": name, "options": options, **trajectory(name, options)} for name, options in CASES]
 write(
     "trajectories.json",
     {"steps": KEPT, "shapes": SHAPES, "matrices": MATRICES, "runs": runs, "muonInBfloat16": rounded, "average": averages()},
