@@ -164,9 +164,10 @@ function shapeOf(t: Output): string | undefined {
  * again. Where nothing is recorded or nothing requires gradients it is a plain call.
  *
  * Gradients reach the inputs and all parameters that `fn` uses; checkpoints may be nested, and second derivatives work.
- * `fn` runs in a `tidy` and must do the same both times: it must not seed generators, and what it changes outside (averages
- * of a batch norm, lists, observers of attention) is changed twice. Tensors that it takes from outside must live until
- * backward, so pass those that a `tidy` or a module's `forward` would free as inputs; so must be those with a history.
+ * `fn` runs in a `tidy` and must do the same both times: it must not seed generators, and what it changes outside (lists,
+ * observers of attention) is changed twice, but for running statistics of batch norms. Tensors that it takes from outside
+ * must live until backward, so pass those that a `tidy` or a module's `forward` would free as inputs; so must be those with
+ * a history.
  *
  * @example
  * for (const block of this.blocks) x = checkpoint((h, m) => block.forward(h, { attnMask: m }), x, mask);

@@ -1,4 +1,5 @@
 /** What generation and training ask of a model that predicts the next token. */
+import type { Mask } from '../ops/mask.js';
 import type { Device } from '../tensor/device.js';
 import type { Tensor } from '../tensor/tensor.js';
 import type { KvCache } from './kv-cache.js';
@@ -9,6 +10,11 @@ export interface CausalLMInput {
   inputIds: Tensor;
   /** [B, m] with m = cached + new tokens; 1 or true where a token is real (default: all). */
   attentionMask?: Tensor | undefined;
+  /**
+   * What else tokens may see, joined with causality and `attentionMask`: `mask.documents(ids)` keeps sequences apart that
+   * are packed into one row, for which `positionIds` begin anew in each.
+   */
+  mask?: Mask | undefined;
   /** int64 [B, n] or [n] (default: cached, cached + 1, …). Left-padded batches need them; `generate` makes them. */
   positionIds?: Tensor | undefined;
   /** int64 [B, n]: the tokens themselves, which are compared with the predictions before them; -100 does not count. */

@@ -7,6 +7,7 @@
  */
 import { batchNorm, groupNorm, ones, zeros } from '../ops/index.js';
 import { argumentError, countArg, numberArg, optionsArg, shapeError } from '../tensor/check.js';
+import { runsAgain } from '../tensor/draws.js';
 import type { Dtype } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { Module } from './module.js';
@@ -75,7 +76,7 @@ abstract class BatchNorm extends Module {
   /** Counts the step. @returns its weight in the running statistics */
   private step(): number | Tensor {
     const { momentum, numBatchesTracked } = this;
-    if (!this.training || !numBatchesTracked) return momentum ?? 0;
+    if (!this.training || !numBatchesTracked || runsAgain()) return momentum ?? 0;
     numBatchesTracked.add_(1);
     return momentum ?? numBatchesTracked.to('float64').reciprocal();
   }

@@ -8,6 +8,7 @@
  */
 import { noGrad } from '../autograd/backward.js';
 import { argumentError, countArg, optionsArg, shapeError } from '../tensor/check.js';
+import { runsAgain } from '../tensor/draws.js';
 import { accumulatorOf } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
@@ -105,12 +106,11 @@ function byBatch(x: Tensor, [b, c, places]: Three, { weight, bias, eps, ...runni
   const rows = few ? reshape(transpose(images, 0, 1), [1, c, b * places]) : images;
   const { y, mean: middle, variance } = channelNormOp({ x: rows, weight, bias }, { eps, groups: 0, rows: c });
   const count = b * places;
-  noGrad(() =>
-    tidy(() => {
-      follow(running.runningMean, middle, running.momentum);
-      follow(running.runningVar, mul(variance, count / (count - 1)), running.momentum);
-    }),
-  );
+  const move = (): void => {
+    follow(running.runningMean, middle, running.momentum);
+    follow(running.runningVar, mul(variance, count / (count - 1)), running.momentum);
+  };
+  if (!runsAgain()) noGrad(() => tidy(move));
   return reshape(few ? transpose(reshape(y, [c, b, places]), 0, 1) : y, x.shape);
 }
 /** By the running mean and variance: x scale + (bias - mean scale). */
@@ -128,7 +128,8 @@ function byRunning(x: Tensor, sizes: Three, { weight, bias, runningMean, running
 /**
  * Batch normalisation (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167): each channel by its mean and (biased)
  * variance over batch and places, or by those that training has kept. In training the running mean and the running
- * variance (divided by n - 1) move towards those of `x`, in place and without gradient.
+ * variance (divided by n - 1) move towards those of `x`, in place and without gradient; once, where `checkpoint` runs it
+ * twice.
  *
  * @param x [b, c, ...]; floats, of which 16-bit ones are computed in float32
  * @param runningMean [c]; without training it must be there

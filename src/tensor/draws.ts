@@ -1,6 +1,7 @@
 /**
  * Random numbers that are drawn twice. What runs again to the same result, as the function of a `checkpoint` does in
- * backward, takes the counters of its first run: generators stay where they are, whatever was drawn meanwhile.
+ * backward, takes the counters of its first run: generators stay where they are, whatever was drawn meanwhile, and so do
+ * running statistics.
  */
 import { FoveaError } from '../errors.js';
 
@@ -66,6 +67,11 @@ export function drawnBefore(count: number): { seed: number; offset: number } | n
   const { seed, offset } = drawn;
   noteDraw(count, seed, offset);
   return { seed, offset };
+}
+
+/** Whether something runs again to its first result: what it changes outside was changed then. */
+export function runsAgain(): boolean {
+  return drawing.again !== null;
 }
 
 /** Writes down counters that were taken. */

@@ -173,8 +173,12 @@ export interface AttentionCollapseOptions {
  *
  * @example
  * using observer = inspect.observe(model, { maxCalls: 1 });
- * const entropies = async () => Object.fromEntries(await Promise.all(observer.captures.map(async (layer) =>
- *   [layer.module, await inspect.entropy(layer.weights()).mean().item()])));
+ * const entropyOf = async (layer: inspect.AttentionCapture) => {
+ *   using weights = layer.weights();
+ *   using entropy = inspect.entropy(weights).mean();
+ *   return [layer.module, await entropy.item()] as const;
+ * };
+ * const entropies = async () => Object.fromEntries(await Promise.all(observer.captures.map(entropyOf)));
  * const guards = [train.nonFinite(), train.attentionCollapse({ entropies })];
  * @throws FOVEA_ARGUMENT for options out of range, and during the run where `entropies` gives no numbers
  */

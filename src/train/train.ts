@@ -3,12 +3,12 @@
  * in float32 or in mixed precision.
  */
 import { noGrad } from '../autograd/backward.js';
-import { throwIfAborted } from '../io/files.js';
 import type { CausalLM } from '../models/causal-lm.js';
 import { AdamW } from '../optim/adam.js';
 import { warmupCosine } from '../optim/lr-scheduler.js';
 import { argumentError, countArg, optionsArg, withoutUndefined } from '../tensor/check.js';
 import { tidy } from '../tensor/tidy.js';
+import { inEvaluation, meanLoss } from './evaluation.js';
 import { decayGroups } from './param-groups.js';
 import { Trainer } from './trainer.js';
 import type { TrainerCallback } from './trainer-events.js';
@@ -174,19 +174,12 @@ export async function bitsPerToken(
     signal,
   } = optionsArg('evaluate', options, known);
   checkTokens('evaluate', tokens, contextLength, model);
-  const wasTraining = model.training;
-  model.eval();
-  try {
-    let [sum, count] = [0, 0];
-    for (const batch of spreadWindows(tokens, contextLength, windows, batchSize)) {
-      throwIfAborted(signal, 'evaluate');
-      const loss = noGrad(() => tidy(() => windowsLoss(model, batch, contextLength)));
-      sum += (await loss.item()) * batch.starts.length;
-      count += batch.starts.length;
-      loss.dispose();
-    }
-    return sum / count / Math.LN2;
-  } finally {
-    model.train(wasTraining);
-  }
+  const loss = async (batch: WindowBatch): Promise<number> => {
+    using mean = noGrad(() => tidy(() => windowsLoss(model, batch, contextLength)));
+    return await mean.item();
+  };
+  const weight = ({ starts }: WindowBatch): number => starts.length;
+  const batches = spreadWindows(tokens, contextLength, windows, batchSize);
+  const nats = await inEvaluation(model, () => meanLoss(batches, { loss, weight, disposes: false, signal }));
+  return nats / Math.LN2;
 }

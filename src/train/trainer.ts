@@ -12,8 +12,9 @@ import type { Module } from '../nn/module.js';
 import { defaultGenerator, manualSeed } from '../ops/index.js';
 import { argumentError } from '../tensor/check.js';
 import { memory, resetPeakMemory } from '../tensor/memory.js';
-import { type Batches, BatchStream, freeBatch, iterate } from './batches.js';
+import { type Batches, BatchStream, freeBatch } from './batches.js';
 import { CheckpointFolder } from './checkpoint-folder.js';
+import { inEvaluation, meanLoss } from './evaluation.js';
 import { readRun, type RunCheckpoint, writeRun } from './run-files.js';
 import { RunLog } from './run-log.js';
 import { RunProgress } from './run-progress.js';
@@ -219,36 +220,12 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
    * @throws FOVEA_ARGUMENT without `evalData`, or where that has no batch
    */
   async evaluate(): Promise<number> {
-    const { evalData } = this.#options;
+    const { evalData, model, signal } = this.#options;
     if (evalData === undefined) throw argumentError('Trainer.evaluate', 'evalData', 'batches', evalData);
-    const { model } = this.#options;
-    const training = new Set(model.modules().filter((module) => module.training));
-    model.eval();
-    try {
-      return await this.#meanLoss(evalData);
-    } finally {
-      // One by one, since parts may have been in evaluation mode all along; first those that take others with them.
-      for (const module of model.modules()) module.train(training.has(module));
-    }
-  }
-
-  async #meanLoss(data: Batches<B>): Promise<number> {
-    let [sum, weights] = [0, 0];
-    data.setEpoch?.(0);
-    const iterator = iterate(data);
-    try {
-      for (let result = await iterator.next(); !result.done; result = await iterator.next()) {
-        throwIfAborted(this.#options.signal, 'evaluate');
-        const weight = this.#stepper.weightOf(result.value);
-        if (weight > 0) sum += weight * (await this.#stepper.evaluate(result.value));
-        weights += weight;
-        if (this.#disposes(data)) freeBatch(result.value);
-      }
-    } finally {
-      await iterator.return?.();
-    }
-    if (weights > 0) return sum / weights;
-    throw argumentError('Trainer.evaluate', 'evalData', 'batches of a weight above 0', weights);
+    const loss = (batch: B): Promise<number> => this.#stepper.evaluate(batch);
+    const weight = (batch: B): number => this.#stepper.weightOf(batch);
+    const parts = { loss, weight, disposes: this.#disposes(evalData), signal };
+    return await inEvaluation(model, () => meanLoss(evalData, parts));
   }
 
   async #look(): Promise<void> {

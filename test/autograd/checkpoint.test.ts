@@ -106,6 +106,31 @@ describe('checkpoint computes what a plain call does, to the bit', () => {
     expect(results[1]).toEqual(results[0]);
   });
 
+  it.each([0.1, null])('with a batch norm, whose statistics move once, by a momentum of %s', (momentum) => {
+    const nested: Call = (fn, ...inputs) =>
+      checkpoint((...again: typeof inputs) => checkpoint(fn, ...again), ...inputs);
+    const results = [plain, checkpoint, nested].map((call) => {
+      manualSeed(2);
+      using norm = new nn.BatchNorm1d(4, { momentum });
+      using linear = new nn.Linear(4, 4);
+      const grads: number[][] = [];
+      for (let step = 0; step < 3; step++) {
+        const x = randn([5, 4], { requiresGrad: true });
+        const y = call((t: Tensor) => norm.forward(linear.forward(t)).tanh(), x)
+          .square()
+          .sum();
+        y.backward(undefined, { retainGraph: true });
+        y.backward(); // each walk runs it again
+        grads.push(list(x.grad!));
+      }
+      const statistics = [norm.runningMean!, norm.runningVar!, norm.numBatchesTracked!].map(list);
+      return [...grads, ...statistics, list(linear.weight.grad!), list(norm.weight!.grad!)];
+    });
+    expect(results[0]![5]).toEqual([3]);
+    expect(results[1]).toEqual(results[0]);
+    expect(results[2]).toEqual(results[0]);
+  });
+
   it('where an output is not used', () => {
     const x = tensor([2], { requiresGrad: true });
     const [cube] = checkpoint((t: Tensor) => [t.mul(t).mul(t), t.exp()], x);

@@ -58,7 +58,7 @@ describe.each(kinds)('a cache changes nothing, %s', (_, options) => {
         using pastKeyValues = new EncoderDecoderCache({ layers: 3 });
         let seen = 0;
         for (const n of steps) {
-          const part = model.decode(targets.narrow(1, seen, n), encoded, inputIds, { pastKeyValues });
+          const part = model.decode(targets.narrow(1, seen, n), encoded, inputIds, undefined, { pastKeyValues });
           expect(difference(model.logitsOf(part), whole.narrow(1, seen, n))).toBeLessThan(1e-5);
           seen += n;
           expect(pastKeyValues.length).toBe(seen);
@@ -92,12 +92,12 @@ describe('decoding with a cache', () => {
     noGrad(() => {
       const encoded = model.encode(inputIds);
       const first = [a, b, c, d].map((tokens) => tokens.slice(0, 4));
-      model.decode(ids(first), encoded, inputIds, { pastKeyValues });
+      model.decode(ids(first), encoded, inputIds, undefined, { pastKeyValues });
       pastKeyValues.reorder([2, 0, 3, 2, 2]);
       pastKeyValues.reorder([4, 1, 1]);
       const rows = tensor([2, 0, 0], { dtype: 'int64' });
       const rest = ids([a, b, c].map((tokens) => tokens.slice(4)));
-      const part = model.decode(rest, encoded, inputIds.indexSelect(0, rows), { pastKeyValues });
+      const part = model.decode(rest, encoded, inputIds.indexSelect(0, rows), undefined, { pastKeyValues });
       const all = ids([
         [...c.slice(0, 4), ...a.slice(4)],
         [...a.slice(0, 4), ...b.slice(4)],
@@ -133,7 +133,7 @@ describe('decoding with a cache', () => {
     using model = make(1);
     const inputIds = sources(1);
     const decode = (pastKeyValues: EncoderDecoderCache, targets = ids([[bos], [bos], [bos], [bos]])): Tensor =>
-      tidy(() => model.decode(targets, model.encode(inputIds), inputIds, { pastKeyValues }));
+      tidy(() => model.decode(targets, model.encode(inputIds), inputIds, undefined, { pastKeyValues }));
     using fewer = new EncoderDecoderCache({ layers: 2 });
     expect(() => decode(fewer)).toThrow(/pastKeyValues/);
     expect(fewer.length).toBe(0);

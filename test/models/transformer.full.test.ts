@@ -44,9 +44,9 @@ it('writes 99 of 100 numbers that it has not seen, greedily and by beams', { tim
     trainData: new DataLoader(arrayDataset(pairs), {
       batchSize,
       shuffle: true,
-      collate: seq2seqCollator({ padId: pad, ignoreIndex: pad, decoderStartId: bos }),
+      collate: seq2seqCollator({ padId: pad, decoderStartId: bos }),
     }),
-    loss: (net, { inputIds, decoderInputIds, labels }) => net.forward({ inputIds, decoderInputIds, labels }).loss!,
+    loss: (net, batch) => net.forward(batch).loss!,
     maxSteps,
   });
   const { step } = await timed(`${maxSteps} steps`, () => trainer.run());

@@ -1,9 +1,10 @@
 // The transformer of the paper: shapes, what padding and the future change, tied weights, decoding.
 import { manualSeed, noGrad, tensor, tidy, type Tensor } from 'fovea';
 import { Seq2SeqTransformer } from 'fovea/models';
+import { seq2seqCollator, spanCorruptionCollator } from 'fovea/train';
 import { describe, expect, it } from 'vitest';
 import { list } from '../helpers.js';
-import { batchOf, bos, eos, pad, padded, rowsOf, vocabSize, wordsOf } from './number-words.js';
+import { batchOf, bos, digitsToIds, eos, pad, padded, rowsOf, vocabSize, wordsOf, wordsToIds } from './number-words.js';
 
 const sizes = { vocabSize, dModel: 16, nHead: 2, numEncoderLayers: 2, numDecoderLayers: 2, dimFeedforward: 24 };
 const make = (options = {}): Seq2SeqTransformer => {
@@ -39,6 +40,56 @@ describe('Seq2SeqTransformer', () => {
       count++;
     }
     expect(list(loss!)[0]).toBeCloseTo(sum / count, 5);
+  });
+
+  it('takes the batches of collators, whose labels of padding are -100', () => {
+    using model = make().eval();
+    const numbers = [7, 1234, 40];
+    const items = numbers.map((n) => ({ inputIds: digitsToIds(n), labels: [...wordsToIds(n), eos] }));
+    const batch = seq2seqCollator({ padId: pad, decoderStartId: bos })(items);
+    const [given, expected] = noGrad(() => [model.forward(batch), model.forward(batchOf(numbers))]);
+    expect(rowsOf(batch.labels).flat()).toContain(-100);
+    expect(list(given!.logits)).toEqual(list(expected!.logits));
+    expect(list(given!.loss!)).toEqual(list(expected!.loss!));
+  });
+
+  it('learns from corrupted spans, each text as it is alone', () => {
+    using model = make({ labelSmoothing: 0, dropout: 0 });
+    const collate = spanCorruptionCollator({ padId: pad, sentinelIds: [40, 39], eosId: eos, decoderStartId: bos });
+    const texts = [
+      [5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
+      [20, 21],
+      [30, 31, 32, 33],
+    ];
+    const batch = collate(texts);
+    const counts = rowsOf(batch.labels).map((row) => row.filter((id) => id >= 0).length);
+    const alone = texts.map((_, i) => {
+      const [source, target] = [list(batch.attentionMask.select(0, i)).filter(Boolean).length, counts[i]!];
+      const cut = (x: Tensor, n: number): Tensor => x.narrow(0, i, 1).narrow(1, 0, n);
+      const inputIds = cut(batch.inputIds, source);
+      const [decoderInputIds, labels] = [cut(batch.decoderInputIds, target), cut(batch.labels, target)];
+      return list(model.forward({ inputIds, decoderInputIds, labels }).loss!)[0]! * target;
+    });
+    const { loss } = model.forward(batch);
+    const total = counts.reduce((a, b) => a + b);
+    expect(list(loss!)[0]).toBeCloseTo(alone.reduce((a, b) => a + b) / total, 5);
+    tidy(() => loss!.backward());
+    expect(model.parameters().every((p) => list(p.grad!).every(Number.isFinite))).toBe(true);
+  });
+
+  it('sees what the mask shows, whatever the tokens are', () => {
+    using model = make().eval();
+    const decoderInputIds = padded([[bos, 20, 21]]);
+    const logits = (ids: number[], mask?: number[]): number[] => {
+      const attentionMask = mask && tensor([mask], { dtype: 'int64' });
+      return list(noGrad(() => model.forward({ inputIds: padded([ids]), attentionMask, decoderInputIds }).logits));
+    };
+    const hidden = logits([5, 6, 7], [1, 1, 0]);
+    for (const [i, x] of logits([5, 6]).entries()) expect(hidden[i]).toBeCloseTo(x, 5);
+    expect(logits([5, 6, 8], [1, 1, 0])).toEqual(hidden);
+    // padTokenId is a token like others where the mask says so
+    expect(logits([5, 6, pad], [1, 1, 1])).not.toEqual(logits([5, 6, pad]));
+    expect(logits([5, 6, pad], [1, 1, 0])).toEqual(logits([5, 6, pad]));
   });
 
   it('sees neither padding nor the future', () => {
@@ -92,6 +143,11 @@ describe('Seq2SeqTransformer', () => {
     const { inputIds, decoderInputIds } = batchOf([1]);
     expect(() => model.forward({ inputIds: inputIds.squeeze(0), decoderInputIds })).toThrow(/inputIds/);
     expect(() => model.forward({ inputIds, decoderInputIds, labels: inputIds })).toThrow(/labels/);
+    const attentionMask = tensor([[true, false, true]]);
+    expect(() => model.forward({ inputIds, attentionMask, decoderInputIds })).toThrow(
+      /attentionMask must have the shape of inputIds \[1,1\], but has \[1,3\]/,
+    );
+    expect(() => model.forward({ inputIds, attentionMask: 1 as never, decoderInputIds })).toThrow(/attentionMask/);
     await expect(model.generate({ inputIds, numBeams: -1 })).rejects.toThrow(/numBeams/);
   });
 });

@@ -1,64 +1,75 @@
 // A run with everything that has a state: dropout, shuffled data, accumulation, a schedule, early stopping, float16's scale.
-// Prints losses and digests of the weights as a line of JSON.
+// Prints losses and digests of the weights and all states as a line of JSON.
 //
-//   node resumable.mjs <folder> whole|killed|resumed <precision> [data without a state]
+//   node resumable.mjs <folder> whole|killed|resumed <precision> <data> <what is learnt with>
 import { createHash } from 'node:crypto';
-import { functional as F, Generator, manualSeed, nn, optim, randn, tensor, train } from 'fovea';
+import { functional as F, Generator, manualSeed, nn, optim, randn, train } from 'fovea';
+import { dataOf } from './resumable-data.mjs';
 
-const [folder, mode, precision, stateless] = process.argv.slice(2);
+const [folder, mode, precision, data, method] = process.argv.slice(2);
 const steps = 14;
 const savedAt = 7;
 
 class Net extends nn.Module {
   layer = new nn.TransformerEncoderLayer({ dModel: 16, nHead: 2, dimFeedforward: 32, dropout: 0.2, batchFirst: true });
+  norm = method === 'batch norm' ? new nn.BatchNorm1d(16, { momentum: null }) : undefined;
   head = new nn.Linear(16, 1);
   forward(x) {
-    return this.head.forward(this.layer.forward(x));
+    const h = this.layer.forward(x);
+    return this.head.forward(this.norm ? this.norm.forward(h.transpose(1, 2)).transpose(1, 2) : h);
   }
-}
-
-/** 11 batches in an order that depends on the epoch. */
-class Shuffled {
-  #epoch = 0;
-  #given = 0;
-  setEpoch(epoch) {
-    this.#epoch = epoch;
-    this.#given = 0;
-  }
-  *[Symbol.iterator]() {
-    for (let i = stateless ? 0 : this.#given; i < 11; i++) {
-      this.#given = i + 1;
-      const seed = ((i * 7 + this.#epoch * 5) % 11) + 1;
-      const x = randn([3, 5, 16], { generator: new Generator(seed) });
-      yield { x, y: tensor([seed / 11]) };
-    }
-  }
-  stateDict() {
-    return { epoch: this.#epoch, given: this.#given };
-  }
-  loadStateDict({ epoch, given }) {
-    this.#epoch = epoch;
-    this.#given = given;
-  }
-}
-
-function dataset() {
-  const data = new Shuffled();
-  // what has neither is read up to where the run was
-  return stateless ? { [Symbol.iterator]: () => data[Symbol.iterator](), setEpoch: (n) => data.setEpoch(n) } : data;
 }
 
 manualSeed(mode === 'resumed' ? 99 : 1); // what is loaded has the last word
 const model = new Net();
-const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-2 });
+const lossOf = (net, { x, y }) => F.mseLoss(net.forward(x).mean([1, 2]), y);
+
+/** Optimizer, what else the checkpoint keeps, and what is done behind a step. */
+const methods = {
+  AdamW: () => ({ optimizer: new optim.AdamW(model.parameters(), { lr: 1e-2 }) }),
+  Muon: () => ({
+    optimizer: new optim.Muon(
+      model.parameters().filter(({ rank }) => rank === 2),
+      { lr: 1e-2 },
+    ),
+  }),
+  Adafactor: () => ({ optimizer: new optim.Adafactor(model.parameters(), { lr: 1e-2 }) }),
+  Sophia() {
+    const optimizer = new optim.Sophia(model.parameters(), { lr: 1e-2 });
+    const batch = {
+      x: randn([4, 5, 16], { generator: new Generator(8) }),
+      y: randn([4], { generator: new Generator(9) }),
+    };
+    const curvature = (params) => optim.hutchinson(lossOf(model, batch), params);
+    const onStep = ({ step }) => (step % 3 === 0 ? optimizer.updateHessian(curvature) : undefined);
+    return { optimizer, onStep };
+  },
+  'int8 and averages'() {
+    const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-2, stateDtype: 'int8' });
+    const ema = new optim.ExponentialMovingAverage(model.parameters(), { decay: 0.9, useWarmup: true });
+    return { optimizer, extra: { ema }, onStep: () => ema.update() };
+  },
+  LoRA() {
+    nn.addAdapter(model, { r: 3, loraDropout: 0.2, targetModules: 'all-linear' });
+    return {
+      optimizer: new optim.AdamW(
+        model.parameters().filter((p) => p.requiresGrad),
+        { lr: 1e-2 },
+      ),
+    };
+  },
+  'batch norm': () => methods.AdamW(),
+};
+const { optimizer, extra = {}, onStep: behind } = methods[method]();
+
 const losses = [];
 const trainer = new train.Trainer({
   model,
   optimizer,
   scheduler: optim.lrScheduler.warmupCosine(optimizer, { warmupSteps: 4, totalSteps: steps }),
-  loss: (net, { x, y }) => F.mseLoss(net.forward(x).mean([1, 2]), y.expand([3])),
-  trainData: dataset(),
-  evalData: dataset(),
+  loss: lossOf,
+  trainData: dataOf(data, `${folder}-train`),
+  evalData: dataOf(data === 'workers' ? 'stateful' : data, `${folder}-eval`), // threads for each evaluation take their time
   evaluateEvery: 3,
   maxSteps: steps,
   accumulate: 4,
@@ -66,12 +77,14 @@ const trainer = new train.Trainer({
   clipNorm: 1,
   folder,
   saveEvery: savedAt,
+  extra,
   guards: [train.nonFinite(), train.lossSpike()],
   callbacks: [
     train.earlyStopping({ patience: 50 }),
     {
       onStep({ step, loss, lr, lossScale }) {
         losses.push([step, loss, lr, lossScale]);
+        behind?.({ step });
         if (mode === 'killed' && step === savedAt + 2) process.kill(process.pid, 'SIGKILL');
       },
     },
@@ -79,20 +92,15 @@ const trainer = new train.Trainer({
 });
 if (mode === 'resumed') await trainer.resume();
 const { best, evalLoss } = await trainer.run();
+
+const digestOf = async (tensor) =>
+  createHash('sha256')
+    .update(await tensor.data())
+    .digest('hex');
 const digests = [];
-for (const [name, tensor] of Object.entries(model.stateDict()))
-  digests.push(
-    `${name} ${createHash('sha256')
-      .update(await tensor.data())
-      .digest('hex')}`,
-  );
+for (const [name, tensor] of Object.entries(model.stateDict())) digests.push(`${name} ${await digestOf(tensor)}`);
 for (const states of optimizer.state.values())
-  for (const value of Object.values(states))
-    digests.push(
-      typeof value === 'number'
-        ? value
-        : createHash('sha256')
-            .update(await value.data())
-            .digest('hex'),
-    );
+  for (const [name, value] of Object.entries(states))
+    digests.push(`${name} ${typeof value === 'number' ? value : await digestOf(value)}`);
+for (const average of extra.ema?.averages ?? []) digests.push(`average ${await digestOf(average)}`);
 console.log(JSON.stringify({ losses, digests, best, evalLoss }));

@@ -11,7 +11,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 interface Outcome {
   losses: [step: number, loss: number, lr: number, scale: number][];
-  digests: (string | number)[];
+  digests: string[];
   best: { step: number; loss: number };
   evalLoss: number;
 }
@@ -28,21 +28,28 @@ async function outcomeOf(name: string, mode: string, ...rest: string[]): Promise
 
 describe('14 steps are 9 steps, kill -9 and a resume from step 7', () => {
   test.each([
-    ['float32', []],
-    ['bfloat16', []],
-    ['float16', []],
-    ['float32', ['stateless']],
-  ] as const)('in %s %j', async (precision, more) => {
-    const name = `${precision}${more.length}`;
+    ['float32', 'stateful', 'AdamW', []],
+    ['bfloat16', 'stateful', 'AdamW', []],
+    ['float16', 'stateful', 'AdamW', []],
+    ['float32', 'stateless', 'AdamW', []],
+    ['float32', 'workers', 'Muon', [/^momentumBuffer /]],
+    ['float32', 'lines', 'Sophia', [/^hessian /]],
+    ['float32', 'lengths', 'Adafactor', [/^rowVar /, /^variance /]],
+    ['float32', 'stateful', 'int8 and averages', [/^expAvgScale/, /^average /]],
+    ['float32', 'lines', 'LoRA', [/lora_A/]],
+    ['float32', 'lengths', 'batch norm', [/running_var/, /num_batches_tracked/]],
+  ] as const)('in %s, data %s, %s', async (precision, data, method, states) => {
+    const name = `${precision} ${data} ${method}`;
     const [whole, killed] = await Promise.all([
-      outcomeOf(`${name}-whole`, 'whole', precision, ...more),
-      outcomeOf(name, 'killed', precision, ...more),
+      outcomeOf(`${name}-whole`, 'whole', precision, data, method),
+      outcomeOf(name, 'killed', precision, data, method),
     ]);
     expect(killed).toBe('SIGKILL');
-    const resumed = (await outcomeOf(name, 'resumed', precision, ...more)) as Outcome;
+    const resumed = (await outcomeOf(name, 'resumed', precision, data, method)) as Outcome;
     const expected = whole as Outcome;
     expect(resumed.losses).toEqual(expected.losses.slice(7));
     expect(expected.losses).toHaveLength(14);
+    for (const state of states) expect(expected.digests.some((digest) => state.test(digest))).toBe(true);
     expect({ ...resumed, losses: [] }).toEqual({ ...expected, losses: [] });
     const steps = (log: string): number[] =>
       readFileSync(join(folder, log, 'log.jsonl'), 'utf8')
@@ -103,6 +110,52 @@ describe('resume', () => {
     }
     expect((await parts.trainer.run()).step).toBe(8);
     expect(await parts.model.w.data()).toEqual(await whole.model.w.data());
+  });
+
+  test('so it is with a DataLoader that reads ahead, and with averages of the weights', async () => {
+    const items = train.arrayDataset(Array.from({ length: 10 }, (_, i) => i / 10));
+    const setUp = (name: string, pauses: boolean) => {
+      const seen: number[][] = [];
+      const trainData = new train.DataLoader(items, { batchSize: 2, shuffle: true, prefetch: 3 });
+      const model = new Line();
+      const ema = new optim.ExponentialMovingAverage(model.parameters(), { decay: 0.5 });
+      const trainer = new train.Trainer<number[], Line>({
+        model,
+        optimizer: new optim.AdamW(model.parameters(), { lr: 0.1 }),
+        loss(line, batch) {
+          seen.push(batch);
+          return line.forward(tensor(batch)).square();
+        },
+        trainData,
+        maxSteps: 7,
+        accumulate: 2,
+        folder: join(folder, name),
+        extra: { ema },
+        callbacks: [
+          {
+            onStep(_, running) {
+              ema.update();
+              if (pauses) running.stop('test', 'a pause');
+            },
+          },
+        ],
+      });
+      return { trainer, ema, seen };
+    };
+    const whole = setUp('loader-whole', false);
+    await whole.trainer.run();
+    const parts = setUp('loader-parts', true);
+    for (let step = 1; step <= 4; step++) expect((await parts.trainer.run()).step).toBe(step);
+    const others = setUp('loader-parts', false);
+    expect(await others.trainer.resume()).toBe(4);
+    await others.trainer.run();
+    // 3 steps of an epoch have 2, 2 and 1 batches
+    expect(whole.seen).toHaveLength(12);
+    expect([...parts.seen, ...others.seen]).toEqual(whole.seen);
+    expect(others.ema.numUpdates).toBe(7);
+    expect(others.ema.averages.map((average) => average.toArraySync())).toEqual(
+      whole.ema.averages.map((average) => average.toArraySync()),
+    );
   });
 
   test('keeps what else is given to it', async () => {

@@ -127,6 +127,16 @@ describe('trainCausalLM', () => {
   });
 });
 
+test('bitsPerToken leaves each module in the mode that it was in', async () => {
+  using model = smallModel();
+  model.train();
+  model.transformer.h[0]!.mlp.eval();
+  const before = model.modules().map(({ training }) => training);
+  expect(new Set(before).size).toBe(2);
+  await bitsPerToken(model, text, { windows: 2 });
+  expect(model.modules().map(({ training }) => training)).toEqual(before);
+});
+
 describe('readCorpus', () => {
   test('reads files by name, parts them with the end of text and holds the last out', async () => {
     mkdirSync(join(folder, 'sub'));

@@ -18,6 +18,7 @@ import {
   linearCrossEntropy,
 } from '../../ops/index.js';
 import type { FusedActivation } from '../../ops/index.js';
+import { Mask } from '../../ops/mask.js';
 import { FoveaError } from '../../errors.js';
 import { type Activation, activationOf, fusedActivation } from '../../nn/activations.js';
 import { attentionWithWeights } from '../../nn/attention-weights.js';
@@ -31,7 +32,7 @@ import { addThenNorm, LayerNorm } from '../../nn/norm.js';
 import { parameter } from '../../nn/parameter.js';
 import { QuantizedLinear } from '../../nn/quantized-linear.js';
 import type { Dtype } from '../../tensor/dtype.js';
-import { optionsArg } from '../../tensor/check.js';
+import { argumentError, optionsArg } from '../../tensor/check.js';
 import { getAutocastDtype } from '../../tensor/modes.js';
 import { slotOf, type Tensor } from '../../tensor/tensor.js';
 import { KvCache } from '../../generate/kv-cache.js';
@@ -41,8 +42,8 @@ import { type GPT2Config, gpt2Config, gpt2ConfigToJson, type GPT2Options } from 
 
 /** What attention may see and what it should return. */
 interface AttentionContext {
-  /** Bool [B, 1, 1, m], true where a key is real; undefined if all are. */
-  mask: Tensor | undefined;
+  /** Beside causality; undefined if there is nothing. */
+  mask: Mask | Tensor | undefined;
   cache: KvCache | undefined;
   outputAttentions: boolean;
 }
@@ -214,7 +215,8 @@ class GPT2Model extends Module {
   override forward(input: CausalLMInput): { hidden: Tensor[]; attentions: Tensor[] } {
     const { attentionMask, outputAttentions = false, outputHiddenStates = false, pastKeyValues: cache } = input;
     const [batch, n] = input.inputIds.shape as [number, number];
-    const mask = attentionMask?.to('bool').reshape([batch, 1, 1, (cache?.length ?? 0) + n]);
+    const real = attentionMask?.to('bool').reshape([batch, 1, 1, (cache?.length ?? 0) + n]);
+    const mask = input.mask && real ? input.mask.and(real) : (input.mask ?? real);
     let x = this.#embed(input);
     const hidden = [x];
     const attentions: Tensor[] = [];
@@ -324,6 +326,7 @@ const parts = [
 const inputNames = [
   'inputIds',
   'attentionMask',
+  'mask',
   'positionIds',
   'labels',
   'pastKeyValues',
@@ -334,8 +337,10 @@ const inputNames = [
 ] as const;
 
 function checkInput(input: CausalLMInput): void {
-  const { inputIds, labels, logitsToKeep, attentionMask, pastKeyValues } = optionsArg('GPT2', input, inputNames);
+  const { inputIds, labels, logitsToKeep, attentionMask, mask, pastKeyValues } = optionsArg('GPT2', input, inputNames);
   slotOf(inputIds, 'GPT2', 'inputIds');
+  if (mask !== undefined && !(mask instanceof Mask))
+    throw argumentError('GPT2', 'mask', 'a mask', mask, 'masks are made by mask.documents(ids) and the like');
   if (inputIds.rank !== 2) {
     throw new FoveaError('FOVEA_SHAPE', `GPT2: inputIds must be [batch, tokens], but has shape [${inputIds.shape}]`);
   }

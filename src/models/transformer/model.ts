@@ -28,9 +28,11 @@ import { type TransformerConfig, transformerConfig, type TransformerOptions } fr
 export interface Seq2SeqInput {
   /** int64 [B, S], padded at the end with `padTokenId`. */
   inputIds: Tensor;
+  /** [B, S]; 1 or true where a source token is real (default: where it is not `padTokenId`). */
+  attentionMask?: Tensor | undefined;
   /** int64 [B, L]: what the decoder has read, `bosTokenId` first. */
   decoderInputIds: Tensor;
-  /** int64 [B, L]: what it should say, `eosTokenId` last; `padTokenId` does not count. */
+  /** int64 [B, L]: what it should say, `eosTokenId` last; neither `padTokenId` nor -100 counts. */
   labels?: Tensor | undefined;
 }
 
@@ -98,23 +100,28 @@ export class Seq2SeqTransformer extends Module {
   }
 
   /** Whether a source is real: bool [B, S]. */
-  #real(inputIds: Tensor): Tensor {
-    return inputIds.ne(this.config.padTokenId);
+  #real(inputIds: Tensor, attentionMask?: Tensor): Tensor {
+    if (!attentionMask) return inputIds.ne(this.config.padTokenId);
+    sameShapeArg('attentionMask', attentionMask, 'inputIds', inputIds);
+    return attentionMask.to('bool');
   }
 
   /**
    * @param inputIds int64 [B, S]
+   * @param attentionMask [B, S]; 1 or true where a token is real; default: where it is not `padTokenId`
    * @returns what the encoder makes of them, [B, S, dModel]
    */
-  encode(inputIds: Tensor): Tensor {
+  encode(inputIds: Tensor, attentionMask?: Tensor): Tensor {
     idsArg('inputIds', inputIds);
-    return this.transformer.encoder.forward(this.#embed(inputIds), { srcKeyPaddingMask: this.#real(inputIds) });
+    const srcKeyPaddingMask = this.#real(inputIds, attentionMask);
+    return this.transformer.encoder.forward(this.#embed(inputIds), { srcKeyPaddingMask });
   }
 
   /**
    * @param decoderInputIds int64 [B, L]; with a cache, those that are not in it
    * @param memory what `encode` gave, [B, S, dModel]; read by the first call with a cache only
    * @param inputIds int64 [B, S], of which padding is not seen
+   * @param attentionMask as of `encode`
    * @param options `pastKeyValues` has keys and values of calls before, and those of this one are appended, without
    *   gradients (default none)
    * @returns hidden states [B, L, dModel], which {@link logitsOf} turns into logits
@@ -123,13 +130,14 @@ export class Seq2SeqTransformer extends Module {
     decoderInputIds: Tensor,
     memory: Tensor,
     inputIds: Tensor,
+    attentionMask?: Tensor,
     options: { pastKeyValues?: EncoderDecoderCache | undefined } = {},
   ): Tensor {
     const { pastKeyValues } = optionsArg('Seq2SeqTransformer.decode', options, ['pastKeyValues']);
     const [, added] = idsArg('decoderInputIds', decoderInputIds);
     const hidden = this.transformer.decoder.forward(this.#embed(decoderInputIds, pastKeyValues?.length), memory, {
       tgtIsCausal: true,
-      memoryKeyPaddingMask: this.#real(inputIds),
+      memoryKeyPaddingMask: this.#real(inputIds, attentionMask),
       pastKeyValues: pastKeyValues?.layers,
     });
     pastKeyValues?.advance(added);
@@ -141,25 +149,23 @@ export class Seq2SeqTransformer extends Module {
     return this.lmHead ? this.lmHead.forward(hidden) : linear(hidden, this.shared.weight);
   }
 
-  /** @throws FOVEA_SHAPE for ids that are not [B, n], or labels of another shape than `decoderInputIds` */
+  /**
+   * Takes the batches of `seq2seqCollator` and `spanCorruptionCollator` as they are.
+   *
+   * @throws FOVEA_SHAPE for ids that are not [B, n], labels of another shape than `decoderInputIds`, or a mask of another
+   *   than `inputIds`
+   */
   override forward(input: Seq2SeqInput): Seq2SeqOutput {
-    const names = ['inputIds', 'decoderInputIds', 'labels'] as const;
-    const { inputIds, decoderInputIds, labels } = optionsArg('Seq2SeqTransformer', input, names);
-    const memory = this.encode(inputIds);
-    const logits = this.logitsOf(this.decode(decoderInputIds, memory, inputIds));
+    const names = ['inputIds', 'attentionMask', 'decoderInputIds', 'labels'] as const;
+    const { inputIds, attentionMask, decoderInputIds, labels } = optionsArg('Seq2SeqTransformer', input, names);
+    const memory = this.encode(inputIds, attentionMask);
+    const logits = this.logitsOf(this.decode(decoderInputIds, memory, inputIds, attentionMask));
     if (!labels) return { logits };
-    if (String(labels.shape) !== String(decoderInputIds.shape))
-      throw new FoveaError(
-        'FOVEA_SHAPE',
-        `Seq2SeqTransformer: labels must have the shape of decoderInputIds [${decoderInputIds.shape}], but has [${labels.shape}]`,
-      );
-    const { vocabSize, padTokenId: ignoreIndex, labelSmoothing } = this.config;
-    const smoothing = this.training ? labelSmoothing : 0;
-    const rows = logits.reshape([-1, vocabSize]);
-    return {
-      logits,
-      loss: crossEntropy(rows, labels.reshape([-1]), { ignoreIndex, labelSmoothing: smoothing }),
-    };
+    sameShapeArg('labels', labels, 'decoderInputIds', decoderInputIds);
+    const { vocabSize, padTokenId, labelSmoothing: smoothing } = this.config;
+    const counted = labels.maskedFill(labels.eq(padTokenId), -100).reshape([-1]);
+    const labelSmoothing = this.training ? smoothing : 0;
+    return { logits, loss: crossEntropy(logits.reshape([-1, vocabSize]), counted, { labelSmoothing }) };
   }
 
   /**
@@ -184,7 +190,7 @@ export class Seq2SeqTransformer extends Module {
           pastKeyValues.reorder(parents);
           const last = narrow(tokens, 1, tokens.shape[1]! - 1, 1);
           const sources = indexSelect(inputIds, 0, tensor([...sequence], { dtype: 'int64', device }));
-          return this.logitsOf(this.decode(last, memory, sources, { pastKeyValues })).squeeze(1);
+          return this.logitsOf(this.decode(last, memory, sources, undefined, { pastKeyValues })).squeeze(1);
         },
         {
           ...search,
@@ -201,6 +207,15 @@ export class Seq2SeqTransformer extends Module {
       pastKeyValues.dispose();
     }
   }
+}
+
+/** @throws FOVEA_SHAPE for a tensor of another shape than another argument */
+function sameShapeArg(name: string, given: Tensor, like: string, { shape }: Tensor): void {
+  if (String(slotOf(given, 'Seq2SeqTransformer', name).shape) === String(shape)) return;
+  throw new FoveaError(
+    'FOVEA_SHAPE',
+    `Seq2SeqTransformer: ${name} must have the shape of ${like} [${shape}], but has [${given.shape}]`,
+  );
 }
 
 /** @returns its shape @throws FOVEA_SHAPE for what is not [B, n] with a token at least */

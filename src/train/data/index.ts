@@ -32,7 +32,15 @@ export {
   type PaddingShareOptions,
 } from './length-batches.js';
 export { maskedLMCollator, type MaskedLMCollatorOptions } from './masked-lm.js';
-export { type PackedPiece, type PackedSequences, type PackOptions, packSequences } from './pack.js';
+export {
+  type PackedBatch,
+  packedCausalLMCollator,
+  type PackedCausalLMCollatorOptions,
+  type PackedPiece,
+  type PackedSequences,
+  type PackOptions,
+  packSequences,
+} from './pack.js';
 export { RandomStream } from './random-stream.js';
 export type { BatchSampler, Sampler } from './sampler.js';
 export { type Seq2SeqBatch, seq2seqCollator, type Seq2SeqCollatorOptions, type Seq2SeqItem } from './seq2seq.js';

@@ -1,10 +1,12 @@
 /**
  * What a DataLoader and its workers say to each other. Items and batches cross as structured clones; typed arrays are
- * copied once and moved, tensors cross as their values. Both sides see the same, but for classes of the user's own, of
+ * copied once and moved, tensors cross as their values, masks as what they are made of. Both sides see the same, but for classes of the user's own, of
  * which the fields alone arrive, and Buffers, which arrive as Uint8Array.
  */
 import { errorCodes, FoveaError, type FoveaErrorCode } from '../../errors.js';
 import { tensor } from '../../ops/index.js';
+import { Mask } from '../../ops/mask.js';
+import type { MaskNode } from '../../ops/mask-node.js';
 import type { Device } from '../../tensor/device.js';
 import type { Dtype } from '../../tensor/dtype.js';
 import { isTensor, type Tensor } from '../../tensor/tensor.js';
@@ -49,12 +51,13 @@ export type WorkerReply =
 /** A value that can be cloned. */
 export interface Packed {
   value: unknown;
-  /** Whether tensors have to be made again. */
-  tensors: boolean;
+  /** Whether tensors or masks have to be made again. */
+  made: boolean;
 }
 
-/** Stands for a tensor; the name is one that no data has by chance. */
+/** Stand for tensors and masks; the names are such that no data has by chance. */
 const tensorKey = 'fovea:tensor';
+const maskKey = 'fovea:mask';
 interface PackedTensor {
   data: ArrayBufferView;
   shape: readonly number[];
@@ -80,12 +83,15 @@ function copyOf(array: ArrayBufferView): ArrayBufferView {
 class Packer {
   readonly transfer: ArrayBuffer[] = [];
   readonly reads: Promise<void>[] = [];
+  /** Whether there is a mask. */
+  masks = false;
   readonly #seen = new Map<object, unknown>();
 
   pack(value: unknown): unknown {
     if (!isObject(value)) return value;
     if (this.#seen.has(value)) return this.#seen.get(value);
     if (isTensor(value)) return this.#tensor(value);
+    if (value instanceof Mask) return this.#mask(value);
     if (ArrayBuffer.isView(value)) return this.#remember(value, this.#moved(copyOf(value)));
     if (Array.isArray(value)) {
       if (!value.some(isObject)) return value;
@@ -112,6 +118,11 @@ class Packer {
     return array;
   }
 
+  #mask(mask: Mask): object {
+    this.masks = true;
+    return this.#remember(mask, { [maskKey]: this.pack(mask.node) });
+  }
+
   #tensor(x: Tensor): object {
     const { shape, dtype, device } = x;
     const copy: { [tensorKey]?: PackedTensor } = {};
@@ -128,15 +139,15 @@ export async function packValue(value: unknown): Promise<{ packed: Packed; trans
   const packer = new Packer();
   const copy = packer.pack(value);
   await Promise.all(packer.reads);
-  return { packed: { value: copy, tensors: packer.reads.length > 0 }, transfer: packer.transfer };
+  return { packed: { value: copy, made: packer.masks || packer.reads.length > 0 }, transfer: packer.transfer };
 }
 
 /** The value that was packed. */
-export function unpackValue({ value, tensors }: Packed): unknown {
-  return tensors ? withTensors(value, new Map()) : value;
+export function unpackValue({ value, made }: Packed): unknown {
+  return made ? remade(value, new Map()) : value;
 }
 
-function withTensors(value: unknown, seen: Map<object, unknown>): unknown {
+function remade(value: unknown, seen: Map<object, unknown>): unknown {
   if (!isObject(value) || !(Array.isArray(value) || isPlain(value))) return value;
   if (seen.has(value)) return seen.get(value);
   if (Object.hasOwn(value, tensorKey)) {
@@ -145,10 +156,15 @@ function withTensors(value: unknown, seen: Map<object, unknown>): unknown {
     seen.set(value, x);
     return x;
   }
+  if (Object.hasOwn(value, maskKey)) {
+    const mask = new Mask(remade((value as { [maskKey]: unknown })[maskKey], seen) as MaskNode);
+    seen.set(value, mask);
+    return mask;
+  }
   seen.set(value, value);
   const fields = value as Record<string, unknown>;
   for (const [key, element] of Object.entries(fields)) {
-    if (isObject(element)) fields[key] = withTensors(element, seen);
+    if (isObject(element)) fields[key] = remade(element, seen);
   }
   return value;
 }

@@ -1,6 +1,12 @@
 // Packed sequences give what they give alone.
 import { attention, type Mask, crossEntropy, manualSeed, mask, nn, randn, type Tensor, tensor, tidy } from 'fovea';
-import { type PackedSequences, packSequences, type PackOptions, RandomStream } from 'fovea/train';
+import {
+  packedCausalLMCollator,
+  type PackedSequences,
+  packSequences,
+  type PackOptions,
+  RandomStream,
+} from 'fovea/train';
 import { describe, expect, test } from 'vitest';
 import { codeOf, list } from '../../helpers.js';
 import { range, rows } from './collect.ts';
@@ -105,6 +111,64 @@ describe('packSequences', () => {
     [[[1]], 4, { padId: 0, side: 'left' }],
   ])('refuses %j, %j, %j', (sequences, length, options) => {
     expect(codeOf(() => packSequences(sequences as number[][], length, options as PackOptions))).toBe('FOVEA_ARGUMENT');
+  });
+});
+
+describe('packedCausalLMCollator', () => {
+  test('lays the sequences of a batch into rows, with their labels and a mask', () => {
+    const collate = packedCausalLMCollator({ padId: 0, length: 6, order: 'inOrder' });
+    const batch = collate([
+      [1, 2, 3],
+      { inputIds: [4, 5], labels: [4, -100] },
+      { inputIds: [6, 7, 8], labels: [-100, 7, 9] },
+    ]);
+    expect(rows(batch.inputIds)).toEqual([
+      [1, 2, 3, 4, 5, 0],
+      [6, 7, 8, 0, 0, 0],
+    ]);
+    expect(rows(batch.labels)).toEqual([
+      [-100, 2, 3, -100, -100, -100],
+      [-100, 7, 9, -100, -100, -100],
+    ]);
+    expect(rows(batch.positionIds)).toEqual([
+      [0, 1, 2, 0, 1, 0],
+      [0, 1, 2, 0, 0, 0],
+    ]);
+    expect(batch.mask.toJSON()).toEqual({
+      type: 'documents',
+      ids: [
+        [0, 0, 0, 1, 1, -1],
+        [0, 0, 0, -1, -1, -1],
+      ],
+    });
+  });
+
+  test('cuts what is longer than a row, if told to', () => {
+    const items = [{ inputIds: [1, 2, 3, 4, 5], labels: [1, -100, 3, 4, 6] }];
+    expect(() => packedCausalLMCollator({ padId: 0, length: 3 })(items)).toThrow(/at most 3 tokens, a row/);
+    expect(
+      rows(packedCausalLMCollator({ padId: 0, length: 3, split: true, ignoreIndex: -7 })([[1, 2, 3, 4]]).labels),
+    ).toEqual([
+      [-7, 2, 3],
+      [-7, -7, -7],
+    ]);
+    expect(rows(packedCausalLMCollator({ padId: 0, length: 3, split: true })(items).labels)).toEqual([
+      [-100, -100, 3],
+      [-100, 6, -100],
+    ]);
+  });
+
+  test.each([undefined, { padId: 0 }, { length: 4 }, { padId: 0, length: 0 }, { padId: 0, length: 4, side: 'left' }])(
+    'refuses %j',
+    (options) =>
+      expect(codeOf(() => packedCausalLMCollator(options as PackOptions & { length: number }))).toBe('FOVEA_ARGUMENT'),
+  );
+
+  test('refuses items that are no tokens', () => {
+    const collate = packedCausalLMCollator({ padId: 0, length: 4 });
+    for (const items of [[], [[]], [[1.5]], [null]])
+      expect(codeOf(() => collate(items as number[][]))).toBe('FOVEA_ARGUMENT');
+    expect(codeOf(() => collate([{ inputIds: [1, 2], labels: [1] }]))).toBe('FOVEA_SHAPE');
   });
 });
 

@@ -6,8 +6,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import type { Tensor } from 'fovea';
-import { type Collate, DataLoader, type Dataset, type DataLoaderOptions, type IterableDataset } from 'fovea/train';
+import type { Mask, Tensor } from 'fovea';
+import {
+  type Collate,
+  DataLoader,
+  type Dataset,
+  type DataLoaderOptions,
+  type IterableDataset,
+  type PackedBatch,
+} from 'fovea/train';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { list } from '../../helpers.js';
 import { runScript } from '../../native-runtime/children.ts';
@@ -125,6 +132,25 @@ describe('what crosses', () => {
       expect(batch.same[1].again).toBe(batch.x);
       expect(batch.where).toEqual({ epoch: 0, batch: i });
     }
+  });
+
+  test('packed batches with their masks', async () => {
+    type Batch = PackedBatch & { joined: Mask };
+    type Made = { dataset: Dataset<number[]>; collate: Collate<number[], Batch> };
+    const { dataset, collate } = (await import(module('packed').href)) as Made;
+    const loader = (numWorkers: number): DataLoader<number[], Batch> =>
+      new DataLoader(dataset, { batchSize: 4, collate, numWorkers, worker: module('packed') });
+    const [here, there] = [await all(loader(0)), await all(loader(2))];
+    expect(there).toHaveLength(2);
+    for (const [i, batch] of there.entries()) {
+      for (const name of ['inputIds', 'labels', 'positionIds'] as const)
+        expect(list(batch[name])).toEqual(list(here[i]![name]));
+      for (const name of ['mask', 'joined'] as const) {
+        expect(batch[name].constructor).toBe(here[i]![name].constructor);
+        expect(batch[name].toJSON()).toEqual(here[i]![name].toJSON());
+      }
+    }
+    expect(there[0]!.mask.toJSON()).toMatchObject({ type: 'documents' });
   });
 
   test('typed arrays, views without what they are views of, and clones of the rest', async () => {
