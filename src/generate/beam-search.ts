@@ -47,18 +47,21 @@ export interface Hypothesis {
 interface Beam {
   readonly tokens: readonly number[];
   readonly sum: number;
+  /** Which row of the logits it comes from. */
+  readonly row: number;
 }
 
 /** What is known of one sequence. */
 class Search {
   readonly start: readonly number[];
-  beams: Beam[] = [{ tokens: [], sum: 0 }];
+  beams: Beam[];
   readonly ended: Hypothesis[] = [];
   done = false;
   readonly #plan: Plan;
 
-  constructor(start: readonly number[], plan: Plan) {
+  constructor(start: readonly number[], row: number, plan: Plan) {
     this.start = start;
+    this.beams = [{ tokens: [], sum: 0, row }];
     this.#plan = plan;
   }
 
@@ -124,13 +127,14 @@ async function candidatesOf(logits: Tensor, searches: readonly Search[], count: 
   const [values, indices] = await Promise.all([found.values.data(), found.indices.data()]);
   found.values.dispose();
   found.indices.dispose();
-  let row = 0;
+  let rows = 0;
   return searches.map(({ beams }) => {
     const all = beams.flatMap(({ tokens, sum }) => {
-      const first = row++ * count;
+      const row = rows++;
       return Array.from({ length: count }, (_, i) => ({
-        tokens: [...tokens, Number(indices[first + i])],
-        sum: sum + Number(values[first + i]),
+        tokens: [...tokens, Number(indices[row * count + i])],
+        sum: sum + Number(values[row * count + i]),
+        row,
       }));
     });
     if (all.some(({ sum }) => Number.isNaN(sum)))
@@ -142,13 +146,14 @@ async function candidatesOf(logits: Tensor, searches: readonly Search[], count: 
 /**
  * Searches for the likeliest continuations. Every step is awaited, and its intermediates are freed at its end.
  *
- * @param next logits [R, vocabulary] of what follows tokens [R, L] int64; rows belong to the sequences `sequence[r]`. It
- *   runs without gradients, and what it makes is freed
+ * @param next logits [R, vocabulary] of what follows tokens [R, L] int64; row r belongs to the sequence `sequence[r]`, and
+ *   continues row `parents[r]` of the call before, so that a cache is reordered by them (at the first call: itself). It runs
+ *   without gradients, and what it makes is freed
  * @returns for each sequence its best hypothesis
  * @throws FOVEA_ARGUMENT for options out of range, and for logits that are NaN; FOVEA_ABORTED
  */
 export async function beamSearch(
-  next: (tokens: Tensor, sequence: readonly number[]) => Tensor,
+  next: (tokens: Tensor, sequence: readonly number[], parents: readonly number[]) => Tensor,
   options: BeamSearchOptions,
 ): Promise<Hypothesis[]> {
   const op = 'beamSearch';
@@ -162,14 +167,15 @@ export async function beamSearch(
     throw argumentError(op, 'lengthPenalty', 'a finite number', lengthPenalty);
   for (const id of eosTokenIds) countArg(op, 'eosTokenIds', id);
   const plan = { numBeams, lengthPenalty, earlyStopping, eos: new Set(eosTokenIds) };
-  const searches = start.map((tokens) => new Search(tokens, plan));
+  const searches = start.map((tokens, row) => new Search(tokens, row, plan));
   for (let step = 0; step < maxNewTokens; step++) {
     throwIfAborted(signal, op);
     const running = searches.filter(({ done }) => !done);
     if (running.length === 0) break;
     const rows = running.flatMap((search) => search.beams.map(({ tokens }) => [...search.start, ...tokens]));
     const sequence = running.flatMap((search) => search.beams.map(() => searches.indexOf(search)));
-    const logits = noGrad(() => tidy(() => next(tensor(rows, { dtype: 'int64', device }), sequence)));
+    const parents = running.flatMap((search) => search.beams.map(({ row }) => row));
+    const logits = noGrad(() => tidy(() => next(tensor(rows, { dtype: 'int64', device }), sequence, parents)));
     const vocabulary = logits.shape[1]!;
     // As many again, since up to numBeams of them may end.
     const candidates = await candidatesOf(logits, running, Math.min(2 * numBeams, vocabulary));

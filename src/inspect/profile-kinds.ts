@@ -2,8 +2,8 @@
  * What a call costs by its shapes, whatever the time it took.
  *
  *   bytes   of every tensor once, and of those that are read in part, the part: the fewest that have to be moved
- *   FLOPs   multiplications and additions, each one, of products of matrices, attention and norms; of other ops, which
- *           memory bounds, none are counted
+ *   FLOPs   multiplications and additions, each one, of products of matrices, convolutions, attention and norms; of
+ *           other ops, which memory bounds, none are counted
  *
  * Attention counts the scores that are seen: those of a causal mask by its formula, those of others as `visible` says.
  */
@@ -102,6 +102,10 @@ const perElement =
 const flopsOf: Readonly<Record<string, (x: Tensors, visible: number | undefined) => number | undefined>> = {
   matmul: (x) => 2 * product(x.shape('c')) * x.shape('a').at(-1)!,
   groupedMatmul: (x) => 2 * product(x.shape('y')) * x.shape('x')[1]!,
+  // Every tap of every window, those in the padding, too.
+  conv: (x) => 2 * product(x.shape('y')) * product(x.shape('weight').slice(1)),
+  convTranspose: (x) => 2 * product(x.shape('x')) * product(x.shape('weight').slice(1)),
+  convWeight: (x) => 2 * product(x.shape('dy')) * product(x.shape('dweight').slice(1)),
   groupedOuter: (x) => 2 * product(x.shape('a')) * x.shape('b')[1]!,
   quantizedLinear: (x) => 2 * product(x.shape('x')) * x.attribute('n'),
   // q k and p v; backward q k and dp again, then dv, dq and dk

@@ -2,6 +2,7 @@
 export * as init from './initialisers.js';
 export * as utils from './utils.js';
 export { type Activation, activationOf } from './activations.js';
+export type { AttentionCache, DecoderLayerCache, KeysAndValues } from './attention-cache.js';
 export {
   BatchNorm1d,
   BatchNorm2d,

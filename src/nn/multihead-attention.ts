@@ -16,6 +16,7 @@ import type { PositionBias } from '../ops/position-bias.js';
 import { argumentError, countArg, optionsArg, probabilityArg, shapeError } from '../tensor/check.js';
 import { Code, type Dtype, isFloat } from '../tensor/dtype.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
+import type { AttentionCache, KeysAndValues } from './attention-cache.js';
 import { attentionWithWeights, type AttentionWeightsOptions } from './attention-weights.js';
 import { xavierUniform_, zeros_ } from './init.js';
 import { Linear } from './linear.js';
@@ -54,8 +55,13 @@ export interface MultiheadAttentionForwardOptions {
   needWeights?: boolean;
   /** Whether to average the probabilities over heads (default false: per head). */
   averageAttnWeights?: boolean;
-  /** Whether query i sees keys up to i, beside the masks. */
+  /** Whether query i sees keys up to i, beside the masks; with a cache, up to i + S - L. */
   isCausal?: boolean;
+  /**
+   * Keys and values of calls before, to which S counts those, too; masks are of all S. What is kept has no gradient. Default:
+   * none.
+   */
+  pastKeyValue?: AttentionCache | undefined;
 }
 
 /**
@@ -138,12 +144,14 @@ export class MultiheadAttention extends Module {
       'needWeights',
       'averageAttnWeights',
       'isCausal',
+      'pastKeyValue',
     ] as const;
     const {
       needWeights = true,
       averageAttnWeights = false,
       isCausal = false,
       positionBias,
+      pastKeyValue,
       ...masks
     } = optionsArg('MultiheadAttention', options, known);
     for (const [name, x] of Object.entries({ query, key, value })) {
@@ -151,44 +159,49 @@ export class MultiheadAttention extends Module {
       if (shape.length !== 3)
         throw shapeError('MultiheadAttention', `${name} must have 3 dimensions, but has shape [${shape}]`);
     }
-    const [q, k, v] = this.#project(query, key, value);
+    const { q, project } = this.#project([query, key, value]);
+    const { k, v } = pastKeyValue ? pastKeyValue.remember(project) : project();
     const asked: AttentionWeightsOptions = {
-      ...this.#masks(masks, q!.shape[0]!),
-      causal: isCausal ? 'topLeft' : false,
+      ...this.#masks(masks, q.shape[0]!),
+      causal: isCausal && (pastKeyValue ? 'bottomRight' : 'topLeft'),
       dropoutP: this.training ? this.dropout : 0,
       ...(positionBias ? { positionBias } : {}),
     };
     let output: Tensor;
     let weights: Tensor | undefined;
     if (needWeights) {
-      ({ output, weights } = attentionWithWeights(q!, k!, v!, asked));
+      ({ output, weights } = attentionWithWeights(q, k, v, asked));
       if (averageAttnWeights) weights = weights.mean(1);
     } else {
-      output = attention(q!, k!, v!, asked);
+      output = attention(q, k, v, asked);
     }
     return [this.outProj.forward(this.#merge(output)), weights];
   }
 
-  /** Projects to heads: [B, h, L, d] each. */
-  #project(...inputs: [Tensor, Tensor, Tensor]): Tensor[] {
-    const { embedDim: e, inProjWeight: joined, inProjBias, inProjLora } = this;
-    const adapted = (y: Tensor, x: Tensor, start?: number): Tensor =>
-      inProjLora?.add(y, x, start, start === undefined ? undefined : e) ?? y;
-    const separate = [this.qProjWeight, this.kProjWeight, this.vProjWeight];
-    const one = inputs.every((input) => input === inputs[0]);
-    if (joined && one) {
+  /** Projects to heads, [B, h, L, d] each: the queries, and when asked the rest. */
+  #project(inputs: readonly [Tensor, Tensor, Tensor]): { q: Tensor; project: () => KeysAndValues } {
+    const { inProjWeight: joined, inProjBias, inProjLora } = this;
+    const [x] = inputs;
+    if (joined && inputs.every((input) => input === x)) {
       // Self-attention: one product instead of three.
-      return adapted(linear(inputs[0], joined, inProjBias), inputs[0])
-        .chunk(3, -1)
-        .map((x) => this.#split(x));
+      const y = linear(x, joined, inProjBias);
+      const parts = (inProjLora?.add(y, x) ?? y).chunk(3, -1).map((part) => this.#split(part));
+      const [q, k, v] = parts as [Tensor, Tensor, Tensor];
+      return { q, project: () => ({ k, v }) };
     }
-    return inputs.map((input, i) =>
-      this.#split(
-        joined
-          ? adapted(linearOfRows(input, joined, inProjBias, i * e, e), input, i * e)
-          : linear(input, separate[i]!, inProjBias?.narrow(0, i * e, e)),
-      ),
-    );
+    const one = (i: 0 | 1 | 2): Tensor => this.#split(this.#projected(inputs[i], i));
+    return { q: one(0), project: () => ({ k: one(1), v: one(2) }) };
+  }
+
+  /** @param i 0 for queries, 1 for keys, 2 for values */
+  #projected(x: Tensor, i: 0 | 1 | 2): Tensor {
+    const { embedDim: e, inProjWeight: joined, inProjBias, inProjLora } = this;
+    if (!joined) {
+      const weight = [this.qProjWeight, this.kProjWeight, this.vProjWeight][i]!;
+      return linear(x, weight, inProjBias?.narrow(0, i * e, e));
+    }
+    const y = linearOfRows(x, joined, inProjBias, i * e, e);
+    return inProjLora?.add(y, x, i * e, e) ?? y;
   }
 
   #split(x: Tensor): Tensor {

@@ -9,8 +9,9 @@
  */
 import type { Mask } from '../ops/mask.js';
 import type { PositionBias } from '../ops/position-bias.js';
-import { optionsArg } from '../tensor/check.js';
+import { argumentError, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
+import type { DecoderLayerCache } from './attention-cache.js';
 import { Dropout } from './dropout.js';
 import { Linear } from './linear.js';
 import { MultiheadAttention } from './multihead-attention.js';
@@ -36,9 +37,14 @@ export interface TransformerDecoderLayerForwardOptions {
   memoryIsCausal?: boolean | undefined;
   /** Added by distance to the scores among targets. */
   positionBias?: PositionBias | undefined;
+  /**
+   * Keys and values of the targets before `tgt`, which are seen beside it, and those of the memory, which is read by the first
+   * call only. Masks of targets are then of L queries by all keys. Default: none.
+   */
+  pastKeyValue?: DecoderLayerCache | undefined;
 }
 
-/** The names of {@link TransformerDecoderLayerForwardOptions}. */
+/** The names of {@link TransformerDecoderLayerForwardOptions} that hold for every layer of a stack. */
 export const decoderForwardNames = [
   'tgtMask',
   'memoryMask',
@@ -85,19 +91,24 @@ export class TransformerDecoderLayer extends TransformerLayer {
    * @param tgt [B, L, dModel] (`batchFirst`) or [L, B, dModel]
    * @param memory [B, S, dModel] or [S, B, dModel]: the encoder's output
    * @returns the shape of `tgt`
+   * @throws FOVEA_ARGUMENT for `memoryIsCausal` beside a cache
    */
   override forward(tgt: Tensor, memory: Tensor, options: TransformerDecoderLayerForwardOptions = {}): Tensor {
-    const given = optionsArg('TransformerDecoderLayer', options, decoderForwardNames);
+    const given = optionsArg('TransformerDecoderLayer', options, [...decoderForwardNames, 'pastKeyValue']);
+    const { pastKeyValue } = given;
+    if (pastKeyValue && given.memoryIsCausal) refuseCausalMemory();
     const own = {
       mask: given.tgtMask,
       keyPaddingMask: given.tgtKeyPaddingMask,
       isCausal: given.tgtIsCausal,
       positionBias: given.positionBias,
+      pastKeyValue: pastKeyValue?.selfAttention,
     };
     const cross = {
       mask: given.memoryMask,
       keyPaddingMask: given.memoryKeyPaddingMask,
       isCausal: given.memoryIsCausal,
+      pastKeyValue: pastKeyValue?.crossAttention,
     };
     return this.through(tgt, [
       { norm: this.norm1, run: (x) => this.dropout1.forward(attend(this.selfAttn, x, x, own)) },
@@ -115,4 +126,10 @@ export class TransformerDecoderLayer extends TransformerLayer {
   clone(): TransformerDecoderLayer {
     return copyOfLayer(this, TransformerDecoderLayer);
   }
+}
+
+/** The memory has as many places as before, so its end says nothing about where the targets are. */
+function refuseCausalMemory(): never {
+  const remedy = 'say it by memoryMask';
+  throw argumentError('TransformerDecoderLayer', 'memoryIsCausal', 'false beside pastKeyValue', true, remedy);
 }

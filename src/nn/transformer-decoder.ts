@@ -2,14 +2,18 @@
  * A transformer decoder: layers one behind the other, each of which looks at the memory, and a norm (Vaswani et al. 2017,
  * section 3.1).
  */
-import { optionsArg } from '../tensor/check.js';
+import { argumentError, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
+import type { DecoderLayerCache } from './attention-cache.js';
 import { type ClonableLayer, LayerStack, type LayerStackOptions } from './layer-stack.js';
 import type { Module } from './module.js';
 import { decoderForwardNames, type TransformerDecoderLayerForwardOptions } from './transformer-decoder-layer.js';
 
 /** Options of {@link TransformerDecoder.forward}, for every layer; masks are true where a key may be seen. */
-export type TransformerDecoderForwardOptions = TransformerDecoderLayerForwardOptions;
+export interface TransformerDecoderForwardOptions extends Omit<TransformerDecoderLayerForwardOptions, 'pastKeyValue'> {
+  /** For each layer what it remembers of calls before, as `EncoderDecoderCache` of fovea/generate has it. Default: nothing. */
+  pastKeyValues?: readonly DecoderLayerCache[] | undefined;
+}
 
 /** What a {@link TransformerDecoder} can be made of: a TransformerDecoderLayer, or a module that is called like one. */
 export interface DecoderLayer extends Module {
@@ -34,10 +38,24 @@ export class TransformerDecoder extends LayerStack<DecoderLayer> {
    * @param tgt [B, L, dModel] (`batchFirst`) or [L, B, dModel]
    * @param memory [B, S, dModel] or [S, B, dModel]: the encoder's output
    * @returns the shape of `tgt`
+   * @throws FOVEA_ARGUMENT for caches of fewer or more layers, and where training drops layers
    */
   override forward(tgt: Tensor, memory: Tensor, options: TransformerDecoderForwardOptions = {}): Tensor {
-    const asked = optionsArg('TransformerDecoder', options, decoderForwardNames);
-    const output = this.running().reduce((x, layer) => layer.forward(x, memory, asked), tgt);
+    const names = [...decoderForwardNames, 'pastKeyValues'] as const;
+    const { pastKeyValues, ...asked } = optionsArg('TransformerDecoder', options, names);
+    if (pastKeyValues) this.#checkCaches(pastKeyValues);
+    const output = this.running().reduce(
+      (x, layer, i) => layer.forward(x, memory, pastKeyValues ? { ...asked, pastKeyValue: pastKeyValues[i] } : asked),
+      tgt,
+    );
     return this.norm ? this.norm.forward(output) : output;
+  }
+  #checkCaches(caches: readonly DecoderLayerCache[]): void {
+    const [op, name] = ['TransformerDecoder', 'pastKeyValues'];
+    const { length } = this.layers;
+    if (!Array.isArray(caches) || caches.length !== length)
+      throw argumentError(op, name, `a list with a cache for each of ${length} layers`, caches);
+    if (this.training && this.layerDrop > 0)
+      throw argumentError(op, name, 'none where training drops layers', caches, 'call eval()');
   }
 }

@@ -14,6 +14,7 @@ import { argumentError, countArg, numberArg, optionsArg, probabilityArg } from '
 import type { Dtype } from '../tensor/dtype.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type Activation, activated, activationOf } from './activations.js';
+import type { AttentionCache } from './attention-cache.js';
 import type { Dropout } from './dropout.js';
 import { skipInit } from './init.js';
 import type { Linear } from './linear.js';
@@ -95,6 +96,7 @@ export interface AttendOptions {
   keyPaddingMask?: Tensor | undefined;
   isCausal?: boolean | undefined;
   positionBias?: PositionBias | undefined;
+  pastKeyValue?: AttentionCache | undefined;
 }
 
 /** The output of an attention that nobody wants to see the weights of, by the fused kernel. */

@@ -27,7 +27,8 @@ export interface TransformerOptions extends Partial<TransformerLayerOptions> {
 }
 
 /** Options of {@link Transformer.forward}; masks are true where a key may be seen. */
-export interface TransformerForwardOptions extends Omit<TransformerDecoderLayerForwardOptions, 'positionBias'> {
+export interface TransformerForwardOptions
+  extends Omit<TransformerDecoderLayerForwardOptions, 'positionBias' | 'pastKeyValue'> {
   /** What sources see of sources: a mask, or [S, S] or [B·h, S, S]: bool, or numbers to add to the scores. */
   srcMask?: Mask | Tensor | undefined;
   /** [B, S], of the sources: bool, or numbers to add to the scores. The memory has a mask of its own. */

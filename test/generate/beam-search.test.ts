@@ -109,6 +109,26 @@ describe('beamSearch', () => {
     expect(both).toEqual(alone.flat());
   });
 
+  it('says which row each row continues', async () => {
+    await assert(
+      asyncProperty(tables, integer({ min: 1, max: 4 }), async (table, numBeams) => {
+        let before: number[][] = [];
+        const next = (tokens: Tensor, sequence: readonly number[], parents: readonly number[]): Tensor => {
+          const rows = tokens.toArraySync() as bigint[][];
+          expect(parents.length).toBe(rows.length);
+          if (before.length === 0) expect(parents).toEqual(sequence);
+          else for (const [r, row] of rows.entries()) expect(row.slice(0, -1).map(Number)).toEqual(before[parents[r]!]);
+          before = rows.map((row) => row.map(Number));
+          return nextBy(table)(tokens);
+        };
+        const start = [[1], [0], [1]];
+        await beamSearch(next, { start, numBeams, maxNewTokens: 5, eosTokenIds: [end] });
+        expect(before.length).toBeGreaterThan(0);
+      }),
+      { numRuns: 50 },
+    );
+  });
+
   it('says what is wrong', async () => {
     const next = nextBy(tableOf([[0, 0]]));
     const ask = { start: [[1]], eosTokenIds: [end] };

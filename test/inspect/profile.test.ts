@@ -96,6 +96,15 @@ describe('profile', () => {
     expect(costs(() => x.indexSelect(0, ids))).toMatchObject({ bytesRead: 8 * 3 + 4 * 18, bytesWritten: 4 * 18 });
     const q8 = quantize(randn([9, 64]), 'q8_0').to(device);
     expect(costs(() => F.linear(f(2, 64), q8))).toMatchObject({ flops: 2 * 2 * 64 * 9, dtype: 'quantized' });
+    // On a GPU these are products of unfolded images. b 2, c 6, o 4, groups 2, 3 x 2 taps, 5 x 7 windows
+    const [image, weight] = [randn([2, 6, 7, 15]), randn([4, 3, 3, 2], { requiresGrad: true })];
+    const each = 2 * (2 * 4 * 5 * 7) * (3 * 3 * 2);
+    const options = { groups: 2, stride: [1, 2] } as const;
+    expect(costs(() => F.conv2d(image, weight.detach(), null, options))).toMatchObject({ flops: each });
+    const windows = randn([2, 4, 5, 7]);
+    expect(costs(() => F.convTranspose2d(windows, weight.detach(), null, options))).toMatchObject({ flops: each });
+    const learned = tidy(() => profile(() => F.conv2d(image, weight, null, options).sum().backward()));
+    expect(opsOf(learned, 'conv', 'convWeight').map(({ cost: { flops } }) => flops)).toEqual([each, each]);
   });
 
   it('counts the scores that attention sees', () => {

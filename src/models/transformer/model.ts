@@ -4,11 +4,13 @@
  *   x = dropout(sqrt(d) E[source] + P);  memory = encoder(x)                         P: sinusoids of positions
  *   y = decoder(dropout(sqrt(d) E[target] + P), memory);  logits = y Eᵀ
  *
- * with one table E for sources, targets and logits (section 3.4). B sources of S tokens, targets of L. Decoding computes the prefix anew at each token: for sequences as short as sentences.
+ * with one table E for sources, targets and logits (section 3.4). B sources of S tokens, targets of L. `generate` keeps keys and
+ * values, so that a token costs one position of the decoder.
  */
 import { FoveaError } from '../../errors.js';
 import { noGrad } from '../../autograd/backward.js';
 import { beamSearch } from '../../generate/beam-search.js';
+import { EncoderDecoderCache } from '../../generate/encoder-decoder-cache.js';
 import { Embedding } from '../../nn/embedding.js';
 import { normal_ } from '../../nn/init.js';
 import { Linear } from '../../nn/linear.js';
@@ -92,8 +94,9 @@ export class Seq2SeqTransformer extends Module {
     return this.shared.weight.device;
   }
 
-  #embed(ids: Tensor): Tensor {
-    return this.positions.forward(this.shared.forward(ids).mul(Math.sqrt(this.config.dModel)));
+  /** @param offset the position of the first token */
+  #embed(ids: Tensor, offset = 0): Tensor {
+    return this.positions.forward(this.shared.forward(ids).mul(Math.sqrt(this.config.dModel)), { offset });
   }
 
   /** Whether a source is real: bool [B, S]. */
@@ -115,18 +118,30 @@ export class Seq2SeqTransformer extends Module {
   }
 
   /**
-   * @param decoderInputIds int64 [B, L]
-   * @param memory what `encode` gave, [B, S, dModel]
+   * @param decoderInputIds int64 [B, L]; with a cache, those that are not in it
+   * @param memory what `encode` gave, [B, S, dModel]; read by the first call with a cache only
    * @param inputIds int64 [B, S], of which padding is not seen
    * @param attentionMask as of `encode`
+   * @param options `pastKeyValues` has keys and values of calls before, and those of this one are appended, without
+   *   gradients (default none)
    * @returns hidden states [B, L, dModel], which {@link logitsOf} turns into logits
    */
-  decode(decoderInputIds: Tensor, memory: Tensor, inputIds: Tensor, attentionMask?: Tensor): Tensor {
-    idsArg('decoderInputIds', decoderInputIds);
-    return this.transformer.decoder.forward(this.#embed(decoderInputIds), memory, {
+  decode(
+    decoderInputIds: Tensor,
+    memory: Tensor,
+    inputIds: Tensor,
+    attentionMask?: Tensor,
+    options: { pastKeyValues?: EncoderDecoderCache | undefined } = {},
+  ): Tensor {
+    const { pastKeyValues } = optionsArg('Seq2SeqTransformer.decode', options, ['pastKeyValues']);
+    const [, added] = idsArg('decoderInputIds', decoderInputIds);
+    const hidden = this.transformer.decoder.forward(this.#embed(decoderInputIds, pastKeyValues?.length), memory, {
       tgtIsCausal: true,
       memoryKeyPaddingMask: this.#real(inputIds, attentionMask),
+      pastKeyValues: pastKeyValues?.layers,
     });
+    pastKeyValues?.advance(added);
+    return hidden;
   }
 
   /** @param hidden [..., dModel] @returns [..., vocabulary] */
@@ -168,12 +183,14 @@ export class Seq2SeqTransformer extends Module {
     const { bosTokenId, eosTokenId, padTokenId } = this.config;
     const { device } = this;
     const memory = noGrad(() => tidy(() => this.encode(inputIds)));
+    const pastKeyValues = new EncoderDecoderCache({ layers: this.transformer.decoder.layers.length });
     try {
       const found = await beamSearch(
-        (tokens, sequence) => {
-          const rows = tensor([...sequence], { dtype: 'int64', device });
-          const hidden = this.decode(tokens, indexSelect(memory, 0, rows), indexSelect(inputIds, 0, rows));
-          return this.logitsOf(narrow(hidden, 1, tokens.shape[1]! - 1, 1)).squeeze(1);
+        (tokens, sequence, parents) => {
+          pastKeyValues.reorder(parents);
+          const last = narrow(tokens, 1, tokens.shape[1]! - 1, 1);
+          const sources = indexSelect(inputIds, 0, tensor([...sequence], { dtype: 'int64', device }));
+          return this.logitsOf(this.decode(last, memory, sources, undefined, { pastKeyValues })).squeeze(1);
         },
         {
           ...search,
@@ -187,6 +204,7 @@ export class Seq2SeqTransformer extends Module {
       return tensor(padded, { dtype: 'int64', device });
     } finally {
       memory.dispose();
+      pastKeyValues.dispose();
     }
   }
 }
