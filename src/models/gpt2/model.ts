@@ -177,7 +177,7 @@ class GPT2Block extends Module {
 
   /** The same, but that backward computes it again instead of keeping it. */
   recomputed(x: Tensor, { mask, ...context }: AttentionContext): { hidden: Tensor; weights: Tensor | undefined } {
-    const run = (h: Tensor, m: Tensor | undefined): [Tensor, Tensor | undefined] => {
+    const run = (h: Tensor, m: AttentionContext['mask']): [Tensor, Tensor | undefined] => {
       const { hidden, weights } = this.forward(h, { ...context, mask: m });
       return [hidden, weights];
     };
