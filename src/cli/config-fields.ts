@@ -5,19 +5,23 @@ import { isJsonObject, type JsonObject, type JsonValue } from '../io/strict-json
 /** An object of a config. */
 export class ConfigFields {
   readonly #values: JsonObject;
-  readonly #file: string;
+  readonly #source: string;
   readonly #place: string;
   readonly #taken = new Set<string>();
 
-  /** @param place the object's path with a dot behind it; empty for the whole */
-  constructor(values: JsonObject, file: string, place = '') {
+  /**
+   * @param source what errors begin with: the command and, where there is one, the file
+   * @param place the object's path with a dot behind it; empty for the whole
+   */
+  constructor(values: JsonObject, source: string, place = '') {
     this.#values = values;
-    this.#file = file;
+    this.#source = source;
     this.#place = place;
   }
 
-  /** Whether a field is there. */
+  /** Whether a field is there; one that may be. */
   has(name: string): boolean {
+    this.#taken.add(name);
     return this.#values[name] !== undefined;
   }
 
@@ -27,7 +31,7 @@ export class ConfigFields {
     const received = value === undefined ? 'nothing' : JSON.stringify(value);
     return new FoveaError(
       'FOVEA_ARGUMENT',
-      `train: ${this.#file}: expected ${expected} for ${this.#place}${name}, received ${received}`,
+      `${this.#source}: expected ${expected} for ${this.#place}${name}, received ${received}`,
     );
   }
 
@@ -86,17 +90,37 @@ export class ConfigFields {
     return this.#take(name, 'a path or a list of paths', undefined, is);
   }
 
-  /** Two numbers of at least 0 and below 1. */
-  betas(name: string, otherwise: [number, number]): [number, number] {
-    const is = (value: JsonValue): value is [number, number] =>
-      Array.isArray(value) && value.length === 2 && value.every((beta) => Number(beta) >= 0 && Number(beta) < 1);
-    return this.#take(name, 'two numbers of at least 0 and below 1', otherwise, is);
+  /** Options for something that checks them; true stands for none, a string for the option `main`. */
+  options(name: string, main: string): JsonObject {
+    const is = (value: JsonValue): value is true | string | JsonObject =>
+      value === true || typeof value === 'string' || isJsonObject(value);
+    const value = this.#take(name, `true, the ${main} or an object`, undefined, is);
+    if (value === true) return {};
+    return typeof value === 'string' ? { [main]: value } : value;
   }
 
   /** An object within; an empty one stands for what is left out. */
   object(name: string): ConfigFields {
     const value = this.#take(name, 'an object', {}, isJsonObject);
-    return new ConfigFields(value, this.#file, `${this.#place}${name}.`);
+    return new ConfigFields(value, this.#source, `${this.#place}${name}.`);
+  }
+
+  /** Everything that was not asked for by name; what takes it checks it, in {@link checked}. */
+  rest(): JsonObject {
+    const left = Object.entries(this.#values).filter(([name]) => !this.#taken.has(name));
+    for (const [name] of left) this.#taken.add(name);
+    return Object.fromEntries(left);
+  }
+
+  /** What `work` gives. @throws what it throws; of its FOVEA_ARGUMENT it is said which object of the config it is about */
+  checked<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (!(error instanceof FoveaError && error.code === 'FOVEA_ARGUMENT')) throw error;
+      const message = `${this.#source}: ${this.#place.slice(0, -1)}: ${error.message}`;
+      throw new FoveaError('FOVEA_ARGUMENT', message, { cause: error });
+    }
   }
 
   /** To be called last. @throws FOVEA_ARGUMENT naming the first field that nothing has read */
@@ -106,7 +130,7 @@ export class ConfigFields {
     const known = [...this.#taken].join(', ');
     throw new FoveaError(
       'FOVEA_ARGUMENT',
-      `train: ${this.#file}: ${this.#place}${unknown} is not known here; known are ${known}`,
+      `${this.#source}: ${this.#place}${unknown} is not known here; known are ${known}`,
     );
   }
 }

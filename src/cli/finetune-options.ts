@@ -1,11 +1,11 @@
 import type { Device } from '../tensor/device.js';
-import type { TrainOptions } from '../train/train.js';
+import type { Precision } from '../train/precision.js';
 
 /** What is trained, on what, and for how long. */
 export interface FinetuneOptions {
-  /** Files and folders of text. */
+  /** Files and folders of text, or `.bin` files of token numbers (little-endian uint16). */
   data: readonly string[];
-  /** Where the adapter goes. */
+  /** Where the adapter goes, and the checkpoints, the log and the curve of the run. */
   out: string;
   /** Of the adapter's terms. */
   rank: number;
@@ -20,9 +20,13 @@ export interface FinetuneOptions {
   /** Tokens that the model sees at once; as many as it takes where left out. */
   context?: number;
   lr: number;
+  /** Steps from one evaluation to the next; one at the end where left out. */
+  evaluateEvery?: number;
+  /** Steps from one checkpoint to the next; one at the end where left out. */
+  saveEvery?: number;
   seed: number;
   device: Device;
-  precision: NonNullable<TrainOptions['precision']>;
+  precision: Precision;
   signal?: AbortSignal | undefined;
 }
 

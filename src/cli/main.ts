@@ -8,6 +8,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { defaultFinetuneOptions, type FinetuneOptions } from './finetune-options.js';
 import type { GenerateCommandOptions } from './generate-command.js';
 import { runCommand } from './run-command.js';
+import { precisionNames } from '../train/precision.js';
 import { defaultTrainOptions, type TrainTextOptions } from './train-options.js';
 
 const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -32,7 +33,7 @@ function tokenIds(text: string): number[] {
 /** Commander keeps an option's state in it, so that every command gets one of its own. */
 const precision = (otherwise: string): Option =>
   new Option('--precision <name>', 'of products and attention; weights stay float32')
-    .choices(['float32', 'bfloat16', 'float16'])
+    .choices(precisionNames)
     .default(otherwise);
 
 const defaults = defaultTrainOptions;
@@ -80,10 +81,10 @@ program
 const lora = defaultFinetuneOptions;
 program
   .command('finetune')
-  .description('train a LoRA adapter of a byte-level checkpoint on text, and save it as PEFT does')
+  .description('train a LoRA adapter of a checkpoint, and save it as PEFT does; started again, it goes on')
   .argument('<folder>', 'a Hugging Face checkpoint directory')
-  .requiredOption('--data <paths...>', 'text files, or folders of them')
-  .option('--out <folder>', 'the folder of the adapter', lora.out)
+  .requiredOption('--data <paths...>', 'text for a byte-level checkpoint, or .bin files of token ids (uint16)')
+  .option('--out <folder>', 'the folder of the adapter, of checkpoints, log and loss curve', lora.out)
   .option('--rank <n>', 'of the terms that are trained', count, lora.rank)
   .option('--alpha <x>', 'the terms are multiplied by alpha / rank', real, lora.alpha)
   .option('--dropout <p>', 'of what the terms take', real, lora.dropout)
@@ -92,6 +93,8 @@ program
   .option('--batch <n>', 'windows per step', count, lora.batch)
   .option('--context <n>', 'tokens that the model sees at once (default: as many as it takes)', count)
   .option('--lr <x>', 'the highest learning rate', real, lora.lr)
+  .option('--evaluate-every <n>', 'steps from one evaluation to the next (default: one at the end)', count)
+  .option('--save-every <n>', 'steps from one checkpoint to the next (default: one at the end)', count)
   .option('--seed <n>', 'seed of the terms and of the windows', count, lora.seed)
   .option('--device <name>', 'where to train: cpu, cuda or cuda:<n>', lora.device)
   .addOption(precision(lora.precision))

@@ -1,5 +1,6 @@
 /** `fovea train`: text on the command line, or a config. */
 import { FoveaError } from '../errors.js';
+import { readTrainConfig } from './train-config.js';
 import type { TrainTextOptions } from './train-options.js';
 import { trainRun } from './train-run.js';
 import { trainText } from './train-text.js';
@@ -15,7 +16,7 @@ export async function trainCommand(options: TrainTextOptions, given: string | un
   const config = paths.find((path) => path.endsWith('.json'));
   if (config === undefined) return trainText(options);
   const surplus = paths.length > 1 ? 'the other paths' : given && `--${given}`;
-  if (surplus === undefined) return trainRun(config, signal);
+  if (surplus === undefined) return trainRun(await readTrainConfig(config), signal);
   throw new FoveaError(
     'FOVEA_ARGUMENT',
     `train: ${config} is a config, which says everything; leave out ${surplus}, or train on JSON as text by its folder`,

@@ -1,5 +1,5 @@
 import type { Device } from '../tensor/device.js';
-import type { TrainOptions } from '../train/train.js';
+import type { Precision } from '../train/precision.js';
 
 /** Size of a model that is trained on text, and length of its training. */
 export interface TrainTextOptions {
@@ -17,7 +17,7 @@ export interface TrainTextOptions {
   lr: number;
   seed: number;
   device: Device;
-  precision: NonNullable<TrainOptions['precision']>;
+  precision: Precision;
   signal?: AbortSignal | undefined;
 }
 

@@ -5,7 +5,8 @@ import { ByteTokenizer } from '../text/byte-tokenizer.js';
 import { readCorpus } from '../train/corpus.js';
 import { newModel } from './new-model.js';
 import type { TrainTextOptions } from './train-options.js';
-import { say, sayText, trainShown } from './train-shown.js';
+import { say } from './say.js';
+import { sayCorpus, trainShown } from './train-shown.js';
 
 function makeModel(options: TrainTextOptions): CausalLM {
   manualSeed(options.seed);
@@ -17,7 +18,7 @@ function makeModel(options: TrainTextOptions): CausalLM {
 export async function trainText(options: TrainTextOptions): Promise<void> {
   const { paths, out, steps, layers, width, context, batch, lr, seed, device, precision, signal } = options;
   const corpus = await readCorpus(paths);
-  sayText(corpus);
+  sayCorpus(corpus);
   using model = makeModel(options).to(device);
   const size = (model.numParameters() / 1e6).toFixed(2);
   say(

@@ -25,6 +25,11 @@ export abstract class CausalLM extends Module implements LanguageModel {
   abstract readonly config: CausalLMConfig;
   /** Defaults of `generate`; `load` takes them from the checkpoint, and they may be replaced. */
   generationConfig: GenerationConfig = {};
+  /**
+   * Whether training keeps only what goes into each block, and computes the rest again in backward (`checkpoint`): a third
+   * more work, for memory that hardly grows with the number of blocks (default false).
+   */
+  gradientCheckpointing: boolean = false;
 
   /** Where the weights are, which `to` moves: inputs have to be there, too. */
   get device(): Device {

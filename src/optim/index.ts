@@ -3,6 +3,7 @@ export * as lrScheduler from './lr-scheduler.js';
 export { Adafactor, type AdafactorOptions } from './adafactor.js';
 export { Adagrad, type AdagradOptions } from './adagrad.js';
 export { Adam, type AdamOptions, AdamW } from './adam.js';
+export { ChainedOptimizer } from './chained.js';
 export { GradScaler, type GradScalerOptions, type GradScalerState } from './grad-scaler.js';
 export {
   gaussNewtonBartlett,

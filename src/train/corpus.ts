@@ -1,9 +1,9 @@
-/** Text files as one sequence of byte tokens, the last part of which is held out. */
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+/** Files of text, or of token numbers, as one sequence of tokens, the last part of which is held out. */
+import { readFile } from 'node:fs/promises';
 import { FoveaError } from '../errors.js';
 import { ioError } from '../io/files.js';
 import { ByteTokenizer } from '../text/byte-tokenizer.js';
+import { listFiles, TokenFiles } from './token-files.js';
 
 /** Tokens to train on and tokens to measure with. */
 export interface Corpus {
@@ -13,21 +13,6 @@ export interface Corpus {
   validation: Uint16Array;
   /** Files read. */
   files: number;
-}
-
-/** All files below a path, in the order of their names; hidden ones and installed packages are left out. */
-async function listFiles(path: string): Promise<string[]> {
-  if (!(await stat(path)).isDirectory()) return [path];
-  const entries = await readdir(path, { withFileTypes: true });
-  const wanted = entries.filter(({ name }) => !name.startsWith('.') && name !== 'node_modules');
-  wanted.sort((a, b) => (a.name < b.name ? -1 : 1));
-  const nested: string[][] = [];
-  for (const entry of wanted) {
-    const inner = join(path, entry.name);
-    if (entry.isDirectory()) nested.push(await listFiles(inner));
-    else if (entry.isFile()) nested.push([inner]);
-  }
-  return nested.flat();
 }
 
 /** A file's bytes, or undefined for one that is not text: text has no zero byte. */
@@ -64,6 +49,23 @@ export async function readCorpus(paths: readonly string[], heldOut = 0.05): Prom
     tokens[at + text.length] = eosTokenId;
     at += text.length + 1;
   }
+  return corpusOf(tokens, heldOut, texts.length);
+}
+
+function corpusOf(tokens: Uint16Array, heldOut: number, files: number): Corpus {
   const split = Math.floor(tokens.length * (1 - heldOut));
-  return { train: tokens.subarray(0, split), validation: tokens.subarray(split), files: texts.length };
+  return { train: tokens.subarray(0, split), validation: tokens.subarray(split), files };
+}
+
+/**
+ * Reads files of token numbers: little-endian uint16, one after the other, as nanoGPT's `prepare.py` writes them.
+ *
+ * @param paths files
+ * @param heldOut the share at the end that is not trained on
+ * @throws FOVEA_IO if a file cannot be read, FOVEA_FILE_FORMAT for half a number, FOVEA_ARGUMENT if there is none in them
+ */
+export async function readTokens(paths: readonly string[], heldOut = 0.05): Promise<Corpus> {
+  const all = await TokenFiles.open(paths, 'tokens');
+  const { length, files } = all;
+  return corpusOf(await all.range(0, length, 2 ** 16).read(0, length), heldOut, files);
 }

@@ -4,7 +4,7 @@
  */
 export type { BatchPosition, Batches } from './batches.js';
 export { type CheckpointEntry, listCheckpoints, verifyCheckpoint } from './checkpoint-folder.js';
-export { type Corpus, readCorpus } from './corpus.js';
+export { type Corpus, readCorpus, readTokens } from './corpus.js';
 export * from './data/index.js';
 export { earlyStopping, type EarlyStoppingOptions } from './early-stopping.js';
 export {
@@ -21,6 +21,7 @@ export {
 } from './guards.js';
 export { lossCurve, type LossCurveOptions, lossCurveSvg, type LossPoint } from './loss-curve.js';
 export * from './objectives/index.js';
+export type { Precision } from './precision.js';
 export { progressLine } from './progress.js';
 export { bitsPerToken, type EvaluateOptions, trainCausalLM, type TrainOptions, type TrainProgress } from './train.js';
 export type {
@@ -39,4 +40,3 @@ export type {
 } from './trainer-events.js';
 export type { Scheduler, TrainerOptions } from './trainer-options.js';
 export { Trainer } from './trainer.js';
-export type { Precision } from './training-step.js';

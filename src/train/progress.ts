@@ -42,7 +42,7 @@ export function duration(seconds: number): string {
 }
 
 /** Bytes as `12.3 MB`. */
-function megabytes(bytes: number): string {
+export function megabytes(bytes: number): string {
   return `${(bytes / 1e6).toFixed(1)} MB`;
 }
 

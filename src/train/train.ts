@@ -6,13 +6,13 @@ import { noGrad } from '../autograd/backward.js';
 import type { CausalLM } from '../models/causal-lm.js';
 import { AdamW } from '../optim/adam.js';
 import { warmupCosine } from '../optim/lr-scheduler.js';
-import { argumentError, countArg, optionsArg, withoutUndefined } from '../tensor/check.js';
+import { countArg, optionsArg, withoutUndefined } from '../tensor/check.js';
 import { tidy } from '../tensor/tidy.js';
 import { inEvaluation, meanLoss } from './evaluation.js';
 import { decayGroups } from './param-groups.js';
+import { type Precision, precisionArg } from './precision.js';
 import { Trainer } from './trainer.js';
 import type { TrainerCallback } from './trainer-events.js';
-import type { Precision } from './training-step.js';
 import { checkTokens, RandomWindows, spreadWindows, type WindowBatch, windowsLoss } from './windows.js';
 
 /** What is known after a step. */
@@ -29,6 +29,8 @@ export interface TrainProgress {
   tokensPerSecond: number;
   /** Seconds, at that pace. */
   secondsLeft: number;
+  /** The most bytes of tensors that the model's device held during the step. */
+  peakMemory: number;
 }
 
 /** Options of {@link trainCausalLM}. */
@@ -47,10 +49,7 @@ export interface TrainOptions {
   weightDecay?: number;
   /** Default 1. */
   maxGradNorm?: number;
-  /**
-   * 'bfloat16' and 'float16' run forward under `autocast`, and backward in the same dtypes; weights and gradients stay
-   * float32. 'float16' scales the loss, and waits for each step's gradients before the next (default 'float32').
-   */
+  /** Default 'float32'. 'float16' waits for each step's gradients before the next. */
   precision?: Precision;
   /** Chooses the windows (default 0). */
   seed?: number;
@@ -93,8 +92,7 @@ function planOf(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Plan
   };
   countArg('train', 'batchSize', plan.batchSize, 1);
   countArg('train', 'contextLength', plan.contextLength, 2);
-  if (!['float32', 'bfloat16', 'float16'].includes(plan.precision))
-    throw argumentError('train', 'precision', "'float32', 'bfloat16' or 'float16'", plan.precision);
+  precisionArg('train', plan.precision);
   checkTokens('train', tokens, plan.contextLength, model);
   return plan;
 }
@@ -103,10 +101,11 @@ function planOf(model: CausalLM, tokens: Uint16Array, given: TrainOptions): Plan
 function telling({ steps, batchSize, contextLength, onProgress }: Plan): TrainerCallback {
   const start = performance.now();
   return {
-    onStep({ step, loss, lr }) {
+    onStep({ step, loss, lr, peakMemory }) {
       const seconds = (performance.now() - start) / 1000;
       const tokensPerSecond = (step * batchSize * contextLength) / seconds;
-      onProgress?.({ step, steps, loss, lr, tokensPerSecond, secondsLeft: (seconds / step) * (steps - step) });
+      const secondsLeft = (seconds / step) * (steps - step);
+      onProgress?.({ step, steps, loss, lr, tokensPerSecond, secondsLeft, peakMemory });
     },
   };
 }

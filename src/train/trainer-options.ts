@@ -6,6 +6,7 @@ import { Optimizer } from '../optim/optimizer.js';
 import { argumentError, countArg, functionArg, optionsArg } from '../tensor/check.js';
 import { type Batches, batchesArg } from './batches.js';
 import { nonFinite } from './guards.js';
+import { type Precision, precisionArg } from './precision.js';
 import type { Guard, Stateful, TrainerCallback } from './trainer-events.js';
 import type { StepParts } from './training-step.js';
 
@@ -18,7 +19,9 @@ export interface Scheduler extends Stateful {
 /** Options of {@link Trainer}. */
 export interface TrainerOptions<B, M extends Module = Module>
   extends Pick<StepParts<B, M>, 'model' | 'optimizer' | 'loss'>,
-    Partial<Omit<StepParts<B, M>, 'model' | 'optimizer' | 'loss'>> {
+    Partial<Pick<StepParts<B, M>, 'weight' | 'clipNorm' | 'clipValue'>> {
+  /** Default 'float32'. */
+  precision?: Precision;
   /** What is learnt from. */
   trainData: Batches<B>;
   /** What is measured with, by the same loss. */
@@ -124,10 +127,8 @@ function checkParts<B, M extends Module>({ model, optimizer, loss, ...rest }: Tr
   if (!(model instanceof Module)) throw argumentError(op, 'model', 'a Module', model);
   if (!(optimizer instanceof Optimizer)) throw argumentError(op, 'optimizer', 'an Optimizer', optimizer);
   functionArg(op, 'loss', loss);
-  const { weight, precision = 'float32', scheduler, scheduleEvery = 'step', extra = {}, signal } = rest;
+  const { weight, scheduler, scheduleEvery = 'step', extra = {}, signal } = rest;
   if (weight !== undefined) functionArg(op, 'weight', weight);
-  if (!['float32', 'bfloat16', 'float16'].includes(precision))
-    throw argumentError(op, 'precision', "'float32', 'bfloat16' or 'float16'", precision);
   if (scheduler !== undefined && !(isStateful(scheduler) && typeof scheduler.step === 'function'))
     throw argumentError(op, 'scheduler', 'an object with step, stateDict and loadStateDict', scheduler);
   if (scheduleEvery !== 'step' && scheduleEvery !== 'epoch')
@@ -188,7 +189,7 @@ export function checkedOptions<B, M extends Module>(given: TrainerOptions<B, M>)
   return {
     ...options,
     weight: options.weight,
-    precision: options.precision ?? 'float32',
+    precision: precisionArg(op, options.precision ?? 'float32'),
     clipNorm: options.clipNorm,
     clipValue: options.clipValue,
     scheduleEvery: options.scheduleEvery ?? 'step',

@@ -16,13 +16,11 @@ import { kernels } from '../ops/kernels.gen.js';
 import { GradScaler } from '../optim/grad-scaler.js';
 import type { Optimizer } from '../optim/optimizer.js';
 import { argumentError } from '../tensor/check.js';
-import { autocast, type AutocastDtype, isThenable } from '../tensor/modes.js';
+import { autocast, isThenable } from '../tensor/modes.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
+import type { PrecisionDtype } from './precision.js';
 import type { Awaitable } from './trainer-events.js';
-
-/** 'bfloat16' and 'float16' run forward under `autocast`, and backward in the same dtypes; weights stay float32. */
-export type Precision = 'float32' | AutocastDtype;
 
 /** What an update is made of. */
 export interface StepParts<B, M extends Module> {
@@ -32,7 +30,7 @@ export interface StepParts<B, M extends Module> {
   loss: (model: M, batch: B) => Awaitable<Tensor>;
   /** What that mean is over. */
   weight: ((batch: B) => number) | undefined;
-  precision: Precision;
+  precision: PrecisionDtype;
   /** Of all gradients together, at most. */
   clipNorm: number | undefined;
   /** Of each element of the gradients, at most. */

@@ -6,12 +6,28 @@ import { argumentError, countArg, optionsArg } from '../tensor/check.js';
 import type { Device } from '../tensor/device.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
+import type { TokenSource } from './token-files.js';
 
-/** Some windows of a text. */
-export interface WindowBatch {
-  tokens: Uint16Array;
+/** Some windows of a text, of which only the length may be known as yet. */
+export interface Windows<T extends { readonly length: number }> {
+  tokens: T;
   /** Where they begin. */
   starts: readonly number[];
+}
+
+/** Some windows of a text that is there. */
+export type WindowBatch = Windows<Uint16Array>;
+
+/** A sequence of tokens, in memory or not. */
+export type Tokens = Uint16Array | TokenSource;
+
+/** Reads windows of `length` tokens, one behind the other, unless the text is there anyway. */
+export async function readWindows({ tokens, starts }: Windows<Tokens>, length: number): Promise<WindowBatch> {
+  if (tokens instanceof Uint16Array) return { tokens, starts };
+  const read = new Uint16Array(starts.length * length);
+  const parts = await Promise.all(starts.map((start) => tokens.read(start, length)));
+  for (const [i, part] of parts.entries()) read.set(part, i * length);
+  return { tokens: read, starts: parts.map((_, i) => i * length) };
 }
 
 /** Windows of `length` tokens as int64 [windows, length]. */
@@ -29,13 +45,17 @@ export function windowsLoss(model: CausalLM, batch: WindowBatch, length: number)
   return model.forward({ inputIds, labels: inputIds, outputLogits: false }).loss!;
 }
 
+/** There must be a window. */
+export function checkLength(op: string, tokens: { readonly length: number }, length: number): void {
+  if (tokens.length >= length) return;
+  const expected = `at least ${length} tokens, one window`;
+  throw argumentError(op, 'tokens', expected, tokens.length, 'use more text or a shorter context');
+}
+
 /** A token that the model lacks would fail in the middle of a step, and the step would pass the failure to the weights. */
 export function checkTokens(op: string, tokens: Uint16Array, length: number, { config }: CausalLM): void {
   if (!(tokens instanceof Uint16Array)) throw argumentError(op, 'tokens', 'a Uint16Array of token numbers', tokens);
-  if (tokens.length < length) {
-    const expected = `at least ${length} tokens, one window`;
-    throw argumentError(op, 'tokens', expected, tokens.length, 'use more text or a shorter context');
-  }
+  checkLength(op, tokens, length);
   const { vocabSize } = config;
   const unknown = tokens.find((token) => token >= vocabSize);
   if (unknown === undefined) return;
@@ -43,7 +63,12 @@ export function checkTokens(op: string, tokens: Uint16Array, length: number, { c
 }
 
 /** At most `count` windows that are evenly spread over the tokens, `batchSize` at a time. */
-export function spreadWindows(tokens: Uint16Array, length: number, count: number, batchSize: number): WindowBatch[] {
+export function spreadWindows<T extends { readonly length: number }>(
+  tokens: T,
+  length: number,
+  count: number,
+  batchSize: number,
+): Windows<T>[] {
   const room = tokens.length - length;
   const most = Math.min(count, room + 1);
   const starts = Array.from({ length: most }, (_, i) => Math.floor((i * room) / Math.max(1, most - 1)));
@@ -59,7 +84,7 @@ const ahead = 64;
 
 /** Random windows without end; a state says which come next. */
 export class RandomWindows implements AsyncIterable<WindowBatch> {
-  readonly #tokens: Uint16Array;
+  readonly #tokens: Tokens;
   readonly #length: number;
   readonly #batchSize: number;
   readonly #generator: Generator;
@@ -68,7 +93,7 @@ export class RandomWindows implements AsyncIterable<WindowBatch> {
   #given = 0;
 
   /** @param tokens at least one window of `length` */
-  constructor(tokens: Uint16Array, length: number, batchSize: number, seed: number) {
+  constructor(tokens: Tokens, length: number, batchSize: number, seed: number) {
     this.#tokens = tokens;
     this.#length = length;
     this.#batchSize = batchSize;
@@ -86,7 +111,8 @@ export class RandomWindows implements AsyncIterable<WindowBatch> {
       drawn.dispose();
       while (this.#given < ahead) {
         this.#given++;
-        yield { tokens, starts: starts.slice((this.#given - 1) * count, this.#given * count) };
+        const chosen = { tokens, starts: starts.slice((this.#given - 1) * count, this.#given * count) };
+        yield await readWindows(chosen, this.#length);
       }
       this.#drawnFrom = this.#generator.getState();
       this.#given = 0;

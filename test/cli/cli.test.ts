@@ -1,6 +1,6 @@
 // The command line, run as users run it.
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -62,7 +62,7 @@ describe('fovea train and generate', () => {
     ];
     const { status, stderr } = fovea('train', text, '--out', out, ...small);
     expect(status).toBe(0);
-    expect(stderr).toMatch(/step 60\/60 {2}loss \d\.\d+ {2}[\d,]+ tokens\/s {2}0 s left/);
+    expect(stderr).toMatch(/step 60\/60 {2}loss \d\.\d+ {2}[\d,]+ tokens\/s {2}peak \d+\.\d MB {2}0 s left/);
     const [, before, after] = /(\d+\.\d+) bits per byte before, (\d+\.\d+) after/.exec(stderr)!;
     expect(Number(before)).toBeGreaterThan(7);
     expect(Number(after)).toBeLessThan(4);
@@ -77,6 +77,7 @@ describe('fovea train and generate', () => {
       return /(\d+\.\d+) after training/.exec(stderr)![1]!;
     };
     expect(loss('--precision', 'bfloat16')).not.toBe(loss());
+    expect(loss('--precision', 'bf16')).toBe(loss('--precision', 'bfloat16'));
   });
 
   test('generate continues a prompt, repeatably', () => {
@@ -105,20 +106,57 @@ describe('fovea train and generate', () => {
       '3e-2',
       '--dropout',
       '0.01',
+      '--evaluate-every',
+      '100',
+      '--precision',
+      'f32',
     ];
     const { status, stderr } = fovea('finetune', out, '--data', data, '--out', adapter, ...small);
     expect(stderr).toMatch(/trainable params: 4,096 \|\| all params: 26,112 \|\| trainable%: 15\.\d+/);
     expect(stderr).toMatch(/step 250\/250/);
-    const [, before, after] = /(\d+\.\d+) bits per byte before, (\d+\.\d+) after/.exec(stderr)!;
+    const [, after, before] = /(\d+\.\d+) bits per token after 250 steps, (\d+\.\d+) before/.exec(stderr)!;
     expect(Number(after)).toBeLessThan(0.9 * Number(before));
     expect(status).toBe(0);
     expect(readFileSync(join(out, 'model.safetensors')).equals(weights)).toBe(true);
+    expect(readdirSync(adapter).sort()).toEqual([
+      'adapter_config.json',
+      'adapter_model.safetensors',
+      'log.jsonl',
+      'loss.svg',
+      'step-00000250',
+    ]);
+    const again = fovea('finetune', out, '--data', data, '--out', adapter, ...small);
+    expect(again.stderr).toMatch(/resumed from step 250 in .*adapter\nall 250 steps are done/);
     const config = JSON.parse(readFileSync(join(adapter, 'adapter_config.json'), 'utf8')) as object;
     expect(config).toMatchObject({ peft_type: 'LORA', r: 8, lora_alpha: 16, base_model_name_or_path: out });
     const args = ['generate', out, '--prompt', 'be there ', '--max-new-tokens', '24', '--temperature', '0'];
     const said = fovea(...args, '--adapter', adapter).stdout;
     expect(said).not.toBe(fovea(...args).stdout);
     expect(said.startsWith('be there ')).toBe(true);
+  });
+
+  test('finetune takes token numbers for a checkpoint of any tokenizer, and text for a byte-level one alone', async () => {
+    const { folder: golden } = readGolden('gpt2');
+    const { vocabSize, nPositions } = (await load(golden)).config;
+    const numbers = Uint16Array.from({ length: 60 * nPositions }, (_, i) => (i * i) % vocabSize);
+    const data = join(folder, 'numbers.bin');
+    writeFileSync(data, Buffer.from(numbers.buffer));
+    const adapter = join(folder, 'golden-adapter');
+    const few = ['--steps', '3', '--batch', '2', '--context', '8', '--out', adapter];
+    const { status, stderr } = fovea('finetune', golden, '--data', data, ...few);
+    expect(stderr).toMatch(/^tokens: 1 files, [\d,]+ numbers, the last 5 % held out\n/);
+    expect(stderr).toMatch(/bits per token after 3 steps/);
+    expect(status).toBe(0);
+    const text = fovea('finetune', golden, '--data', join(folder, 'other.txt'), ...few);
+    expect(text.stderr).toMatch(
+      /^fovea: read: .*tokenizer\.json.*; or give token numbers .* \.bin files of .* uint16\n$/,
+    );
+    const both = fovea('finetune', golden, '--data', data, 'other.txt', ...few);
+    expect(both.stderr).toMatch(
+      /^fovea: finetune: --data is text or files of token numbers \(\.bin\), but not both\n$/,
+    );
+    const one = fovea('finetune', golden, '--data', data, '--rank', '0', ...few);
+    expect(one.stderr).toMatch(/^fovea: finetune: lora: addAdapter: .* for r, received 0\n$/m);
   });
 
   test('generate continues token numbers of any GPT-2', async () => {
@@ -136,7 +174,7 @@ describe('failures are one sentence', () => {
     [['generate', 'nowhere'], 1, /^fovea: generate: pass either --prompt or --ids\n$/],
     [['train', 'missing.txt'], 1, /^fovea: read: missing\.txt.*\n$/],
     [['train', 'x', '--steps', 'many'], 1, /expected a whole number/],
-    [['train', 'x', '--precision', 'float64'], 1, /choices are float32, bfloat16, float16/],
+    [['train', 'x', '--precision', 'float64'], 1, /choices are float32, bfloat16, float16, f32, bf16, f16/],
     [['finetune', 'x'], 1, /required option '--data <paths...>'/],
     [['finetune', 'nowhere', '--data', 'x'], 1, /^fovea: read: .*nowhere.*tokenizer\.json/],
     [['finetune', 'x', '--data', 'x', '--rank', '1.5'], 1, /expected a whole number/],

@@ -4,7 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ByteTokenizer, manualSeed, memory } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
-import { bitsPerToken, readCorpus, trainCausalLM, type TrainOptions, type TrainProgress } from 'fovea/train';
+import {
+  bitsPerToken,
+  readCorpus,
+  readTokens,
+  trainCausalLM,
+  type TrainOptions,
+  type TrainProgress,
+} from 'fovea/train';
 import { afterAll, describe, expect, test } from 'vitest';
 
 const folder = mkdtempSync(join(tmpdir(), 'fovea-train-'));
@@ -63,10 +70,21 @@ describe('trainCausalLM', () => {
     expect(model.parameters().every(({ dtype }) => dtype === 'float32')).toBe(true);
   });
 
+  test.each([
+    ['f32', 'float32'],
+    ['bf16', 'bfloat16'],
+    ['f16', 'float16'],
+  ] as const)('%s is %s', async (short, precision) => {
+    const plan = { steps: 3, batchSize: 2, lr: 1e-2 };
+    expect(await losses({ ...plan, precision: short })).toEqual(await losses({ ...plan, precision }));
+  });
+
   test('refuses other precisions', async () => {
     await expect(losses({ precision: 'float64' as 'float32' })).rejects.toMatchObject({
       code: 'FOVEA_ARGUMENT',
-      message: expect.stringMatching(/'float32', 'bfloat16' or 'float16' for precision.*float64/) as string,
+      message: expect.stringMatching(
+        /one of float32, bfloat16, float16, f32, bf16, f16 for precision.*float64/,
+      ) as string,
     });
   });
 
@@ -84,6 +102,8 @@ describe('trainCausalLM', () => {
     expect(seen.slice(0, 5).map(({ lr }) => lr)).toEqual([0.00025, 0.0005, 0.00075, 0.001, 0.001]);
     expect(seen.at(-1)!.lr).toBeLessThan(2e-4);
     expect(seen.at(-1)!.secondsLeft).toBe(0);
+    const weights = 4 * model.parameters().reduce((sum, { size }) => sum + size, 0);
+    expect(Math.min(...seen.map(({ peakMemory }) => peakMemory))).toBeGreaterThan(2 * weights);
   });
 
   test.each(['float32', 'bfloat16', 'float16'] as const)('a step in %s leaves nothing behind', async (precision) => {
@@ -161,5 +181,30 @@ describe('readCorpus', () => {
     });
     mkdirSync(join(folder, 'empty'));
     await expect(readCorpus([join(folder, 'empty')])).rejects.toMatchObject({ code: 'FOVEA_ARGUMENT' });
+  });
+});
+
+describe('readTokens', () => {
+  test('reads numbers of two bytes, the low one first, and holds the last out', async () => {
+    const [a, b] = [join(folder, 'a.bin'), join(folder, 'b.bin')];
+    writeFileSync(a, Buffer.from([1, 0, 0x34, 0x12]));
+    writeFileSync(b, Buffer.from([0xff, 0xff, 2, 0]));
+    const { train, validation, files } = await readTokens([a, b], 0.25);
+    expect([...train]).toEqual([1, 0x1234, 0xffff]);
+    expect([...validation]).toEqual([2]);
+    expect(files).toBe(2);
+  });
+
+  test('refuses half a number, no number and what is not there', async () => {
+    const [odd, empty, missing] = ['odd.bin', 'empty.bin', 'missing.bin'].map((name) => join(folder, name));
+    writeFileSync(odd!, Buffer.from([1, 0, 2]));
+    writeFileSync(empty!, Buffer.alloc(0));
+    const refusal = (code: string, message: RegExp): object => ({
+      code,
+      message: expect.stringMatching(message) as string,
+    });
+    await expect(readTokens([odd!])).rejects.toMatchObject(refusal('FOVEA_FILE_FORMAT', /odd\.bin has 3 bytes/));
+    await expect(readTokens([empty!])).rejects.toMatchObject(refusal('FOVEA_ARGUMENT', /no tokens in .*empty\.bin/));
+    await expect(readTokens([missing!])).rejects.toMatchObject(refusal('FOVEA_IO', /missing\.bin/));
   });
 });

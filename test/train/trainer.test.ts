@@ -191,7 +191,7 @@ describe('what does not fit is refused', () => {
     ['no end', { epochs: undefined }, /a number of epochs or of maxSteps.*a run needs an end/],
     ['a count', { accumulate: 0 }, /accumulate/],
     ['a limit', { clipNorm: -1 }, /a number above 0 for clipNorm/],
-    ['a precision', { precision: 'float64' }, /'float32', 'bfloat16' or 'float16' for precision/],
+    ['a precision', { precision: 'float64' }, /one of float32, bfloat16, float16, f32, bf16, f16 for precision/],
     ['a schedule', { scheduler: { step: () => 1 } }, /step, stateDict and loadStateDict for scheduler/],
     ['saving nowhere', { saveEvery: 1 }, /a path, since saveEvery is given for folder/],
     ['evaluating nothing', { evaluateEvery: 1 }, /batches, since evaluateEvery is given for evalData/],

@@ -19,6 +19,7 @@ import {
 } from '../../ops/index.js';
 import type { FusedActivation } from '../../ops/index.js';
 import { Mask } from '../../ops/mask.js';
+import { checkpoint } from '../../autograd/checkpoint.js';
 import { FoveaError } from '../../errors.js';
 import { type Activation, activationOf, fusedActivation } from '../../nn/activations.js';
 import { attentionWithWeights } from '../../nn/attention-weights.js';
@@ -174,6 +175,16 @@ class GPT2Block extends Module {
     const { sum: attended, y } = addThenNorm(this.ln2, output, x);
     return { hidden: attended.add(this.mlp.forward(y)), weights };
   }
+
+  /** The same, but that backward computes it again instead of keeping it. */
+  recomputed(x: Tensor, { mask, ...context }: AttentionContext): { hidden: Tensor; weights: Tensor | undefined } {
+    const run = (h: Tensor, m: AttentionContext['mask']): [Tensor, Tensor | undefined] => {
+      const { hidden, weights } = this.forward(h, { ...context, mask: m });
+      return [hidden, weights];
+    };
+    const [hidden, weights] = checkpoint(run, x, mask);
+    return { hidden, weights };
+  }
 }
 
 /** The model below its head. */
@@ -212,7 +223,7 @@ class GPT2Model extends Module {
   }
 
   /** @returns hidden states after the embeddings and after each block, the last one normalised; weights by block */
-  override forward(input: CausalLMInput): { hidden: Tensor[]; attentions: Tensor[] } {
+  override forward(input: CausalLMInput, recompute = false): { hidden: Tensor[]; attentions: Tensor[] } {
     const { attentionMask, outputAttentions = false, outputHiddenStates = false, pastKeyValues: cache } = input;
     const [batch, n] = input.inputIds.shape as [number, number];
     const real = attentionMask?.to('bool').reshape([batch, 1, 1, (cache?.length ?? 0) + n]);
@@ -221,7 +232,8 @@ class GPT2Model extends Module {
     const hidden = [x];
     const attentions: Tensor[] = [];
     for (const block of this.h) {
-      const result = block.forward(x, { mask, cache, outputAttentions });
+      const context = { mask, cache, outputAttentions };
+      const result = recompute ? block.recomputed(x, context) : block.forward(x, context);
       x = result.hidden;
       hidden.push(x);
       if (result.weights) attentions.push(result.weights);
@@ -282,7 +294,9 @@ export class GPT2LMHeadModel extends CausalLM {
     checkInput(input);
     const { inputIds, labels, logitsToKeep = 0, outputLogits = true, outputHiddenStates, outputAttentions } = input;
     const [batch, n] = inputIds.shape as [number, number];
-    const { hidden, attentions } = this.transformer.forward(input);
+    // A cache grows with each run of a block.
+    const recompute = this.gradientCheckpointing && this.training && input.pastKeyValues === undefined;
+    const { hidden, attentions } = this.transformer.forward(input, recompute);
     const last = hidden.at(-1)!;
     const kept = logitsToKeep > 0 && logitsToKeep < n ? last.narrow(1, n - logitsToKeep, logitsToKeep) : last;
     const logits = outputLogits

@@ -1,0 +1,122 @@
+/** What a config trains on what: a language model on text or token numbers, or an encoder and a decoder on pairs of text. */
+import { type TransformerConfig, transformerConfig } from '../models/transformer/config.js';
+import { addAdapter } from '../nn/lora.js';
+import type { Module } from '../nn/module.js';
+import type { TokenKind } from '../train/token-files.js';
+import type { ConfigFields } from './config-fields.js';
+import { pairTokens } from './pair-tokens.js';
+import { defaultTrainOptions as defaults } from './train-options.js';
+
+/** Sizes of a new model. */
+export interface NewModel {
+  layers: number;
+  width: number;
+  heads: number;
+  context: number;
+  dropout: number;
+  /** Of token numbers; undefined: bytes and the end of a text. */
+  vocabSize?: number | undefined;
+}
+
+/** A Hugging Face checkpoint directory to start from. */
+export interface LoadedModel {
+  load: string;
+  /** Tokens that the model sees at once, where they are fewer than it takes. */
+  context: number | undefined;
+}
+
+/** What is read: files and folders of text, which is read as bytes, or files of token numbers. */
+export interface DataConfig {
+  kind: TokenKind;
+  paths: string[];
+  /** The share at the end that is not trained on. */
+  heldOut: number;
+  /** Whether windows are read when their turn comes, and no more is in memory. */
+  stream: boolean;
+}
+
+/** A language model. */
+export interface LanguageSubject {
+  data: DataConfig;
+  model: LoadedModel | NewModel;
+  /** Whether activations are computed again in backward. */
+  checkpoint: boolean;
+  /** Puts a LoRA adapter into the model, which alone is trained. */
+  lora: ((model: Module) => void) | undefined;
+}
+
+/** An encoder and a decoder. */
+export interface TranslationSubject {
+  /** Files of a source, a tab and a target in each line. */
+  pairs: string[];
+  /** The share at the end that is not trained on. */
+  heldOut: number;
+  transformer: TransformerConfig;
+}
+
+/** Either. */
+export type Subject = LanguageSubject | TranslationSubject;
+
+function dataOf(fields: ConfigFields, at: (path: string) => string): DataConfig {
+  const kind = fields.has('tokens') ? 'tokens' : 'text';
+  if (kind === 'tokens' && fields.has('text')) throw fields.error('text', 'nothing beside tokens');
+  const paths = fields.strings(kind).map(at);
+  const heldOut = fields.real('heldOut', { most: 0.9 }, 0.05);
+  return { kind, paths, heldOut, stream: fields.boolean('stream', false) };
+}
+
+function modelOf(
+  fields: ConfigFields,
+  kind: DataConfig['kind'],
+  at: (path: string) => string,
+): LanguageSubject['model'] {
+  if (fields.has('load')) {
+    const load = at(fields.string('load'));
+    const loaded = { load, context: fields.has('context') ? fields.count('context', 2) : undefined };
+    fields.finish();
+    return loaded;
+  }
+  const model = {
+    layers: fields.count('layers', 1, defaults.layers),
+    width: fields.count('width', 1, defaults.width),
+    heads: fields.count('heads', 1, defaults.heads),
+    context: fields.count('context', 2, defaults.context),
+    dropout: fields.real('dropout', { most: 1 }, 0),
+    vocabSize: kind === 'tokens' ? fields.count('vocabSize', 1) : undefined,
+  };
+  if (model.width % model.heads !== 0) throw fields.error('heads', `a divisor of the width, which is ${model.width},`);
+  fields.finish();
+  return model;
+}
+
+function loraOf(fields: ConfigFields): LanguageSubject['lora'] {
+  const options = fields.rest();
+  return (model) => void fields.checked(() => addAdapter(model, Object(options)));
+}
+
+function transformerOf(fields: ConfigFields): TransformerConfig {
+  const taken = Object.keys(pairTokens).find((name) => fields.has(name));
+  if (taken !== undefined) throw fields.error(taken, 'nothing, since tokens are bytes,');
+  const options = fields.rest();
+  return fields.checked(() => transformerConfig({ ...Object(options), ...pairTokens }));
+}
+
+/**
+ * Reads and checks what is trained.
+ *
+ * @param at where a path of the config leads
+ * @throws FOVEA_ARGUMENT naming the place in the config
+ */
+export function subjectOf(fields: ConfigFields, at: (path: string) => string): Subject {
+  if (fields.has('pairs')) {
+    const pairs = fields.strings('pairs').map(at);
+    const heldOut = fields.real('heldOut', { most: 0.9 }, 0.05);
+    return { pairs, heldOut, transformer: transformerOf(fields.object('model')) };
+  }
+  const data = dataOf(fields, at);
+  const model = modelOf(fields.object('model'), data.kind, at);
+  const lora = fields.has('lora') ? loraOf(fields.object('lora')) : undefined;
+  if (lora && !('load' in model))
+    throw fields.error('lora', 'nothing beside a new model, which has learnt nothing yet,');
+  return { data, model, checkpoint: fields.boolean('checkpoint', false), lora };
+}
