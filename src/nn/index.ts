@@ -57,10 +57,14 @@ export { LayerNorm, type LayerNormOptions, RMSNorm, type RMSNormOptions } from '
 export {
   AdaptiveAvgPool1d,
   AdaptiveAvgPool2d,
+  AdaptiveMaxPool1d,
+  AdaptiveMaxPool2d,
+  type AdaptiveMaxPoolOptions,
   AvgPool1d,
   AvgPool2d,
   MaxPool1d,
   MaxPool2d,
+  type MaxPooled,
   type MaxPoolOptions,
 } from './pool.js';
 export { quantize_, type QuantizeOptions } from './quantize.js';

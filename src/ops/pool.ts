@@ -202,6 +202,7 @@ export function maxPool1d(
   kernelSize: WindowSize,
   options?: MaxPoolOptions & { returnIndices?: false },
 ): Tensor;
+export function maxPool1d(x: Tensor, kernelSize: WindowSize, options?: MaxPoolOptions): Tensor | ValuesAndIndices;
 export function maxPool1d(x: Tensor, kernelSize: WindowSize, options?: MaxPoolOptions): Tensor | ValuesAndIndices {
   return largest('maxPool1d', 1, x, kernelSize, options);
 }
@@ -224,6 +225,7 @@ export function maxPool2d(
   kernelSize: WindowSize,
   options?: MaxPoolOptions & { returnIndices?: false },
 ): Tensor;
+export function maxPool2d(x: Tensor, kernelSize: WindowSize, options?: MaxPoolOptions): Tensor | ValuesAndIndices;
 export function maxPool2d(x: Tensor, kernelSize: WindowSize, options?: MaxPoolOptions): Tensor | ValuesAndIndices {
   return largest('maxPool2d', 2, x, kernelSize, options);
 }
@@ -309,6 +311,11 @@ export function adaptiveMaxPool1d(
   x: Tensor,
   outputSize: AdaptiveSize,
   options?: AdaptiveMaxPoolOptions,
+): Tensor | ValuesAndIndices;
+export function adaptiveMaxPool1d(
+  x: Tensor,
+  outputSize: AdaptiveSize,
+  options?: AdaptiveMaxPoolOptions,
 ): Tensor | ValuesAndIndices {
   return adaptiveLargest('adaptiveMaxPool1d', 1, x, outputSize, options);
 }
@@ -327,6 +334,11 @@ export function adaptiveMaxPool2d(
   options: { returnIndices: true },
 ): ValuesAndIndices;
 export function adaptiveMaxPool2d(x: Tensor, outputSize: AdaptiveSize, options?: { returnIndices?: false }): Tensor;
+export function adaptiveMaxPool2d(
+  x: Tensor,
+  outputSize: AdaptiveSize,
+  options?: AdaptiveMaxPoolOptions,
+): Tensor | ValuesAndIndices;
 export function adaptiveMaxPool2d(
   x: Tensor,
   outputSize: AdaptiveSize,

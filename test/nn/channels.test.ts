@@ -1,110 +1,65 @@
-// Layers of channels against what PyTorch gave (test/golden/nn/channels.py): results, gradients, keys, running statistics
+// Layers of channels against what PyTorch gave (channels.py in test/golden/nn): results, gradients, keys, running statistics
 // after several steps. And what they refuse, and how they start.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type Dtype, manualSeed, nn, noGrad, randn, record, tensor, type Tensor, zeros } from 'fovea';
+import { manualSeed, nn, noGrad, randn, record, type Tensor, zeros } from 'fovea';
 import { describe, expect, it, test } from 'vitest';
+import { expectNear, fill, numbers, precisions, type Precision, readJson, tolerances } from '../golden.js';
 import { codeOf, list } from '../helpers.js';
+import { makeLayer, type RecordedLayer, titleOf, weighted } from './recorded.js';
 
 interface Step {
   shape: number[];
   y: number[];
   dx: number[];
   gradients: number[][];
+  /** Where maxima were, if that was asked for. */
+  indices?: number[];
   runningMean?: number[];
   runningVar?: number[];
   tracked?: number;
 }
-interface Recorded {
-  name: keyof typeof makers;
-  arguments: unknown[];
-  options: Record<string, unknown> | null;
-  state: [string, number[]][];
-}
+type Recorded = RecordedLayer & { state: [string, number[]][] };
 type Layer = Recorded & { input: number[]; step: Step };
 type Norm = Recorded & { inputs: number[][]; steps: Step[]; evaluation: Step };
-const golden = JSON.parse(readFileSync(join(import.meta.dirname, '..', 'golden', 'nn', 'channels.json'), 'utf8')) as {
-  layers: Layer[];
-  norms: Norm[];
-};
+const { layers, norms } = readJson('nn', 'channels.json') as { layers: Layer[]; norms: Norm[] };
+const { layers: pools } = readJson('nn', 'pools.json') as { layers: Layer[] };
+type AnyLayer = nn.Module & { forward(x: Tensor): Tensor | ReturnType<nn.MaxPool2d<true>['forward']> };
 
-const makers = {
-  Conv1d: nn.Conv1d,
-  Conv2d: nn.Conv2d,
-  ConvTranspose1d: nn.ConvTranspose1d,
-  ConvTranspose2d: nn.ConvTranspose2d,
-  GroupNorm: nn.GroupNorm,
-  BatchNorm1d: nn.BatchNorm1d,
-  BatchNorm2d: nn.BatchNorm2d,
-  AvgPool1d: nn.AvgPool1d,
-  AvgPool2d: nn.AvgPool2d,
-  MaxPool1d: nn.MaxPool1d,
-  MaxPool2d: nn.MaxPool2d,
-  AdaptiveAvgPool1d: nn.AdaptiveAvgPool1d,
-  AdaptiveAvgPool2d: nn.AdaptiveAvgPool2d,
-};
-type AnyLayer = nn.Module & { forward(x: Tensor): Tensor };
-
-/** The same numbers, exact in float32, as `numbers` of channels.py. */
-function numbers(shape: readonly number[], seed: number, dtype: Dtype): Tensor {
-  const count = shape.reduce((a, b) => a * b, 1);
-  const values = Array.from({ length: count }, (_, i) => (((i * 37 + seed * 101 + ((i * i) % 59)) % 127) - 63) / 32);
-  return tensor(values, { shape, dtype });
-}
-function make({ name, arguments: given, options }: Recorded, dtype: Dtype): AnyLayer {
-  const Maker = makers[name] as unknown as new (...args: unknown[]) => AnyLayer;
-  const layer = new Maker(...given, ...(options ? [options] : [])).to(dtype);
-  layer.loadStateDict(
-    Object.fromEntries(layer.namedParameters().map(([key, { shape }], i) => [key, numbers(shape, i + 1, dtype)])),
-    { strict: false },
-  );
+function make<L extends AnyLayer>(recorded: Recorded, dtype: Precision): L {
+  const layer = fill(makeLayer<L>(recorded, dtype), 2);
+  expect(Object.entries(layer.stateDict()).map(([key, { shape }]) => [key, [...shape]])).toEqual(recorded.state);
   return layer;
 }
-function near(actual: Tensor, expected: number[], dtype: Dtype): void {
-  const values = list(actual);
-  expect(values.length).toBe(expected.length);
-  const largest = expected.reduce((most, v) => Math.max(most, Math.abs(v)), 1);
-  const allowed = (dtype === 'float64' ? 1e-10 : 2e-5) * largest;
-  values.forEach((v, i) => expect(Math.abs(v - expected[i]!), `element ${i}: ${v}`).toBeLessThanOrEqual(allowed));
-}
-function check(layer: AnyLayer, shape: number[], seed: number, expected: Step, dtype: Dtype): void {
+function check(layer: AnyLayer, shape: number[], seed: number, expected: Step, dtype: Precision): void {
   layer.zeroGrad();
-  const x = numbers(shape, seed, dtype).requiresGrad_();
-  const y = layer.forward(x);
+  const x = numbers(101 + seed, shape, dtype, 2).requiresGrad_();
+  const found = layer.forward(x);
+  const [y, indices] = 'values' in found ? [found.values, found.indices] : [found, undefined];
   expect([...y.shape]).toEqual(expected.shape);
-  y.mul(numbers(y.shape, seed + 7, dtype))
-    .sum()
-    .backward();
-  near(y, expected.y, dtype);
-  near(x.grad!, expected.dx, dtype);
-  layer.parameters().forEach((p, i) => near(p.grad!, expected.gradients[i]!, dtype));
+  expect(indices && list(indices)).toEqual(expected.indices);
+  weighted(y, numbers(201 + seed, y.shape, dtype, 2)).backward();
+  const tolerance = tolerances[dtype];
+  expectNear('y', y, expected.y, tolerance);
+  expectNear('dx', x.grad, expected.dx, tolerance);
+  for (const [i, [key, { grad }]] of layer.namedParameters().entries())
+    expectNear(key, grad, expected.gradients[i]!, tolerance);
 }
 
-describe.each(['float32', 'float64'] as const)('PyTorch, in %s', (dtype) => {
-  it.each(golden.layers.map((layer) => [`${layer.name} ${JSON.stringify(layer.options)}`, layer] as const))(
-    '%s',
-    (_, recorded) => {
-      const layer = make(recorded, dtype);
-      expect(Object.entries(layer.stateDict()).map(([key, { shape }]) => [key, [...shape]])).toEqual(recorded.state);
-      check(layer, recorded.input, 3, recorded.step, dtype);
-    },
+describe.each(precisions)('PyTorch, in %s', (dtype) => {
+  it.each([...layers, ...pools].map((layer) => [titleOf(layer), layer] as const))('%s', (_, recorded) =>
+    check(make(recorded, dtype), recorded.input, 0, recorded.step, dtype),
   );
-  it.each(golden.norms.map((norm) => [`${norm.name} ${JSON.stringify(norm.options)}`, norm] as const))(
-    '%s',
-    (_, recorded) => {
-      const layer = make(recorded, dtype) as nn.BatchNorm2d;
-      expect(Object.entries(layer.stateDict()).map(([key, { shape }]) => [key, [...shape]])).toEqual(recorded.state);
-      recorded.steps.forEach((step, i) => {
-        check(layer, recorded.inputs[i]!, 3 + i, step, dtype);
-        expect(layer.numBatchesTracked?.itemSync()).toBe(step.tracked);
-        if (step.runningMean) near(layer.runningMean!, step.runningMean, dtype);
-        if (step.runningVar) near(layer.runningVar!, step.runningVar, dtype);
-      });
-      layer.eval();
-      check(layer, recorded.inputs[0]!, 19, recorded.evaluation, dtype);
-      expect(layer.numBatchesTracked?.itemSync()).toBe(recorded.steps.at(-1)!.tracked);
-    },
-  );
+  it.each(norms.map((norm) => [titleOf(norm), norm] as const))('%s', (_, recorded) => {
+    const layer = make<nn.BatchNorm2d>(recorded, dtype);
+    recorded.steps.forEach((step, i) => {
+      check(layer, recorded.inputs[i]!, i, step, dtype);
+      expect(layer.numBatchesTracked?.itemSync()).toBe(step.tracked);
+      if (step.runningMean) expectNear('running mean', layer.runningMean, step.runningMean, tolerances[dtype]);
+      if (step.runningVar) expectNear('running variance', layer.runningVar, step.runningVar, tolerances[dtype]);
+    });
+    layer.eval();
+    check(layer, recorded.inputs[0]!, 9, recorded.evaluation, dtype);
+    expect(layer.numBatchesTracked?.itemSync()).toBe(recorded.steps.at(-1)!.tracked);
+  });
 });
 
 describe('layers of channels', () => {
@@ -206,6 +161,12 @@ describe('layers of channels', () => {
       () => new nn.GroupNorm(2, 4).forward(zeros([1, 6])),
       'FOVEA_SHAPE',
       /GroupNorm.*\[b,4/,
+    ],
+    [
+      'an unknown option of an adaptive pool',
+      () => new nn.AdaptiveMaxPool1d(2, { stride: 1 } as never),
+      'FOVEA_ARGUMENT',
+      /AdaptiveMaxPool1d.*stride/,
     ],
     [
       'an unknown option of a pool',

@@ -1,9 +1,21 @@
 // What tells positions apart: sinusoids, learned rows, relative biases, rotations and their scalings.
 import { type Dtype, functional as F, nn, positionBias, randn, record, tensor, type Tensor, zeros } from 'fovea';
 import { describe, expect, test } from 'vitest';
-import { compare } from '../golden.js';
+import { compare, readJson } from '../golden.js';
 import { codeOf } from '../helpers.js';
-import { recordedFrequencies } from './recorded.js';
+
+/** What transformers gives (test/golden/rope). */
+const recorded = readJson('rope', 'frequencies.json') as {
+  cases: {
+    name: string;
+    dim: number;
+    base: number;
+    scaling: nn.RopeScaling;
+    seqLen: number;
+    frequencies: number[];
+    attentionFactor: number;
+  }[];
+};
 
 const sinusoid = (p: number, d: number, base = 10_000): number[] =>
   Array.from({ length: d }, (_, i) => {
@@ -159,7 +171,7 @@ describe('relative position biases', () => {
 });
 
 describe('RotaryEmbedding', () => {
-  test.each(recordedFrequencies)('$name: frequencies, cosines and sines', async (given) => {
+  test.each(recorded.cases)('$name: frequencies, cosines and sines', async (given) => {
     const { dim, base, scaling, seqLen, frequencies, attentionFactor } = given;
     const rotary = new nn.RotaryEmbedding(dim, { base, scaling });
     const found = rotary.frequencies(seqLen);

@@ -1,52 +1,22 @@
-// What test/golden/transformer holds, and the formula by which make.py there makes weights and inputs.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { type Dtype, type nn, type Tensor, tensor } from 'fovea';
+// What test/golden holds of layers, and how its cases are run.
+import { nn, type Tensor } from 'fovea';
+import type { Precision } from '../golden.js';
 
-/** One module with PyTorch's results in float64. */
-export interface RecordedCase {
+/** A layer of `nn`, by its name there and what its constructor takes; null: it takes no options. */
+export interface RecordedLayer {
   name: string;
-  output: number[];
-  /** Gradients of the inputs. */
-  inputs: Record<string, number[]>;
-  /** Gradients of the parameters. */
-  gradients: Record<string, number[]>;
+  arguments: unknown[];
+  options: Record<string, unknown> | null;
 }
-export interface RecordedTraining {
-  losses: number[];
-  firstGradientNorms: Record<string, number>;
+export function makeLayer<L extends nn.Module>(
+  { name, arguments: given, options }: RecordedLayer,
+  dtype: Precision,
+): L {
+  const Layer = (nn as unknown as Record<string, new (...args: unknown[]) => L>)[name]!;
+  return new Layer(...given, ...(options ? [options] : [])).to(dtype);
 }
+export const titleOf = ({ name, arguments: given, options }: RecordedLayer): string =>
+  `${name}(${JSON.stringify([...given, ...(options ? [options] : [])]).slice(1, -1)})`;
 
-const read = (room: string, name: string): unknown =>
-  JSON.parse(readFileSync(join(import.meta.dirname, '../golden', room, name), 'utf8'));
-export const recordedStacks = read('transformer', 'stacks.json') as RecordedCase[];
-export const recordedTraining = read('transformer', 'training.json') as Record<'float32' | 'float64', RecordedTraining>;
-/** Frequencies of rotary embeddings by scaling. */
-export const recordedFrequencies = read('rope', 'frequencies.json') as {
-  name: string;
-  dim: number;
-  base: number;
-  scaling: nn.RopeScaling;
-  seqLen: number;
-  frequencies: number[];
-  attentionFactor: number;
-}[];
-
-/** Numbers of [-0.5, 0.5) that any language makes alike. */
-export function numbers(seed: number, shape: readonly number[], dtype: Dtype = 'float64'): Tensor {
-  const count = shape.reduce((product, size) => product * size, 1);
-  const values = Float64Array.from({ length: count }, (_, k) => ((seed * 7919 + k * 104729) % 2003) / 2003 - 0.5);
-  return tensor(values, { dtype: 'float64' })
-    .to(dtype)
-    .reshape([...shape]);
-}
-
-/** Gives the parameters of a module the values that make.py gives them. */
-export function fill<M extends nn.Module>(module: M): M {
-  const dict = module.namedParameters().map(([key, { shape }], seed) => {
-    const values = numbers(seed + 1, shape);
-    return [key, key.includes('norm') && key.endsWith('weight') ? values.mul(0.4).add(1) : values] as const;
-  });
-  module.loadStateDict(Object.fromEntries(dict));
-  return module;
-}
+/** The sum of a tensor times numbers of its own: a loss whose gradients all differ. */
+export const weighted = (x: Tensor, weights: Tensor): Tensor => x.mul(weights).sum();

@@ -1,7 +1,7 @@
 // Recurrent layers and cells against PyTorch (test/golden/rnn): results, gradients, steps of training.
-import { functional as F, nn, optim, type Tensor, tidy } from 'fovea';
+import { functional as F, nn, optim, type Tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
-import { list } from '../helpers.js';
+import { expectGradients, expectNear, expectTraining, precisions, type Precision, tolerances } from '../golden.js';
 import {
   fill,
   numbers,
@@ -14,22 +14,6 @@ import {
 } from './recorded-rnn.js';
 
 const { packPaddedSequence, padPackedSequence } = nn.utils.rnn;
-const precisions = ['float64', 'float32'] as const;
-type Precision = (typeof precisions)[number];
-/** Relative to the largest value. */
-const tolerances = { float64: 1e-10, float32: 2e-5 };
-
-function near(name: string, actual: Tensor | null | undefined, expected: readonly number[], tolerance: number): void {
-  const values = list(actual!);
-  expect(values.length, name).toBe(expected.length);
-  const worst = Math.max(...values.map((value, i) => Math.abs(value - expected[i]!)));
-  expect(worst / Math.max(...expected.map(Math.abs)), name).toBeLessThanOrEqual(tolerance);
-}
-function nearGradients(module: nn.Module, { parameters }: RecordedCell, tolerance: number): void {
-  expect(module.namedParameters().map(([key]) => key)).toEqual(Object.keys(parameters));
-  for (const [key, parameter] of module.namedParameters()) near(key, parameter.grad, parameters[key]!, tolerance);
-}
-
 type Layer = nn.LSTM | nn.GRU | nn.RNN;
 type Cell = nn.LSTMCell | nn.GRUCell | nn.RNNCell;
 const layers = { LSTM: nn.LSTM, GRU: nn.GRU, RNN: nn.RNN };
@@ -102,14 +86,14 @@ describe.each(titled(recorded.layers, ({ lengths, batch }) => (batch ? `lengths 
       const { output, h, c } =
         way === 'packed' ? runPacked(layer, x, states, lengths!) : run(layer, x, states, lengths ? { lengths } : {});
       expect(output.shape).toEqual(golden.shape);
-      near('output', output, golden.output, tolerance);
-      near('h', h, golden.h, tolerance);
-      if (c) near('c', c, golden.c!, tolerance);
+      expectNear('output', output, golden.output, tolerance);
+      expectNear('h', h, golden.h, tolerance);
+      if (c) expectNear('c', c, golden.c!, tolerance);
       backward({ dy: output, dh: h, dc: c });
-      near('dx', x.grad, golden.dx, tolerance);
-      if (states[0]) near('dh0', states[0].grad, golden.dh0!, tolerance);
-      if (states[1]) near('dc0', states[1].grad, golden.dc0!, tolerance);
-      nearGradients(layer, golden, tolerance);
+      expectNear('dx', x.grad, golden.dx, tolerance);
+      if (states[0]) expectNear('dh0', states[0].grad, golden.dh0!, tolerance);
+      if (states[1]) expectNear('dc0', states[1].grad, golden.dc0!, tolerance);
+      expectGradients(layer, golden.parameters, tolerance);
     });
   },
 );
@@ -124,13 +108,13 @@ describe.each(titled(recorded.cells, () => ''))('%s', (_, golden) => {
       numbers(seeds.c, [sizes.batch, sizes.hidden], dtype),
     ].map((t) => t.requiresGrad_()) as [Tensor, Tensor, Tensor];
     const [h, c] = cell instanceof nn.LSTMCell ? cell.forward(x, [h0, c0]) : [cell.forward(x, h0), undefined];
-    near('h', h, golden.h, tolerance);
-    if (c) near('c', c, golden.c!, tolerance);
+    expectNear('h', h, golden.h, tolerance);
+    if (c) expectNear('c', c, golden.c!, tolerance);
     backward({ dy: undefined, dh: h, dc: c });
-    near('dx', x.grad, golden.dx, tolerance);
-    near('dh0', h0.grad, golden.dh0!, tolerance);
-    if (golden.dc0) near('dc0', c0.grad, golden.dc0, tolerance);
-    nearGradients(cell, golden, tolerance);
+    expectNear('dx', x.grad, golden.dx, tolerance);
+    expectNear('dh0', h0.grad, golden.dh0!, tolerance);
+    if (golden.dc0) expectNear('dc0', c0.grad, golden.dc0, tolerance);
+    expectGradients(cell, golden.parameters, tolerance);
   });
 });
 
@@ -148,26 +132,11 @@ class Last extends nn.Module {
   }
 }
 describe.each(recordedRuns.map((golden) => [golden.kind, golden] as const))('training of %s', (kind, golden) => {
-  it.each([
-    ['float64', 1e-9, 1e-9],
-    ['float32', 1e-5, 1e-4],
-  ] as const)("goes PyTorch's way in %s", (dtype, firstTolerance, tolerance) => {
+  it.each(precisions)("goes PyTorch's way in %s", (dtype) => {
     const model = fill(new Last(kind, dtype));
     const optimizer = new optim.AdamW(model.parameters(), { lr: 0.02 });
     const [x, y] = [numbers(seeds.x, [8, sizes.length, sizes.input], dtype), numbers(seeds.dy, [8, 2], dtype)];
-    golden.losses.forEach((expected, step) => {
-      optimizer.zeroGrad();
-      const loss = tidy(() => F.mseLoss(model.forward(x), y));
-      loss.backward();
-      const off = Math.abs(loss.itemSync() / expected - 1);
-      expect(off, `loss ${step}`).toBeLessThanOrEqual(step === 0 ? firstTolerance : tolerance);
-      if (step === 0)
-        for (const [key, { grad }] of model.namedParameters()) {
-          const norm = Math.hypot(...list(grad!));
-          expect(Math.abs(norm / golden.firstGradientNorms[key]! - 1), key).toBeLessThanOrEqual(tolerance);
-        }
-      optimizer.step();
-    });
+    expectTraining(model, optimizer, () => F.mseLoss(model.forward(x), y), golden, dtype);
     expect(golden.losses.at(-1)!).toBeLessThan(golden.losses[0]! / 2);
   });
 });

@@ -1,14 +1,37 @@
 // Encoder and decoder stacks: PyTorch's results, keys, copies, masks, LayerDrop, training.
 import { functional as F, Generator, manualSeed, mask, nn, optim, randn, record, tensor, type Tensor } from 'fovea';
 import { describe, expect, test } from 'vitest';
-import { compare } from '../golden.js';
+import {
+  compare,
+  expectGradients,
+  expectNear,
+  expectTraining,
+  fill,
+  numbers,
+  precisions,
+  type Precision,
+  readJson,
+  type RecordedTraining,
+  tolerances,
+} from '../golden.js';
 import { codeOf } from '../helpers.js';
-import { fill, numbers, recordedStacks, recordedTraining } from './recorded.js';
+import { weighted } from './recorded.js';
+
+/** A module with PyTorch's results in float64 (test/golden/transformer). */
+interface Recorded {
+  name: string;
+  output: number[];
+  /** Gradients of the inputs. */
+  inputs: Record<string, number[]>;
+  /** Gradients of the parameters. */
+  gradients: Record<string, number[]>;
+}
+const { stacks } = readJson('transformer', 'stacks.json') as { stacks: Recorded[] };
+const training = readJson('transformer', 'training.json') as Record<Precision, RecordedTraining>;
 
 const [width, batch, targets, sources] = [6, 2, 5, 7];
-const layerOptions = (normFirst: boolean, activation: string, dtype: 'float32' | 'float64') =>
+const layerOptions = (normFirst: boolean, activation: string, dtype: Precision) =>
   ({ dModel: width, nHead: 2, dimFeedforward: 8, dropout: 0, normFirst, activation, dtype }) as const;
-type Dtype = 'float32' | 'float64';
 
 const real = (lengths: number[], size: number): Tensor =>
   tensor(lengths.map((length) => Array.from({ length: size }, (_, i) => i < length)));
@@ -20,7 +43,7 @@ const memoryMask = tensor(
 
 type Run = (inputs: Tensor[]) => Tensor;
 function encoder(normFirst: boolean, activation: string, options: nn.TransformerEncoderForwardOptions) {
-  return (dtype: Dtype): [nn.Module, Run] => {
+  return (dtype: Precision): [nn.Module, Run] => {
     const layer = new nn.TransformerEncoderLayer(layerOptions(normFirst, activation, dtype));
     const norm = normFirst ? new nn.LayerNorm(width, { dtype }) : undefined;
     const stack = fill(new nn.TransformerEncoder(layer, { numLayers: 2, norm }));
@@ -28,14 +51,14 @@ function encoder(normFirst: boolean, activation: string, options: nn.Transformer
   };
 }
 function decoder(normFirst: boolean, activation: string, options: nn.TransformerDecoderForwardOptions) {
-  return (dtype: Dtype): [nn.Module, Run] => {
+  return (dtype: Precision): [nn.Module, Run] => {
     const layer = new nn.TransformerDecoderLayer(layerOptions(normFirst, activation, dtype));
     const norm = normFirst ? new nn.LayerNorm(width, { dtype }) : undefined;
     const stack = fill(new nn.TransformerDecoder(layer, { numLayers: 2, norm }));
     return [stack, ([tgt, memory]) => stack.forward(tgt!, memory!, options)];
   };
 }
-const models: Record<string, (dtype: Dtype) => [nn.Module, Run]> = {
+const models: Record<string, (dtype: Precision) => [nn.Module, Run]> = {
   'encoder post relu': encoder(false, 'relu', { srcKeyPaddingMask: sourcePadding }),
   'encoder post gelu': encoder(false, 'gelu', { isCausal: true }),
   'encoder pre relu': encoder(true, 'relu', { mask: mask.causal(), srcKeyPaddingMask: sourcePadding }),
@@ -58,30 +81,23 @@ const models: Record<string, (dtype: Dtype) => [nn.Module, Run]> = {
 const seeds = { src: 101, tgt: 102, memory: 103 } as const;
 
 describe('what PyTorch gives', () => {
-  const cases = recordedStacks.flatMap((one) => (['float32', 'float64'] as const).map((dtype) => ({ ...one, dtype })));
-  test.each(cases)('$name in $dtype: output and all gradients', async ({ name, output, inputs, gradients, dtype }) => {
+  const cases = stacks.flatMap((one) => precisions.map((dtype) => ({ ...one, dtype })));
+  test.each(cases)('$name in $dtype: output and all gradients', ({ name, output, inputs, gradients, dtype }) => {
     const [model, run] = models[name]!(dtype);
     const given = Object.keys(inputs).map((key) => {
       const length = key === 'tgt' ? targets : sources;
       return numbers(seeds[key as keyof typeof seeds], [length, batch, width], dtype).requiresGrad_(true);
     });
-    const tolerance = dtype === 'float32' ? 2e-5 : 1e-9;
-    const expectNear = async (what: string, actual: Tensor, expected: number[]): Promise<void> => {
-      const { difference, largest } = compare(await actual.data({ as: 'float64' }), expected);
-      expect(difference, what).toBeLessThanOrEqual(tolerance * Math.max(largest, 0.1));
-    };
+    const tolerance = tolerances[dtype];
     const y = run(given);
-    await expectNear('output', y, output);
-    y.mul(numbers(99, y.shape, dtype))
-      .sum()
-      .backward();
+    expectNear('output', y, output, tolerance);
+    weighted(y, numbers(99, y.shape, dtype)).backward();
     for (const [i, [key, gradient]] of Object.entries(inputs).entries())
-      await expectNear(key, given[i]!.grad!, gradient);
-    expect(model.namedParameters().map(([key]) => key)).toEqual(Object.keys(gradients));
-    for (const [key, x] of model.namedParameters()) await expectNear(key, x.grad!, gradients[key]!);
+      expectNear(key, given[i]!.grad, gradient, tolerance);
+    expectGradients(model, gradients, tolerance);
   });
 
-  test.each(['float32', 'float64'] as const)('20 steps of AdamW in %s', async (dtype) => {
+  test.each(precisions)('20 steps of AdamW in %s', (dtype) => {
     class Classifier extends nn.Module {
       encoder: nn.TransformerEncoder = new nn.TransformerEncoder(
         new nn.TransformerEncoderLayer(layerOptions(true, 'gelu', dtype)),
@@ -94,27 +110,12 @@ describe('what PyTorch gives', () => {
     }
     const model = fill(new Classifier());
     const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-2, weightDecay: 0.1 });
-    const expected = recordedTraining[dtype];
-    const losses: number[] = [];
-    for (let step = 0; step < 20; step++) {
+    const loss = (step: number): Tensor => {
       const labels = Array.from({ length: sources * batch }, (_, k) => (step + 3 * k) % 4);
       const logits = model.forward(numbers(200 + step, [sources, batch, width], dtype));
-      const loss = F.crossEntropy(logits.reshape([-1, 4]), tensor(labels, { dtype: 'int64' }));
-      optimizer.zeroGrad();
-      loss.backward();
-      if (step === 0)
-        for (const [key, x] of model.namedParameters()) {
-          const norm = await x.grad!.norm().item();
-          // Keys add the same to all scores of a query, so that their bias has no gradient but what rounding leaves.
-          expect(Math.abs(norm - expected.firstGradientNorms[key]!), key).toBeLessThan(1e-4 * Math.max(norm, 1e-3));
-        }
-      optimizer.step();
-      losses.push(await loss.item());
-    }
-    const tolerance = dtype === 'float32' ? 1e-4 : 1e-10;
-    for (const [i, loss] of losses.entries()) expect(Math.abs(loss / expected.losses[i]! - 1)).toBeLessThan(tolerance);
-    expect(Math.abs(losses[0]! / expected.losses[0]! - 1)).toBeLessThan(1e-5);
-    expect(losses[19]).not.toBeCloseTo(losses[0]!, 2);
+      return F.crossEntropy(logits.reshape([-1, 4]), tensor(labels, { dtype: 'int64' }));
+    };
+    expectTraining(model, optimizer, loss, training[dtype], dtype);
   });
 });
 

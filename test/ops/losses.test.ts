@@ -1,9 +1,8 @@
 // Losses and objectives against what PyTorch gave (test/golden/losses): values, gradients, dtypes; and what no recorded case
 // can say.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { autocast, type Dtype, functional as F, type Tensor, tensor, tidy, train, zeros } from 'fovea';
 import { describe, expect, it } from 'vitest';
+import { readJson } from '../golden.js';
 import { device, list } from '../helpers.js';
 
 interface Encoded {
@@ -27,9 +26,7 @@ interface Case {
 }
 type Loss = (...args: unknown[]) => Tensor;
 
-const { tensors, cases } = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../golden/losses/losses.json'), 'utf8'),
-) as { tensors: Encoded[]; cases: Case[] };
+const { tensors, cases } = readJson('losses', 'losses.json') as { tensors: Encoded[]; cases: Case[] };
 const ops: Record<string, unknown> = { ...F, ...train };
 
 const isPlace = (x: unknown): x is Place => typeof x === 'object' && x !== null && 'tensor' in x;

@@ -1,9 +1,8 @@
 // Schedules against rates that PyTorch and transformers gave (test/golden/optim), and what resuming, composing and
 // recording ask of them.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { nn, optim, record, tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
+import { readJson } from '../golden.js';
 import { device } from '../helpers.js';
 
 const { lrScheduler } = optim;
@@ -16,7 +15,7 @@ interface Golden {
   chained: { members: Member[]; rates: number[][] }[];
   factors: Record<string, number[]>;
 }
-const golden = JSON.parse(readFileSync(join(import.meta.dirname, '../golden/optim/schedules.json'), 'utf8')) as Golden;
+const golden = readJson('optim', 'schedules.json') as Golden;
 
 const optimizerOf = (rates = golden.base): optim.SGD =>
   new optim.SGD(rates.map((lr) => ({ params: [nn.parameter(tensor([1], { device }))], lr })));

@@ -1,14 +1,13 @@
 // Averages of weights against PyTorch's (test/golden/optim) and against the formula; swapped in and out, saved, recorded.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { memory, nn, noGrad, optim, record, type Tensor, tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
+import { readJson } from '../golden.js';
 import { codeOf, device, list } from '../helpers.js';
 import { mlp, normal } from '../tensor/mlp.js';
 
-const { average: golden } = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../golden/optim/trajectories.json'), 'utf8'),
-) as { average: { decay: number; shapes: number[][]; kept: number[][] } };
+const { average: golden } = readJson('optim', 'trajectories.json') as {
+  average: { decay: number; shapes: number[][]; kept: number[][] };
+};
 
 const noise = (k: number, step: number, shape: readonly number[], dtype: 'float64' | 'float32' | 'bfloat16'): Tensor =>
   tensor(

@@ -1,9 +1,8 @@
 // Twenty steps of every optimizer, from parameters and gradients of small whole numbers, against what PyTorch gave in
 // float64, and for Lion and Sophia their papers' algorithms on its tensors (test/golden/optim); groups, and saved states.
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { type Dtype, nn, optim, type Tensor, tensor, tidy } from 'fovea';
 import { describe, expect, it } from 'vitest';
+import { readJson } from '../golden.js';
 import { device, list } from '../helpers.js';
 
 type AnyOptimizer = optim.Optimizer<{ lr: number }>;
@@ -17,9 +16,7 @@ interface Golden {
   runs: { name: string; options: Options; kept: number[][]; estimates?: Estimates }[];
   muonInBfloat16: number[][];
 }
-const golden = JSON.parse(
-  readFileSync(join(import.meta.dirname, '../golden/optim/trajectories.json'), 'utf8'),
-) as Golden;
+const golden = readJson('optim', 'trajectories.json') as Golden;
 const [first, middle, last] = golden.steps as [number, number, number];
 
 const make = (name: string, params: unknown, options: Options = {}): AnyOptimizer => {

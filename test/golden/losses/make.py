@@ -253,5 +253,5 @@ reductions("zLoss", "target", z_loss, [student], {"weight": 0.1, "target": token
 path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "losses.json")
 with open(path, "w") as file:
     lines = lambda rows: "[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]"
-    file.write(f'{{"tensors":{lines(tensors)},\n"cases":{lines(cases)}}}\n')
+    file.write(f'{{"torch":{json.dumps(torch.__version__)},\n"tensors":{lines(tensors)},\n"cases":{lines(cases)}}}\n')
 print(len(cases), "cases,", os.path.getsize(path), "bytes")

@@ -2,44 +2,33 @@
 
     python make.py    # writes layers.json and training.json beside itself; PyTorch 2.13
 
-Parameters, inputs and the weights of the loss come from `numbers`, which test/nn/rnn-golden.ts has, too.
+Parameters, inputs and the weights of the loss come from `numbers` of ../recording.py, which test/golden.ts has, too.
 """
 
-import json
+import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-torch.set_default_dtype(torch.float64)
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+import recording  # noqa: E402
+from recording import gradients, rounded, write  # noqa: E402
+
+torch.set_default_dtype(torch.float64)
 INPUT, HIDDEN, BATCH, LENGTH = 3, 4, 3, 5
 # By how much seeds of inputs, states and loss weights lie above those of parameters.
 X, H, C, DY, DH, DC = 101, 102, 103, 104, 105, 106
 
 
 def numbers(seed, shape):
-    count = 1
-    for size in shape:
-        count *= size
-    values = [((seed * 7919 + k * 104729) % 2003) / 1001.5 - 1 for k in range(count)]
-    return torch.tensor(values).reshape(shape)
+    return recording.numbers(seed, shape, 2)
 
 
 def fill(module):
-    with torch.no_grad():
-        for seed, parameter in enumerate(module.parameters()):
-            parameter.copy_(numbers(seed + 1, parameter.shape))
-    return module
-
-
-def rounded(x):
-    return [float(f"{v:.12g}") for v in x.detach().reshape(-1).tolist()]
-
-
-def named(module):
-    return {name: rounded(p.grad) for name, p in module.named_parameters()}
+    return recording.fill(module, 2)
 
 
 def layer(kind, lengths=None, states=True, batch=True, **options):
@@ -78,7 +67,7 @@ def layer(kind, lengths=None, states=True, batch=True, **options):
         "batch": batch,
         "shape": list(output.shape),
         **result,
-        "parameters": named(module),
+        "parameters": gradients(module),
     }
 
 
@@ -95,7 +84,7 @@ def cell(kind, **options):
     result = {"h": rounded(h), "dx": rounded(x.grad), "dh0": rounded(h0.grad)}
     if c is not None:
         result.update({"c": rounded(c), "dc0": rounded(c0.grad)})
-    return {"kind": kind, "options": options, **result, "parameters": named(module)}
+    return {"kind": kind, "options": options, **result, "parameters": gradients(module)}
 
 
 def training(kind, steps=20):
@@ -143,11 +132,5 @@ CELLS = [
     cell("RNNCell", nonlinearity="relu"),
 ]
 
-
-def write(name, value):
-    text = json.dumps({"torch": torch.__version__, **value}, separators=(",", ":"))
-    (HERE / name).write_text(text.replace('{"kind"', '\n{"kind"') + "\n")
-
-
-write("layers.json", {"layers": LAYERS, "cells": CELLS})
-write("training.json", {"runs": [training("LSTM"), training("GRU")]})
+write(HERE / "layers.json", {"layers": LAYERS, "cells": CELLS})
+write(HERE / "training.json", {"runs": [training("LSTM"), training("GRU")]})

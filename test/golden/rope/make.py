@@ -1,136 +1,105 @@
-"""Writes frequencies.json: rotary frequencies under each scaling, in float64, by the formulas of the papers and models.
+"""Writes frequencies.json: rotary frequencies under each scaling, as the functions of transformers give them.
 
-    python make.py      (no packages needed)
+    python make.py      (transformers 5.18, PyTorch 2.13)
+
+Those functions compute in float32. Here they run with float64 in its place, so that constants show their formulas and not
+their rounding.
 """
 
-import json
-import math
-import pathlib
+import sys
+from pathlib import Path
+from unittest import mock
+
+import torch
+import transformers
+from transformers import LlamaConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+here = Path(__file__).parent
+sys.path.insert(0, str(here.parent))
+from recording import rounded, write  # noqa: E402
+
+NAMES = {
+    "ropeType": "rope_type",
+    "originalMaxPositionEmbeddings": "original_max_position_embeddings",
+    "lowFreqFactor": "low_freq_factor",
+    "highFreqFactor": "high_freq_factor",
+    "betaFast": "beta_fast",
+    "betaSlow": "beta_slow",
+    "attentionFactor": "attention_factor",
+    "mscaleAllDim": "mscale_all_dim",
+}
 
 
-def plain(dim: int, base: float) -> list[float]:
-    return [1.0 / base ** (2 * i / dim) for i in range(dim // 2)]
-
-
-def linear(dim: int, base: float, factor: float) -> list[float]:
-    return [f / factor for f in plain(dim, base)]
-
-
-def dynamic(dim: int, base: float, factor: float, trained: int, length: int) -> list[float]:
-    longest = max(length, trained)
-    return plain(dim, base * (factor * longest / trained - (factor - 1)) ** (dim / (dim - 2)))
-
-
-def yarn(dim, base, factor, trained, fast=32.0, slow=1.0, truncate=True):
-    """Peng et al. 2023, section 3.2: r_i = trained / wavelength_i turns; the ramp is over i, as published code has it."""
-
-    def dimension(turns: float) -> float:
-        return dim * math.log(trained / (2 * math.pi * turns)) / (2 * math.log(base))
-
-    low, high = dimension(fast), dimension(slow)
-    if truncate:
-        low, high = math.floor(low), math.ceil(high)
-    low, high = max(low, 0), min(high, dim - 1)
-    if low == high:
-        high += 0.001
-    found = []
-    for i, f in enumerate(plain(dim, base)):
-        kept = 1 - min(1.0, max(0.0, (i - low) / (high - low)))
-        found.append((1 - kept) * f / factor + kept * f)
-    return found
-
-
-def magnitude(factor: float, m: float = 1.0) -> float:
-    return 1.0 if factor <= 1 else 0.1 * m * math.log(factor) + 1.0
-
-
-def llama3(dim, base, factor, low, high, trained):
-    found = []
-    for f in plain(dim, base):
-        wavelength = 2 * math.pi / f
-        if wavelength < trained / high:
-            found.append(f)
-        elif wavelength > trained / low:
-            found.append(f / factor)
-        else:
-            smooth = (trained / wavelength - low) / (high - low)
-            found.append((1 - smooth) * f / factor + smooth * f)
-    return found
-
-
-def case(name, dim, base, scaling, length, frequencies, attention=1.0):
+def case(name: str, dim: int, base: float, length: int = 1, **scaling) -> dict:
+    """`scaling` in the names of fovea; `length`: that of the call, on which dynamic scaling depends."""
+    kind = scaling["ropeType"]
+    config = LlamaConfig(
+        head_dim=dim,
+        hidden_size=dim,
+        num_attention_heads=1,
+        # What dynamic scaling takes for the context of training.
+        max_position_embeddings=scaling.get("originalMaxPositionEmbeddings", 2048),
+        rope_parameters={"rope_theta": base, **{NAMES.get(key, key): value for key, value in scaling.items()}},
+    )
+    found = ROPE_INIT_FUNCTIONS.get(kind, LlamaRotaryEmbedding.compute_default_rope_parameters)
+    with mock.patch.multiple(torch, float=torch.float64, float32=torch.float64):
+        frequencies, attention = found(config, torch.device("cpu"), seq_len=length)
+    assert frequencies.dtype == torch.float64, name
     return {
         "name": name,
         "dim": dim,
         "base": base,
         "scaling": scaling,
         "seqLen": length,
-        "frequencies": frequencies,
+        "frequencies": rounded(frequencies, 16),
         "attentionFactor": attention,
     }
 
 
-def linear_case(dim: int, base: float, factor: float) -> dict:
-    scaling = {"ropeType": "linear", "factor": factor}
-    return case(f"linear {factor}", dim, base, scaling, 1, linear(dim, base, factor))
-
-
-def dynamic_case(dim: int, base: float, factor: float, trained: int, length: int) -> dict:
+def dynamic(dim: int, base: float, factor: float, trained: int, length: int) -> dict:
     scaling = {"ropeType": "dynamic", "factor": factor, "originalMaxPositionEmbeddings": trained}
-    name = f"dynamic {factor}, {length} of {trained}"
-    return case(name, dim, base, scaling, length, dynamic(dim, base, factor, trained, length))
+    return case(f"dynamic {factor}, {length} of {trained}", dim, base, length, **scaling)
 
 
-def yarn_case(name, dim, base, factor, trained, attention, fast=None, slow=None, truncate=None, **more):
-    given = {"betaFast": fast, "betaSlow": slow, "truncate": truncate, **more}
-    scaling = {"ropeType": "yarn", "factor": factor, "originalMaxPositionEmbeddings": trained}
-    scaling |= {key: value for key, value in given.items() if value is not None}
-    found = yarn(dim, base, factor, trained, fast or 32, slow or 1, truncate is not False)
-    return case(name, dim, base, scaling, 1, found, attention)
+def yarn(name: str, dim: int, base: float, factor: float, trained: int, **more) -> dict:
+    scaling = {"ropeType": "yarn", "factor": factor, "originalMaxPositionEmbeddings": trained, **more}
+    return case(name, dim, base, **scaling)
 
 
-def llama3_case(dim, base, factor, low, high, trained):
-    scaling = {
-        "ropeType": "llama3",
-        "factor": factor,
-        "lowFreqFactor": low,
-        "highFreqFactor": high,
-        "originalMaxPositionEmbeddings": trained,
-    }
-    name = f"llama3 {factor} of {trained}"
-    return case(name, dim, base, scaling, 1, llama3(dim, base, factor, low, high, trained))
+def llama3(dim: int, base: float, factor: float, low: float, high: float, trained: int) -> dict:
+    scaling = {"lowFreqFactor": low, "highFreqFactor": high, "originalMaxPositionEmbeddings": trained}
+    return case(f"llama3 {factor} of {trained}", dim, base, ropeType="llama3", factor=factor, **scaling)
 
 
 cases = [
-    case("default 16", 16, 10000.0, {"ropeType": "default"}, 1, plain(16, 10000.0)),
-    case("default 6", 6, 500000.0, {"ropeType": "default"}, 1, plain(6, 500000.0)),
-    linear_case(16, 10000.0, 4.0),
-    linear_case(10, 10000.0, 2.5),
-    dynamic_case(16, 10000.0, 2.0, 512, 100),
-    dynamic_case(16, 10000.0, 2.0, 512, 513),
-    dynamic_case(16, 10000.0, 4.0, 512, 5000),
-    dynamic_case(4, 10000.0, 1.0, 64, 640),
-    yarn_case("yarn 4", 64, 10000.0, 4.0, 2048, magnitude(4.0)),
-    yarn_case("yarn 32, gpt-oss's options", 64, 150000.0, 32.0, 4096, magnitude(32.0), 32.0, 1.0, False),
-    yarn_case(
+    case("default 16", 16, 10000.0, ropeType="default"),
+    case("default 6", 6, 500000.0, ropeType="default"),
+    case("linear 4.0", 16, 10000.0, ropeType="linear", factor=4.0),
+    case("linear 2.5", 10, 10000.0, ropeType="linear", factor=2.5),
+    dynamic(16, 10000.0, 2.0, 512, 100),
+    dynamic(16, 10000.0, 2.0, 512, 513),
+    dynamic(16, 10000.0, 4.0, 512, 5000),
+    dynamic(4, 10000.0, 1.0, 64, 640),
+    yarn("yarn 4", 64, 10000.0, 4.0, 2048),
+    yarn("yarn 32, gpt-oss's options", 64, 150000.0, 32.0, 4096, betaFast=32.0, betaSlow=1.0, truncate=False),
+    yarn(
         "yarn 40, DeepSeek's options",
         64,
         10000.0,
         40.0,
         4096,
-        magnitude(40.0, 1.0) / magnitude(40.0, 0.8),
-        32.0,
-        1.0,
-        None,
+        betaFast=32.0,
+        betaSlow=1.0,
         mscale=1.0,
         mscaleAllDim=0.8,
     ),
-    yarn_case("yarn with its own factor", 16, 10000.0, 8.0, 256, 1.5, 16.0, 2.0, None, attentionFactor=1.5),
-    yarn_case("yarn over a short context", 16, 10000.0, 8.0, 4, magnitude(8.0)),
-    yarn_case("yarn 1", 16, 10000.0, 1.0, 256, 1.0),
-    llama3_case(128, 500000.0, 8.0, 1.0, 4.0, 8192),
-    llama3_case(64, 500000.0, 32.0, 1.0, 4.0, 8192),
-    llama3_case(16, 10000.0, 4.0, 2.0, 3.0, 256),
+    yarn("yarn with its own factor", 16, 10000.0, 8.0, 256, betaFast=16.0, betaSlow=2.0, attentionFactor=1.5),
+    yarn("yarn over a short context", 16, 10000.0, 8.0, 4),
+    yarn("yarn 1", 16, 10000.0, 1.0, 256),
+    llama3(128, 500000.0, 8.0, 1.0, 4.0, 8192),
+    llama3(64, 500000.0, 32.0, 1.0, 4.0, 8192),
+    llama3(16, 10000.0, 4.0, 2.0, 3.0, 256),
 ]
-target = pathlib.Path(__file__).parent / "frequencies.json"
-target.write_text(json.dumps(cases, separators=(",", ":")) + "\n")
+write(here / "frequencies.json", {"cases": cases}, transformers=transformers.__version__)

@@ -1,34 +1,22 @@
 """Writes stacks.json and training.json: what PyTorch's transformer stacks give in float64, and 20 steps of training.
 
-    python make.py      (PyTorch 2.13; the test makes weights and inputs by the same formula)
+    python make.py      (PyTorch 2.13; the test makes weights and inputs by the same formula, ../recording.py's)
 """
 
-import json
-import pathlib
+import sys
+from pathlib import Path
 
 import torch
 from torch import nn
 
+here = Path(__file__).parent
+sys.path.insert(0, str(here.parent))
+from recording import fill, gradients, numbers, rounded, write  # noqa: E402
+
 torch.set_default_dtype(torch.float64)
-here = pathlib.Path(__file__).parent
 WIDTH, HEADS, INNER, LAYERS = 6, 2, 8, 2
 BATCH, TARGETS, SOURCES = 2, 5, 7
 TARGET_LENGTHS, SOURCE_LENGTHS = [5, 3], [7, 4]
-
-
-def numbers(seed: int, *shape: int) -> torch.Tensor:
-    """Numbers of [-0.5, 0.5) that any language makes alike."""
-    count = torch.Size(shape).numel()
-    return torch.tensor([(seed * 7919 + k * 104729) % 2003 / 2003 - 0.5 for k in range(count)]).reshape(shape)
-
-
-def fill(module: nn.Module) -> None:
-    with torch.no_grad():
-        for seed, (name, x) in enumerate(module.named_parameters()):
-            values = numbers(seed + 1, *x.shape)
-            if "norm" in name and name.endswith("weight"):
-                values = 1 + 0.4 * values
-            x.copy_(values)
 
 
 def hidden(lengths: list[int], size: int) -> torch.Tensor:
@@ -40,20 +28,16 @@ def causal(size: int) -> torch.Tensor:
     return torch.ones(size, size, dtype=torch.bool).triu(1)
 
 
-def written(x: torch.Tensor) -> list[float]:
-    return [float(f"{value:.10g}") for value in x.detach().flatten().tolist()]
-
-
 def record(name: str, module: nn.Module, inputs: dict, masks: dict) -> dict:
     fill(module)
     leaves = {key: x.requires_grad_() for key, x in inputs.items()}
     output = module(*leaves.values(), **masks)
-    (output * numbers(99, *output.shape)).sum().backward()
+    (output * numbers(99, output.shape)).sum().backward()
     return {
         "name": name,
-        "output": written(output),
-        "inputs": {key: written(x.grad) for key, x in leaves.items()},
-        "gradients": {key: written(x.grad) for key, x in module.named_parameters()},
+        "output": rounded(output),
+        "inputs": {key: rounded(x.grad) for key, x in leaves.items()},
+        "gradients": gradients(module),
     }
 
 
@@ -69,8 +53,8 @@ def options(pre: bool, activation: str) -> dict:
 
 
 def stacks() -> list[dict]:
-    src, tgt = numbers(101, SOURCES, BATCH, WIDTH), numbers(102, TARGETS, BATCH, WIDTH)
-    memory = numbers(103, SOURCES, BATCH, WIDTH)
+    src, tgt = numbers(101, [SOURCES, BATCH, WIDTH]), numbers(102, [TARGETS, BATCH, WIDTH])
+    memory = numbers(103, [SOURCES, BATCH, WIDTH])
     source_padding, target_padding = hidden(SOURCE_LENGTHS, SOURCES), hidden(TARGET_LENGTHS, TARGETS)
     # Target i does not see source i + 1.
     memory_mask = torch.eye(TARGETS, SOURCES + 1, dtype=torch.bool)[:, :SOURCES].roll(1, 1)
@@ -137,7 +121,7 @@ def training(dtype: torch.dtype) -> dict:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1)
     losses, first = [], {}
     for step in range(20):
-        x = numbers(200 + step, SOURCES, BATCH, WIDTH).to(dtype)
+        x = numbers(200 + step, [SOURCES, BATCH, WIDTH]).to(dtype)
         labels = torch.tensor([(step + 3 * k) % 4 for k in range(SOURCES * BATCH)])
         loss = nn.functional.cross_entropy(model(x).flatten(0, 1), labels)
         optimizer.zero_grad()
@@ -149,9 +133,5 @@ def training(dtype: torch.dtype) -> dict:
     return {"losses": losses, "firstGradientNorms": first}
 
 
-def write(name: str, value: object) -> None:
-    (here / name).write_text(json.dumps(value, separators=(",", ":")) + "\n")
-
-
-write("stacks.json", stacks())
-write("training.json", {"float64": training(torch.float64), "float32": training(torch.float32)})
+write(here / "stacks.json", {"stacks": stacks()})
+write(here / "training.json", {"float64": training(torch.float64), "float32": training(torch.float32)})
