@@ -108,6 +108,21 @@ describe('layers of channels', () => {
     step.dispose();
   });
 
+  test('maxima with their places are those of the image', () => {
+    const x = randn([2, 3, 7, 6]);
+    for (const pool of [
+      new nn.MaxPool2d(3, { stride: 2, returnIndices: true }),
+      new nn.AdaptiveMaxPool2d([3, 2], { returnIndices: true }),
+    ]) {
+      const { values, indices } = pool.forward(x);
+      expect(indices.dtype).toBe('int64');
+      const rows = (t: Tensor): Tensor => t.reshape([6, -1]);
+      expect(list(rows(x).gather(1, rows(indices)))).toEqual(list(values));
+    }
+    const alone: Tensor = new nn.MaxPool2d(3, { stride: 2 }).forward(x);
+    expect(alone.shape).toEqual([2, 3, 3, 2]);
+  });
+
   it.each<[string, () => unknown, string, RegExp]>([
     [
       'groups that do not divide',

@@ -14,7 +14,7 @@ import {
   type RecordedTraining,
   tolerances,
 } from '../golden.js';
-import { codeOf } from '../helpers.js';
+import { codeOf, device } from '../helpers.js';
 import { weighted } from './recorded.js';
 
 /** A module with PyTorch's results in float64 (test/golden/transformer). */
@@ -34,11 +34,15 @@ const layerOptions = (normFirst: boolean, activation: string, dtype: Precision) 
   ({ dModel: width, nHead: 2, dimFeedforward: 8, dropout: 0, normFirst, activation, dtype }) as const;
 
 const real = (lengths: number[], size: number): Tensor =>
-  tensor(lengths.map((length) => Array.from({ length: size }, (_, i) => i < length)));
+  tensor(
+    lengths.map((length) => Array.from({ length: size }, (_, i) => i < length)),
+    { device },
+  );
 const sourcePadding = real([7, 4], sources);
 const targetPadding = real([5, 3], targets);
 const memoryMask = tensor(
   Array.from({ length: targets }, (_, i) => Array.from({ length: sources }, (_unused, j) => j !== i + 1)),
+  { device },
 );
 
 type Run = (inputs: Tensor[]) => Tensor;
@@ -113,7 +117,7 @@ describe('what PyTorch gives', () => {
     const loss = (step: number): Tensor => {
       const labels = Array.from({ length: sources * batch }, (_, k) => (step + 3 * k) % 4);
       const logits = model.forward(numbers(200 + step, [sources, batch, width], dtype));
-      return F.crossEntropy(logits.reshape([-1, 4]), tensor(labels, { dtype: 'int64' }));
+      return F.crossEntropy(logits.reshape([-1, 4]), tensor(labels, { dtype: 'int64', device }));
     };
     expectTraining(model, optimizer, loss, training[dtype], dtype);
   });

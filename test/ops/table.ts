@@ -12,7 +12,8 @@ import { inPlaceRows } from './rows/in-place.js';
 import { indexingRows } from './rows/indexing.js';
 import { linearRows } from './rows/linear.js';
 import { linearCrossEntropy } from './rows/linear-cross-entropy.js';
-import { lossRows } from './rows/losses.js';
+import { crossEntropy, nllLoss } from './rows/losses.js';
+import { pairLossRows } from './rows/losses-of-pairs.js';
 import { vectorLossRows } from './rows/losses-of-vectors.js';
 import { networkRows } from './rows/network.js';
 import { pagedAttention } from './rows/paged-attention.js';
@@ -32,7 +33,9 @@ export const table: readonly Row[] = [
   groupedMatmul,
   gatedLinear,
   ...networkRows,
-  ...lossRows,
+  crossEntropy,
+  nllLoss,
+  ...pairLossRows,
   ...vectorLossRows,
   linearCrossEntropy,
   ...fusedRows,

@@ -1,11 +1,12 @@
-"""Writes expected.safetensors and golden.json: what transformers' GPT-2 computes, in float32 on the CPU with eager attention.
+"""Writes expected.safetensors and golden.json: what transformers' GPT-2 computes, in float32 on the CPU with eager
+attention.
 
-    python make.py      (PyTorch 2.13, transformers 5.18)
+    python make.py            (PyTorch 2.13, transformers 5.18)
     python make.py check      only says how far that is from what the files hold
 
-`config.json`, `model.safetensors` and `inputs.safetensors` are given: they are those of gpt2 in a corpus of small models that
-were made with the same versions. Their weights were drawn once and no seed is known: normal, those of matrices with a deviation
-of 1/sqrt(rows), of biases 0.1, of embeddings 0.5, of norms 0.1 around 1. Everything else follows from them.
+`config.json`, `model.safetensors` and `inputs.safetensors` are given: they are those of gpt2 in a corpus of small models
+that were made with the same versions. Their weights were drawn once and no seed is known: normal, those of matrices with
+a deviation of 1/sqrt(rows), of biases 0.1, of embeddings 0.5, of norms 0.1 around 1. Everything else follows from them.
 """
 
 import copy

@@ -2,10 +2,10 @@
 
     python test/golden/losses/make.py
 
-Each case holds the arguments of one call, the result (tensors by their places in a list), the gradients of sum(result * (1 + i / 4)) over its elements i, and the
-dtypes that PyTorch gives the result for 16-bit arguments. Arguments of ctcLoss, nllLoss and klDiv that are logarithms are given
-as logits, of which the log-softmax is taken first ("logSoftmax"). The focal loss is written out as in torchvision, and the
-objectives as in their papers.
+Each case holds the arguments of one call, the result (tensors by their places in a list), the gradients of
+sum(result * (1 + i / 4)) over its elements i, and the dtypes that PyTorch gives the result for 16-bit arguments.
+Arguments of ctcLoss, nllLoss and klDiv that are logarithms are given as logits, of which the log-softmax is taken first
+("logSoftmax"). The focal loss is written out as in torchvision, and the objectives as in their papers.
 """
 
 import json

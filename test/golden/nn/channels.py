@@ -127,7 +127,13 @@ def layers():
             nn.ConvTranspose2d(3, 3, 2, groups=3, bias=False),
         ),
         recorded("GroupNorm", [2, 6], {}, [2, 6, 3, 4], nn.GroupNorm(2, 6)),
-        recorded("GroupNorm", [3, 3], {"affine": False, "eps": 0.01}, [2, 3, 7], nn.GroupNorm(3, 3, eps=0.01, affine=False)),
+        recorded(
+            "GroupNorm",
+            [3, 3],
+            {"affine": False, "eps": 0.01},
+            [2, 3, 7],
+            nn.GroupNorm(3, 3, eps=0.01, affine=False),
+        ),
     ]
 
 

@@ -1,5 +1,5 @@
-"""Writes channels.json, pools.json, layers.json, attention.json and training.json: what PyTorch's layers give in float64, and 20 steps
-of training.
+"""Writes channels.json, pools.json, layers.json, attention.json and training.json: what PyTorch's layers give in
+float64, and 20 steps of training.
 
     python make.py      (PyTorch 2.13, and transformers 5.18 for T5's attention)
 

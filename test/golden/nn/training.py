@@ -1,4 +1,4 @@
-"""Twenty steps of training on fixed data: convolutions with norms of batches and of groups, post-norm stacks, a plain RNN."""
+"""Twenty steps of training on fixed data: convolutions with norms of batches and of groups, post-norm stacks, an RNN."""
 
 from collections.abc import Callable
 

@@ -2,8 +2,8 @@
 
     python make.py      (transformers 5.18, PyTorch 2.13)
 
-Those functions compute in float32. Here they run with float64 in its place, so that constants show their formulas and not
-their rounding.
+Those functions compute in float32. Here they run with float64 in its place, so that constants show their formulas and
+not their rounding.
 """
 
 import sys

@@ -91,7 +91,7 @@ export const linearCrossEntropy: Row = {
     const logits: Nd = b ? zip((x, y) => x + y, product, b) : product;
     return crossEntropy.reference([logits, t!], args, dtype);
   },
-  tolerance: close(64, { floor: 64 }),
+  tolerance: close(16, { floor: 16 }),
   differentiable: [0, 1, 3],
   errors,
 };

@@ -2,7 +2,7 @@
 import { functional as F, type Tensor, zeros } from 'fovea';
 import { tensorErrors } from '../errors.js';
 import { indices, Nd } from '../nd.js';
-import { type Args, close, type ErrorCase, exact, type Row } from '../row.js';
+import { type Args, type ErrorCase, exact, type Row, type Tolerance } from '../row.js';
 import { FLOATS, type InputSpec, type Layout, type Sample } from '../samples.js';
 import { along, refused, type Size } from './windows.js';
 
@@ -66,6 +66,15 @@ function pooled(
   });
 }
 const mean = (values: number[], _: number[], elements: number): number => values.reduce((a, b) => a + b, 0) / elements;
+/** By the shape of the image. */
+type WindowsOf = (shape: readonly number[], args: Args) => Window[][];
+/** A mean is a sum of as many elements as its window has, at most as the largest. */
+const asMeans = (windows: WindowsOf): Tolerance => ({
+  kind: 'sum',
+  k: ({ inputs: [x], args }) =>
+    windows(x!.shape, args!).reduce((n, row) => n * Math.max(...row.map(({ elements }) => elements)), 1),
+  magnitude: ([x], { args }) => pooled(x!.map(Math.abs), windows(x!.shape, args!), mean),
+});
 const largestAt = (values: number[]): number =>
   values.reduce((best, v, i) => (v > values[best]! || Number.isNaN(v) ? i : best), 0);
 const largest = (values: number[]): number => values[largestAt(values)]!;
@@ -165,21 +174,20 @@ const images = (options: Options = {}): Sample[] => [
   sample([2, 16, 56, 57], 3, { ...options, stride: 2, padding: 1 }, { layout: 'misaligned' }),
 ];
 
+const windowsOf =
+  (dims: number): WindowsOf =>
+  (shape, args) =>
+    shape.slice(-dims).map((n, i) => windowsAlong(n, args['size'] as Size, optionsOf(args), i));
+
 function avgPool(name: 'avgPool1d' | 'avgPool2d', dims: number, samples: Sample[]): Row {
+  const windows = windowsOf(dims);
   return {
     name,
     dtypes: FLOATS,
     samples,
     run: ([x], args) => F[name](x!, args['size'] as Size, optionsOf(args)),
-    reference: ([x], args) => {
-      const sizes = x!.shape.slice(-dims);
-      return pooled(
-        x!,
-        sizes.map((n, i) => windowsAlong(n, args['size'] as Size, optionsOf(args), i)),
-        mean,
-      );
-    },
-    tolerance: close(16),
+    reference: ([x], args) => pooled(x!, windows(x!.shape, args), mean),
+    tolerance: asMeans(windows),
     differentiable: [0],
     errors: [
       ...poolErrors(name, dims === 1 ? [1, 1, 5] : [1, 1, 5, 5]),
@@ -203,8 +211,7 @@ function maxPool(name: 'maxPool1d' | 'maxPool2d', dims: number, samples: Sample[
     samples,
     run: ([x], args) => asList(F[name](x!, args['size'] as Size, optionsOf(args) as { returnIndices?: false })),
     reference: ([x], args) => {
-      const sizes = x!.shape.slice(-dims);
-      const windows = sizes.map((n, i) => windowsAlong(n, args['size'] as Size, optionsOf(args), i));
+      const windows = windowsOf(dims)(x!.shape, args);
       const values = pooled(x!, windows, largest);
       return optionsOf(args).returnIndices ? [values, pooled(x!, windows, whereLargest)] : values;
     },
@@ -225,11 +232,13 @@ const special = (shape: number[], size: unknown, options: Options = {}): Sample 
   sample(shape, size, options, { values: 'special' });
 
 type AdaptivePool = 'adaptiveAvgPool1d' | 'adaptiveAvgPool2d' | 'adaptiveMaxPool1d' | 'adaptiveMaxPool2d';
-const adaptiveWindows = (x: Nd, size: unknown, dims: number): Window[][] =>
-  x.shape.slice(-dims).map((n, i) => {
-    const asked = Array.isArray(size) ? (size[i] as number | null) : (size as number);
-    return adaptiveAlong(n, asked ?? n);
-  });
+const adaptiveWindows =
+  (dims: number): WindowsOf =>
+  (shape, { size }) =>
+    shape.slice(-dims).map((n, i) => {
+      const asked = Array.isArray(size) ? (size[i] as number | null) : (size as number);
+      return adaptiveAlong(n, asked ?? n);
+    });
 function adaptivePool(name: AdaptivePool, dims: number): Row {
   const max = name.startsWith('adaptiveMax');
   const shapes: [number[], unknown, Layout?][] =
@@ -269,6 +278,7 @@ function adaptivePool(name: AdaptivePool, dims: number): Row {
           [[1, 4, 14, 14], 1],
         ];
   const run = F[name] as (x: Tensor, size: never, options?: object) => unknown;
+  const windowsOfAll = adaptiveWindows(dims);
   return {
     name,
     dtypes: FLOATS,
@@ -279,11 +289,11 @@ function adaptivePool(name: AdaptivePool, dims: number): Row {
     ),
     run: ([x], args) => asList(max ? run(x!, args['size'] as never, optionsOf(args)) : run(x!, args['size'] as never)),
     reference: ([x], args) => {
-      const windows = adaptiveWindows(x!, args['size'], dims);
+      const windows = windowsOfAll(x!.shape, args);
       const values = pooled(x!, windows, max ? largest : mean);
       return optionsOf(args).returnIndices ? [values, pooled(x!, windows, whereLargest)] : values;
     },
-    tolerance: max ? exact : close(16),
+    tolerance: max ? exact : asMeans(windowsOfAll),
     differentiable: [0],
     errors: [
       ...tensorErrors(name, (x: Tensor) => run(x, 1 as never)),
