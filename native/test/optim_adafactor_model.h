@@ -37,6 +37,7 @@ struct AdafactorModel {
     const std::vector<double> gradient = g.values();
     const size_t size = size_t(p.size()), n = factored() ? size_t(shape.back()) : 1;
     const size_t m = factored() ? size_t(shape[shape.size() - 2]) : size;
+    if (size == 0) return {};  // and the averages stay as they are
     std::vector<double> by_row(rows.size(), 0), by_column(columns.size(), 0), result(size);
     for (size_t i = 0; i < size; i++) {
       const double square = gradient[i] * gradient[i];
