@@ -1,5 +1,5 @@
-// Reads the folders of test/golden: what PyTorch and transformers gave for small models and layers. And makes the numbers of
-// which recording.py there makes weights and inputs.
+// Reads the folders of test/golden: what PyTorch and transformers gave for small models and layers. And makes the
+// numbers of which recording.py there makes weights and inputs.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Dtype, type nn, type Tensor, tensor, tidy } from 'fovea';
@@ -92,8 +92,8 @@ export interface RecordedTraining {
 }
 
 /**
- * Asserts that training goes the recorded way: the first loss within 1e-5 (float64: 1e-9), each first norm of a gradient and
- * all losses within 1e-4 (1e-8).
+ * Asserts that training goes the recorded way: the first loss within 1e-5 (float64: 1e-9), each first norm of a
+ * gradient and all losses within 1e-4 (1e-8).
  */
 export function expectTraining(
   model: nn.Module,
