@@ -2,7 +2,8 @@
 // Tests import 'fovea' by the package's own name, so they see dist/ and the exports that users see.
 import { defineConfig } from 'vitest/config';
 
-// `*.device.test.ts` need a GPU, or the emulated one (build-emulator, see CONTRIBUTING.md), which FOVEA_TEST_DEVICE names.
+// `*.device.test.ts` need a GPU, or the emulated one (build-emulator, see CONTRIBUTING.md), which FOVEA_TEST_DEVICE
+// names.
 const full = process.env.FOVEA_TIER === 'full';
 const device = process.env.FOVEA_TEST_DEVICE !== undefined;
 

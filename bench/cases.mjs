@@ -188,7 +188,9 @@ function losses(tiny, memory) {
   ];
 }
 
-/** The loss of a language model from what its last layer gives, with gradients: three products as large as the logits. */
+/**
+ * The loss of a language model from what its last layer gives, with gradients: three products as large as the logits.
+ */
 function hiddenLoss(tiny, dtype) {
   const [rows, width, vocabulary] = tiny ? [8, 16, 100] : [8192, 768, 50257];
   const label = `${rows} x ${vocabulary} from ${width}, forward and backward`;

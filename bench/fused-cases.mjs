@@ -1,6 +1,6 @@
-// Cases that show what fused attention is worth (see cases.mjs): with gradients, by itself and in whole steps of training
-// a GPT-2, each by the fused kernel and by attention out of public ops (composed-attention.mjs), which has all scores in
-// memory. Both stand for the same work. `beside` names the fused case of a composed one.
+// Cases that show what fused attention is worth (see cases.mjs): with gradients, by itself and in whole steps of
+// training a GPT-2, each by the fused kernel and by attention out of public ops (composed-attention.mjs), which has all
+// scores in memory. Both stand for the same work. `beside` names the fused case of a composed one.
 import { denseCase } from './attention-cases.mjs';
 import { floats } from './define-case.mjs';
 import { tinyModel, trainCase } from './gpt2-cases.mjs';

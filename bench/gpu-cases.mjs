@@ -1,9 +1,9 @@
 // What bench/gpu.mjs times on a GPU, and bench/peers/torch_gpu.py too: plain data, so that both read the same sizes.
 //
-// `work` is what a call stands for, and `unit` how it is reported: floating-point operations as TFLOP/s, the fewest bytes
-// that must be moved (each read and written once) as TB/s, tokens as tokens/s; 'ms' reports the time itself. `target` is
-// for an H200: `atLeast` a rate, `atMost` a time, or a share of a peer's rate; `memory` says that bandwidth bounds it, so
-// that another card's target is in proportion to its own bandwidth.
+// `work` is what a call stands for, and `unit` how it is reported: floating-point operations as TFLOP/s, the fewest
+// bytes that must be moved (each read and written once) as TB/s, tokens as tokens/s; 'ms' reports the time itself.
+// `target` is for an H200: `atLeast` a rate, `atMost` a time, or a share of a peer's rate; `memory` says that bandwidth
+// bounds it, so that another card's target is in proportion to its own bandwidth.
 
 const bytesOf = { float32: 4, bfloat16: 2 };
 const MEMORY = { atLeast: 3.4, memory: true };

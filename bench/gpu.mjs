@@ -3,8 +3,8 @@
 //
 //   node bench/gpu.mjs [--device cuda:0] [--quick] [--filter text] [--tiny] [--list]
 //
-// --quick: fewer repeats; --tiny: small sizes, to see on an emulated device that every case runs; --list: only prints the
-// cases, for peers. Inputs are random and rotate among as many sets as the GPU's cache cannot hold.
+// --quick: fewer repeats; --tiny: small sizes, to see on an emulated device that every case runs; --list: only prints
+// the cases, for peers. Inputs are random and rotate among as many sets as the GPU's cache cannot hold.
 import { parseArgs } from 'node:util';
 import {
   devices,

@@ -1,5 +1,5 @@
-// Training in fovea beside PyTorch: the same initial weights, the same batches, the same rates. Prints the losses' greatest
-// relative difference, and overlays their curves in one SVG for each run.
+// Training in fovea beside PyTorch: the same initial weights, the same batches, the same rates. Prints the losses'
+// greatest relative difference, and overlays their curves in one SVG for each run.
 //
 //   npm run bench:losses -- [--steps 50] [--run gpt2] [--out bench/results] [--threads 2] [--limit 1e-4]
 //

@@ -86,7 +86,9 @@ function cmakeCommand({ out, sanitize, jobs }) {
   return [...args, `--CDFOVEA_SANITIZE=${sanitize}`, `--CDFOVEA_CUDA=${cuda}`];
 }
 
-/** node-gyp always writes to build/. Node's own headers are used where they lie beside it, so that nothing is fetched. */
+/**
+ * node-gyp always writes to build/. Node's own headers are used where they lie beside it, so that nothing is fetched.
+ */
 function gypCommand({ jobs }) {
   const tool = findTool('node-gyp', 'bin/node-gyp.js');
   if (!tool) stop('node-gyp is not installed; run `npm install --save-dev node-gyp`, then this again.');

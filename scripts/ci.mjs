@@ -1,5 +1,5 @@
-// The fast tier, which .ci/run starts on a fresh checkout after `npm ci`: everything that must hold before a change lands,
-// in less than 20 minutes on two cores. The full tier is scripts/test-full.mjs.
+// The fast tier, which .ci/run starts on a fresh checkout after `npm ci`: everything that must hold before a change
+// lands, in less than 20 minutes on two cores. The full tier is scripts/test-full.mjs.
 import {
   buildEmulator,
   ctest,

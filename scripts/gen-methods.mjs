@@ -1,5 +1,5 @@
-// The text of src/ops/methods.gen.ts: every op that takes a tensor first, as a method of Tensor. Signatures and docs are
-// those of the exported functions; a function becomes a method if install.ts lists it.
+// The text of src/ops/methods.gen.ts: every op that takes a tensor first, as a method of Tensor. Signatures and docs
+// are those of the exported functions; a function becomes a method if install.ts lists it.
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** Order of [name, …] pairs. */

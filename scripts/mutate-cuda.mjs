@@ -2,7 +2,8 @@
 //
 //   node scripts/mutate-cuda.mjs [--build build-emulator] [name...]
 //
-// Needs such a build (cmake -DFOVEA_EMULATOR=ON). Only the file with the fault is compiled anew, into a folder of its own.
+// Needs such a build (cmake -DFOVEA_EMULATOR=ON). Only the file with the fault is compiled anew, into a folder of its
+// own.
 import { execFile } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';

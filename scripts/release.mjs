@@ -1,12 +1,13 @@
 // Packs what is published, without publishing it:
 //
-//   node scripts/release.mjs [--out <folder>] [--binary <platform>-<arch>=<file>]... [--cuda <platform>-<arch>=<file>]...
+//   node scripts/release.mjs [--out <folder>] [--binary <platform>-<arch>=<file>]...
+//                            [--cuda <platform>-<arch>=<file>]...
 //
 // writes one tarball per binary (`@fovea/<platform>-<arch>`, which holds fovea.node), one per CUDA plugin
-// (`@fovea/<platform>-<arch>-cuda`, which holds fovea_cuda.so) and the tarball of `fovea` itself, whose manifest lists them
-// as optionalDependencies. Without --binary: the binary built here; without --cuda: the plugin built here, if there is one.
-// The packed manifest has no scripts and no devDependencies, so an install of it runs nothing. Prints the tarballs, one per
-// line.
+// (`@fovea/<platform>-<arch>-cuda`, which holds fovea_cuda.so) and the tarball of `fovea` itself, whose manifest lists
+// them as optionalDependencies. Without --binary: the binary built here; without --cuda: the plugin built here, if
+// there is one. The packed manifest has no scripts and no devDependencies, so an install of it runs nothing. Prints the
+// tarballs, one per line.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

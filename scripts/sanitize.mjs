@@ -3,11 +3,11 @@
 //   node scripts/sanitize.mjs address|thread [--isa <name>] [--no-build] [file...]
 //
 // address: AddressSanitizer and UndefinedBehaviorSanitizer, every block a malloc of its exact size. thread:
-// ThreadSanitizer on the real allocator, whose reuse of memory is what is tested. A file is a script (.mjs), run by node,
-// or a test (.test.ts), run by vitest; without files, the scripts of the runtime. node itself is not instrumented, so of
-// ThreadSanitizer's reports those count whose accesses lie in fovea.node; nothing is suppressed by name, since v8:: and
-// node:: are in every stack of the JavaScript thread. A planted fault must be reported first, or nothing is proved.
-// Exit status 1 on any report or failing test.
+// ThreadSanitizer on the real allocator, whose reuse of memory is what is tested. A file is a script (.mjs), run by
+// node, or a test (.test.ts), run by vitest; without files, the scripts of the runtime. node itself is not
+// instrumented, so of ThreadSanitizer's reports those count whose accesses lie in fovea.node; nothing is suppressed by
+// name, since v8:: and node:: are in every stack of the JavaScript thread. A planted fault must be reported first, or
+// nothing is proved. Exit status 1 on any report or failing test.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';

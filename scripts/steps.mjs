@@ -1,5 +1,5 @@
-// What the two tiers (scripts/ci.mjs, scripts/test-full.mjs) share: steps that run in order, are timed and counted, and a
-// closing table. A vitest step counts its tests; any other step counts as one.
+// What the two tiers (scripts/ci.mjs, scripts/test-full.mjs) share: steps that run in order, are timed and counted, and
+// a closing table. A vitest step counts its tests; any other step counts as one.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -45,7 +45,9 @@ function write(row) {
   writeFileSync(kept.path, JSON.stringify({ sources: kept.sources, passed: kept.passed }));
 }
 
-/** Runs one step; what it throws is its failure and the next step still runs. `body` returns counts, or nothing for one. */
+/**
+ * Runs one step; what it throws is its failure and the next step still runs. `body` returns counts, or nothing for one.
+ */
 export function step(name, body) {
   console.log(`\n── ${name}`);
   const before = kept?.passed.find((row) => row.name === name);

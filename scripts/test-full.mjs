@@ -1,10 +1,11 @@
-// The full tier (`npm run test:full`): every test, each forced instruction set, sanitizers, the other build tool, the native
-// tests here and for arm64 under qemu, and the other Node versions. A step whose tool cannot be had is skipped with its
-// reason. Ends with a table and `N passed, N failed`.
+// The full tier (`npm run test:full`): every test, each forced instruction set, sanitizers, the other build tool, the
+// native tests here and for arm64 under qemu, and the other Node versions. A step whose tool cannot be had is skipped
+// with its reason. Ends with a table and `N passed, N failed`.
 //
 //   npm run test:full -- [--resume]
 //
-// Hours long; what has passed is written to build/full-tier.json, and `--resume` goes on behind it if no source has changed.
+// Hours long; what has passed is written to build/full-tier.json, and `--resume` goes on behind it if no source has
+// changed.
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -55,7 +56,9 @@ function nativeTests(folder, ...options) {
   ctest(build);
 }
 
-/** Builds with node-gyp in a copy of the tree, since both tools write to build/, and runs the op suites on the result. */
+/**
+ * Builds with node-gyp in a copy of the tree, since both tools write to build/, and runs the op suites on the result.
+ */
 function gypBuild() {
   const copy = mkdtempSync(join(tmpdir(), 'fovea-gyp-'));
   try {

@@ -86,9 +86,14 @@ export interface Native {
   /** The counters that random ops took: seed, offset, seed, offset, … @throws what was refused meanwhile */
   recordEnd(draws: Float64Array): void;
   recordAbort(): void;
-  /** The named attributes of the newest op of that name become numbers that `replay` takes, in the order of these calls. */
+  /**
+   * The named attributes of the newest op of that name become numbers that `replay` takes, in the order of these calls.
+   */
   recordVary(op: string, ...attributes: string[]): void;
-  /** Replays give where along the axis, of `size` positions, the view of the handle starts, or, if it grows, how long it is. */
+  /**
+   * Replays give where along the axis, of `size` positions, the view of the handle starts, or, if it grows, how long it
+   * is.
+   */
   recordWindow(handle: number, axis: number, start: number, size: number, grows: boolean): void;
   /** What is queued while it pauses happens once, and tensors made then come from outside of the recording. */
   recordPause(paused: boolean): void;
@@ -128,7 +133,11 @@ export interface Native {
   /** The registered ops as JSON, in the order of their numbers. */
   describe(): string;
   info(): NativeInfo;
-  /** Opens the plugin with the GPU's kernels, once per process. @throws FOVEA_DEVICE or FOVEA_BINARY where there is no GPU */
+  /**
+   * Opens the plugin with the GPU's kernels, once per process.
+   *
+   * @throws FOVEA_DEVICE or FOVEA_BINARY where there is no GPU
+   */
   gpus(plugin: string): NativeGpu[];
   /** Opens a device for this thread; the ops that have kernels there. */
   openDevice(device: number): string[];
@@ -148,7 +157,9 @@ function firstLine(error: unknown): string {
   return (text.split('\n', 1)[0] ?? text).replace(/\. Tried:$/, '');
 }
 
-/** Throws what a binary itself refused while it loaded, such as a wrong FOVEA_ISA: it was found, so no other is tried. */
+/**
+ * Throws what a binary itself refused while it loaded, such as a wrong FOVEA_ISA: it was found, so no other is tried.
+ */
 function rethrowOwn(error: unknown): void {
   if (error instanceof FoveaError) throw error;
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';

@@ -1,8 +1,8 @@
 /** The one error class of fovea and the list of its codes, which are stable under semantic versioning. */
 
 /**
- * Every code, with what it means. A message is one sentence that names the op, the argument, what was expected, what was
- * received and what to do; programs decide by the code.
+ * Every code, with what it means. A message is one sentence that names the op, the argument, what was expected, what
+ * was received and what to do; programs decide by the code.
  */
 export const errorCodes = {
   FOVEA_SHAPE: 'shapes do not fit each other or the op',

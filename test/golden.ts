@@ -1,5 +1,5 @@
-// Reads the folders of test/golden: what PyTorch and transformers gave for small models and layers. And makes the numbers of
-// which recording.py there makes weights and inputs.
+// Reads the folders of test/golden: what PyTorch and transformers gave for small models and layers. And makes the
+// numbers of which recording.py there makes weights and inputs.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Dtype, type nn, type Tensor, tensor, tidy } from 'fovea';

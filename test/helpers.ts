@@ -1,7 +1,9 @@
 // What several suites ask of tensors and calls.
 import { type Device, FoveaError, type Tensor } from 'fovea';
 
-/** Where the generic suites make their tensors: FOVEA_TEST_DEVICE=cuda runs them on a GPU, or on the emulator of one. */
+/**
+ * Where the generic suites make their tensors: FOVEA_TEST_DEVICE=cuda runs them on a GPU, or on the emulator of one.
+ */
 export const device = (process.env['FOVEA_TEST_DEVICE'] ?? 'cpu') as Device;
 
 /** The elements, row by row. */

@@ -90,7 +90,9 @@ export function encoderGraph({ b, n, width, heads, hidden, layers, type }) {
   return g.file();
 }
 
-/** Attention of q [b, n, h d], k and v [b, m, h d]; `biased`: with numbers [1, 1, n, m] that are added to the scores. */
+/**
+ * Attention of q [b, n, h d], k and v [b, m, h d]; `biased`: with numbers [1, 1, n, m] that are added to the scores.
+ */
 export function multiHeadGraph({ b, h, n, m, d, causal }, biased = false) {
   const g = new OnnxGraph();
   const inputs = [
@@ -105,8 +107,8 @@ export function multiHeadGraph({ b, h, n, m, d, causal }, biased = false) {
 }
 
 /**
- * Causal attention of q [b, n, h d], and k and v [b, n, g d] that are put behind those of the past [b, g, m, d], in place;
- * `last` is the position of the last key of each sequence, `total` how many keys there then are.
+ * Causal attention of q [b, n, h d], and k and v [b, n, g d] that are put behind those of the past [b, g, m, d], in
+ * place; `last` is the position of the last key of each sequence, `total` how many keys there then are.
  */
 export function groupedQueryGraph({ b, h, g: heads, n, m, d }) {
   const g = new OnnxGraph();

@@ -1,5 +1,5 @@
-// channelNorm, forward and backward, against the formulas in float64: by batch and by group, all dtypes, a mean far from
-// zero, and the same bits for every number of threads.
+// channelNorm, forward and backward, against the formulas in float64: by batch and by group, all dtypes, a mean far
+// from zero, and the same bits for every number of threads.
 #include "ops/norm/attrs.h"
 #include "ops/norm/workspace.h"
 #include "test/harness.h"

@@ -1,5 +1,5 @@
-// Convolutions, unfold and fold by their definition: every tap of every window that is inside of the image, once. Shared
-// by the tests of the CPU and of emulated devices.
+// Convolutions, unfold and fold by their definition: every tap of every window that is inside of the image, once.
+// Shared by the tests of the CPU and of emulated devices.
 #pragma once
 #include "ops/conv/attrs.h"
 #include "test/harness.h"

@@ -1,5 +1,5 @@
-// Convolutions and their gradients, unfold and fold against their definition: all dtypes, odd sizes, strides, dilations and
-// groups, depths and widths beyond a block, and the same bits for every number of threads.
+// Convolutions and their gradients, unfold and fold against their definition: all dtypes, odd sizes, strides, dilations
+// and groups, depths and widths beyond a block, and the same bits for every number of threads.
 #include "ops/conv/workspace.h"
 #include "test/conv_model.h"
 
@@ -62,8 +62,8 @@ FOVEA_TEST(conv_small) {
     for (Dtype dtype : kFloats)
       for (const ConvCase& c : conv_cases()) check_conv(table, c, dtype, c.height % 2 == 1);
 }
-// Depths of several runs, more rows and columns than a block, weights' gradients of several runs and of images that are not
-// all side by side, many units.
+// Depths of several runs, more rows and columns than a block, weights' gradients of several runs and of images that are
+// not all side by side, many units.
 FOVEA_TEST(conv_large) {
   const ConvCase cases[] = {
       {1, 200, 40, 6, 7, 3, 3, steps(1, 1, 1, 1, 1)}, {1, 5, 300, 9, 40, 3, 3, steps(1, 1, 1, 1, 1)},

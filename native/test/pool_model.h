@@ -19,7 +19,8 @@ inline PoolAttrs adaptive_attrs() {
   a.adaptive = true;
   return a;
 }
-// Windows side by side, overlapping, apart, in padding, with a last one beyond it (ceilMode), one line, and adaptive ones.
+// Windows side by side, overlapping, apart, in padding, with a last one beyond it (ceilMode), one line, and adaptive
+// ones.
 inline std::vector<PoolCase> pool_cases() {
   return {
       {3, 6, 8, 3, 4, pool_attrs(2, 2, 2, 2)},   {2, 7, 9, 4, 5, pool_attrs(3, 3, 2, 2, 1, 1)},

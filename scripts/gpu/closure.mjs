@@ -1,5 +1,5 @@
-// Prints the folders of the packages named and of all that they need, as package-lock.json has them and as far as they are
-// installed, one per line: `node scripts/gpu/closure.mjs <package>...`
+// Prints the folders of the packages named and of all that they need, as package-lock.json has them and as far as they
+// are installed, one per line: `node scripts/gpu/closure.mjs <package>...`
 import { existsSync, readFileSync } from 'node:fs';
 
 const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8'));

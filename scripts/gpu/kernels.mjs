@@ -1,5 +1,5 @@
-// What the compiler made of the CUDA kernels: registers and spills from its report (nvcc -Xptxas=-v), the instructions of
-// the tensor cores from the disassembly of the objects, where there is a cuobjdump.
+// What the compiler made of the CUDA kernels: registers and spills from its report (nvcc -Xptxas=-v), the instructions
+// of the tensor cores from the disassembly of the objects, where there is a cuobjdump.
 //
 //   node scripts/gpu/kernels.mjs <build folder> <build log>
 //
@@ -29,7 +29,9 @@ function readable(name) {
     .replace(/\(.*$/, '');
 }
 
-/** { file, kernel, registers, spilled } of every kernel in the log; the build names a file before what it says of it. */
+/**
+ * { file, kernel, registers, spilled } of every kernel in the log; the build names a file before what it says of it.
+ */
 function reported(text) {
   const found = [];
   let [file, kernel, spilled] = ['', '', 0];

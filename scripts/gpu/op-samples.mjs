@@ -1,5 +1,5 @@
-// The samples of ops.mjs: small inputs that reach every kind of kernel, odd sizes and views besides. `make` gives inputs on
-// the CPU, `run` takes them where they are to be used and gives a list of tensors.
+// The samples of ops.mjs: small inputs that reach every kind of kernel, odd sizes and views besides. `make` gives
+// inputs on the CPU, `run` takes them where they are to be used and gives a list of tensors.
 import {
   functional as F,
   Generator,

@@ -1,8 +1,9 @@
-// A few dozen ops on a device (cuda:0) and on the CPU, each group in a process of its own and for a limited time, so that a kernel
-// that hangs or breaks the device costs one group. Plainly, or below a tool of NVIDIA's compute-sanitizer:
+// A few dozen ops on a device (cuda:0) and on the CPU, each group in a process of its own and for a limited time, so
+// that a kernel that hangs or breaks the device costs one group. Plainly, or below a tool of NVIDIA's
+// compute-sanitizer:
 //
-//   node scripts/gpu/ops.mjs [--tool memcheck|racecheck|synccheck|initcheck] [--groups matmul,attention] [--limit <seconds>]
-//                            [--jobs 4] [--device cuda:0]
+//   node scripts/gpu/ops.mjs [--tool memcheck|racecheck|synccheck|initcheck] [--groups matmul,attention]
+//                            [--limit <seconds>] [--jobs 4] [--device cuda:0]
 //
 // Ends with 77 where the tool does not work on this machine. The last line is a summary.
 import { spawn } from 'node:child_process';

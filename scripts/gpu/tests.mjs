@@ -3,8 +3,8 @@
 //
 //   node scripts/gpu/tests.mjs [--device cuda] [--jobs 8] [--limit <seconds>] <file or folder>...
 //
-// Without a device the tests run on the CPU. What a file printed goes to standard error; standard output gets one line for
-// a file, the failures, and a summary as the last line.
+// Without a device the tests run on the CPU. What a file printed goes to standard error; standard output gets one line
+// for a file, the failures, and a summary as the last line.
 import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -147,7 +147,8 @@ function seedOf(op: string, output: Tensor, gradient: Tensor | undefined): Tenso
 }
 
 /**
- * Calls `hook` with the gradient of `x` in every backward, once it is complete; a tensor that it returns is used instead.
+ * Calls `hook` with the gradient of `x` in every backward, once it is complete; a tensor that it returns is used
+ * instead.
  *
  * @returns a function that removes the hook
  * @throws FOVEA_AUTOGRAD if `x` does not require gradients

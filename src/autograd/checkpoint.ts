@@ -1,12 +1,12 @@
 /**
  * Activation checkpointing (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost",
  * https://arxiv.org/abs/1604.06174): what a function saves for its gradient is freed at once, and backward runs the
- * function again. A stack of n equal layers, each in a checkpoint, keeps n inputs and one layer's activations instead of
- * n layers' activations, for one more forward.
+ * function again. A stack of n equal layers, each in a checkpoint, keeps n inputs and one layer's activations instead
+ * of n layers' activations, for one more forward.
  *
  * The function is recorded as always, so that its kernels are those of every recorded forward; its graph tells which
- * parameters it used, and is then freed. What stands in its place is one node from the inputs and those parameters to the
- * outputs.
+ * parameters it used, and is then freed. What stands in its place is one node from the inputs and those parameters to
+ * the outputs.
  */
 import { FoveaError } from '../errors.js';
 import { argumentError, functionArg } from '../tensor/check.js';
@@ -159,24 +159,25 @@ function shapeOf(t: Output): string | undefined {
 }
 
 /**
- * Calls `fn(...inputs)` without keeping what its gradient needs; backward calls it again instead. Gradients are those of a
- * plain call, to the bit: random numbers are drawn again as they were, and the `autocast` that was in force is in force
- * again. Where nothing is recorded or nothing requires gradients it is a plain call.
+ * Calls `fn(...inputs)` without keeping what its gradient needs; backward calls it again instead. Gradients are those
+ * of a plain call, to the bit: random numbers are drawn again as they were, and the `autocast` that was in force is in
+ * force again. Where nothing is recorded or nothing requires gradients it is a plain call.
  *
  * Gradients reach the inputs and all parameters that `fn` uses; checkpoints may be nested, and second derivatives work.
- * `fn` runs in a `tidy` and must do the same both times: it must not seed generators, and what it changes outside (lists,
- * observers of attention) is changed twice, but for running statistics of batch norms. Tensors that it takes from outside
- * must live until backward, so pass those that a `tidy` or a module's `forward` would free as inputs; so must be those with
- * a history.
+ * `fn` runs in a `tidy` and must do the same both times: it must not seed generators, and what it changes outside
+ * (lists, observers of attention) is changed twice, but for running statistics of batch norms. Tensors that it takes
+ * from outside must live until backward, so pass those that a `tidy` or a module's `forward` would free as inputs; so
+ * must be those with a history.
  *
  * @example
  * for (const block of this.blocks) x = checkpoint((h, m) => block.forward(h, { attnMask: m }), x, mask);
  * @param fn synchronous; returns a tensor or an array of tensors, in which null and undefined may stand
  * @param inputs its arguments: tensors, which are kept until backward, and anything else
  * @returns what `fn` returns, as tensors of their own
- * @throws FOVEA_ARGUMENT for what is no function, or returns a promise or no tensors; FOVEA_AUTOGRAD for a tensor with a
- *   history that is no input; FOVEA_UNSUPPORTED if `fn` seeds a generator; what `fn` throws. In backward, FOVEA_AUTOGRAD if
- *   `fn` does something else than before or an input was changed in place, FOVEA_DISPOSED for a tensor that is gone
+ * @throws FOVEA_ARGUMENT for what is no function, or returns a promise or no tensors; FOVEA_AUTOGRAD for a tensor
+ *   with a history that is no input; FOVEA_UNSUPPORTED if `fn` seeds a generator; what `fn` throws. In backward,
+ *   FOVEA_AUTOGRAD if `fn` does something else than before or an input was changed in place, FOVEA_DISPOSED for a
+ *   tensor that is gone
  */
 export function checkpoint<A extends readonly unknown[], R extends CheckpointOutput>(
   fn: (...args: A) => R,

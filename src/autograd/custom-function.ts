@@ -72,8 +72,8 @@ class CustomNode extends Node {
  *   backward(context, dy) { const [x] = context.savedTensors; return dy.mul(x!.square()).mul(3); },
  * });
  * @returns a function of the arguments of `forward`, which gives what `forward` gives, attached to the graph
- * @throws FOVEA_ARGUMENT unless forward and backward are functions; in backward, FOVEA_AUTOGRAD unless there are as many
- *   gradients as tensor arguments
+ * @throws FOVEA_ARGUMENT unless forward and backward are functions; in backward, FOVEA_AUTOGRAD unless there are as
+ *   many gradients as tensor arguments
  */
 export function customFunction<A extends readonly unknown[], R extends Tensor | readonly Tensor[]>(
   spec: CustomFunctionSpec<A, R>,

@@ -20,8 +20,8 @@ export interface Walk {
   /** Whether nodes keep what they saved, so that they can be walked again. */
   retainGraph: boolean;
   /**
-   * This is part of a node's work in a walk around it: nodes of lower sequence numbers are left alone, even where they lead
-   * to inputs as well, and so are the hooks of inputs, whose gradients are not complete yet.
+   * This is part of a node's work in a walk around it: nodes of lower sequence numbers are left alone, even where they
+   * lead to inputs as well, and so are the hooks of inputs, whose gradients are not complete yet.
    */
   since?: number;
 }
@@ -53,7 +53,9 @@ class Engine {
   private readonly leaves = new Map<Tensor, Arrivals>();
   private readonly wanted = new Map<Tensor, number[]>();
   private readonly inner = new Map<Node, { output: number; input: number }[]>();
-  /** Parts of gradients on their way; here and not on the nodes, since one walk may start another over the same nodes. */
+  /**
+   * Parts of gradients on their way; here and not on the nodes, since one walk may start another over the same nodes.
+   */
   private readonly incoming = new Map<Node, Gradient[]>();
   private readonly results: Gradient[] = [];
 
@@ -151,7 +153,8 @@ class Engine {
 
   private differentiate(node: Node, incoming: readonly Gradient[]): readonly Gradient[] {
     const again = this.walk.createGraph;
-    // A gradient may hand back what it was given, so each gets a tensor of its own: the bookkeeping is the same for all.
+    // A gradient may hand back what it was given, so each gets a tensor of its own: the bookkeeping is the same for
+    // all.
     if (again) return node.differentiate(incoming, true).map((g) => g && another(g, true));
     return tidy(() => node.differentiate(incoming, false).map((g) => g && alias(g)));
   }

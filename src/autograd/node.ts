@@ -1,6 +1,6 @@
 /**
- * The graph that backward walks. It hangs on its tensors: a node knows the nodes that made its inputs, so a loss that is
- * dropped takes its graph with it, and nothing is global.
+ * The graph that backward walks. It hangs on its tensors: a node knows the nodes that made its inputs, so a loss that
+ * is dropped takes its graph with it, and nothing is global.
  */
 import { FoveaError } from '../errors.js';
 import { activeMode } from '../tensor/modes.js';

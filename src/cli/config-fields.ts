@@ -112,7 +112,11 @@ export class ConfigFields {
     return Object.fromEntries(left);
   }
 
-  /** What `work` gives. @throws what it throws; of its FOVEA_ARGUMENT it is said which object of the config it is about */
+  /**
+   * What `work` gives.
+   *
+   * @throws what it throws; of its FOVEA_ARGUMENT it is said which object of the config it is about
+   */
   checked<T>(work: () => T): T {
     try {
       return work();

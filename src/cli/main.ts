@@ -1,5 +1,7 @@
 #!/usr/bin/env node
-/** The command `fovea`. Commands load what they need themselves, so that `fovea build` works where there is no binary. */
+/**
+ * The command `fovea`. Commands load what they need themselves, so that `fovea build` works where there is no binary.
+ */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

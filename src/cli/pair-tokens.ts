@@ -1,4 +1,6 @@
-/** Text as tokens of an encoder and a decoder: bytes of UTF-8 behind three tokens, as ByT5 has them (Xue et al. 2022). */
+/**
+ * Text as tokens of an encoder and a decoder: bytes of UTF-8 behind three tokens, as ByT5 has them (Xue et al. 2022).
+ */
 
 const first = 3;
 

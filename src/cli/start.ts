@@ -1,6 +1,7 @@
 /**
- * `npm start [-- <file|folder> …]`: trains a small GPT-2 on text, saves it as a Hugging Face checkpoint, loads it from disk
- * and lets it write. Without arguments the text is TypeScript's own declaration files, which every install has on disk.
+ * `npm start [-- <file|folder> …]`: trains a small GPT-2 on text, saves it as a Hugging Face checkpoint, loads it from
+ * disk and lets it write. Without arguments the text is TypeScript's own declaration files, which every install has on
+ * disk.
  */
 import { readdir } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';

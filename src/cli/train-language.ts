@@ -61,7 +61,11 @@ async function inMemory({ paths, kind, heldOut }: DataConfig): Promise<ConfigTok
   };
 }
 
-/** Finds the tokens. @throws FOVEA_IO, FOVEA_FILE_FORMAT, FOVEA_ARGUMENT for none, FOVEA_UNSUPPORTED for other tokenizers */
+/**
+ * Finds the tokens.
+ *
+ * @throws FOVEA_IO, FOVEA_FILE_FORMAT, FOVEA_ARGUMENT for none, FOVEA_UNSUPPORTED for other tokenizers
+ */
 async function tokensOf({ data, model }: LanguageSubject): Promise<ConfigTokens> {
   if (data.kind === 'text' && 'load' in model) await byteTokens(model.load);
   const tokens = await (data.stream ? inFiles : inMemory)(data);

@@ -22,8 +22,8 @@ export interface TrainTextOptions {
 }
 
 /**
- * About 90 seconds of training on two cores with AVX-512; chosen by measurement among models that differ in width, depth,
- * context, batch and rate, by the bits per byte that they reach in this time.
+ * About 90 seconds of training on two cores with AVX-512; chosen by measurement among models that differ in width,
+ * depth, context, batch and rate, by the bits per byte that they reach in this time.
  */
 export const defaultTrainOptions: Readonly<Omit<TrainTextOptions, 'paths' | 'out'>> = {
   steps: 3900,

@@ -1,4 +1,7 @@
-/** What a config trains on what: a language model on text or token numbers, or an encoder and a decoder on pairs of text. */
+/**
+ * What a config trains on what: a language model on text or token numbers, or an encoder and a decoder on pairs of
+ * text.
+ */
 import { type TransformerConfig, transformerConfig } from '../models/transformer/config.js';
 import { addAdapter } from '../nn/lora.js';
 import type { Module } from '../nn/module.js';

@@ -1,6 +1,6 @@
 /**
- * An encoder and a decoder that learn pairs of text, such as sentences and their translations: a source, a tab and a target
- * in each line.
+ * An encoder and a decoder that learn pairs of text, such as sentences and their translations: a source, a tab and a
+ * target in each line.
  */
 import { join } from 'node:path';
 import { FoveaError } from '../errors.js';

@@ -26,7 +26,10 @@ export interface BeamSearchOptions {
   numBeams?: number;
   /** Exponent of the length (default 1). */
   lengthPenalty?: number;
-  /** Whether a sequence is done with as many ended hypotheses as beams, though others may still get better (default false). */
+  /**
+   * Whether a sequence is done with as many ended hypotheses as beams, though others may still get better (default
+   * false).
+   */
   earlyStopping?: boolean;
   /** Tokens that end a sequence. */
   eosTokenIds: readonly number[];
@@ -146,9 +149,9 @@ async function candidatesOf(logits: Tensor, searches: readonly Search[], count: 
 /**
  * Searches for the likeliest continuations. Every step is awaited, and its intermediates are freed at its end.
  *
- * @param next logits [R, vocabulary] of what follows tokens [R, L] int64; row r belongs to the sequence `sequence[r]`, and
- *   continues row `parents[r]` of the call before, so that a cache is reordered by them (at the first call: itself). It runs
- *   without gradients, and what it makes is freed
+ * @param next logits [R, vocabulary] of what follows tokens [R, L] int64; row r belongs to the sequence
+ *   `sequence[r]`, and continues row `parents[r]` of the call before, so that a cache is reordered by them (at the
+ *   first call: itself). It runs without gradients, and what it makes is freed
  * @returns for each sequence its best hypothesis
  * @throws FOVEA_ARGUMENT for options out of range, and for logits that are NaN; FOVEA_ABORTED
  */

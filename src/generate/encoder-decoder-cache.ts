@@ -1,6 +1,7 @@
 /**
- * What a decoder with cross-attention has seen (Hugging Face's `EncoderDecoderCache`): keys and values of its own tokens, in a
- * KvCache that grows, and those of the memory, which the first step projects. A step of decoding then computes one position:
+ * What a decoder with cross-attention has seen (Hugging Face's `EncoderDecoderCache`): keys and values of its own
+ * tokens, in a KvCache that grows, and those of the memory, which the first step projects. A step of decoding then
+ * computes one position:
  *
  *   hidden = decoder.forward(embedded, memory, { tgtIsCausal: true, pastKeyValues: cache.layers });  cache.advance(n)
  */

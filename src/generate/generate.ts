@@ -1,6 +1,6 @@
 /**
- * Continues sequences token by token. Every step is awaited, so the event loop stays free and an AbortSignal takes effect
- * within one step; its intermediates are freed at its end.
+ * Continues sequences token by token. Every step is awaited, so the event loop stays free and an AbortSignal takes
+ * effect within one step; its intermediates are freed at its end.
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
@@ -26,8 +26,9 @@ import { badToken, sampleTokens, type SamplingOptions } from './sampler.js';
 import { type FinishReason, type GeneratedToken, TokenStream, type Usage } from './token-stream.js';
 
 /**
- * Options of `generate` and `stream`, by Hugging Face's names. Where the model's `generationConfig` has a value, that is the
- * default instead of the one given here. Hugging Face itself samples among 50 where nothing says topK; here, among all.
+ * Options of `generate` and `stream`, by Hugging Face's names. Where the model's `generationConfig` has a value, that
+ * is the default instead of the one given here. Hugging Face itself samples among 50 where nothing says topK; here,
+ * among all.
  */
 export interface GenerateOptions {
   /** Prompts: int64 [B, n], padded on the left. */
@@ -262,8 +263,8 @@ class Sequences {
 }
 
 /**
- * Works off a long prompt up to its last piece, so that an abort is seen between pieces. Only a cache allows it: without
- * one, a piece would not see what was before it.
+ * Works off a long prompt up to its last piece, so that an abort is seen between pieces. Only a cache allows it:
+ * without one, a piece would not see what was before it.
  */
 async function prefill({ model, signal }: Plan, sequences: Sequences, cache: KvCache): Promise<void> {
   while (sequences.length - cache.length > prefillTokens) {

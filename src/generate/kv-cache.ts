@@ -1,8 +1,9 @@
 /**
  * Keys and values of the tokens that a model has seen, so that a further token costs one position instead of all.
  *
- * Memory for `capacity` positions is taken once and written in place; attention reads narrow views of it. In a recorded step
- * (`record`) those views move and grow with the cache from replay to replay; other memory has the step recorded anew.
+ * Memory for `capacity` positions is taken once and written in place; attention reads narrow views of it. In a recorded
+ * step (`record`) those views move and grow with the cache from replay to replay; other memory has the step recorded
+ * anew.
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
@@ -154,8 +155,8 @@ export class KvCache {
   }
 
   /**
-   * Has sequence r go on where sequence `rows[r]` was, as beams do (Hugging Face's `reorder_cache`): rows may be missing, and
-   * come more than once.
+   * Has sequence r go on where sequence `rows[r]` was, as beams do (Hugging Face's `reorder_cache`): rows may be
+   * missing, and come more than once.
    *
    * @throws FOVEA_ARGUMENT for what is no list of rows of the batch; FOVEA_UNSUPPORTED in a recorded step
    */

@@ -11,8 +11,8 @@ export interface CausalLMInput {
   /** [B, m] with m = cached + new tokens; 1 or true where a token is real (default: all). */
   attentionMask?: Tensor | undefined;
   /**
-   * What else tokens may see, joined with causality and `attentionMask`: `mask.documents(ids)` keeps sequences apart that
-   * are packed into one row, for which `positionIds` begin anew in each.
+   * What else tokens may see, joined with causality and `attentionMask`: `mask.documents(ids)` keeps sequences apart
+   * that are packed into one row, for which `positionIds` begin anew in each.
    */
   mask?: Mask | undefined;
   /** int64 [B, n] or [n] (default: cached, cached + 1, …). Left-padded batches need them; `generate` makes them. */
@@ -24,8 +24,8 @@ export interface CausalLMInput {
   /** Compute the logits of the last positions only; 0 means all (default). */
   logitsToKeep?: number | undefined;
   /**
-   * Whether to compute logits (default true). Without them a loss takes the vocabulary's logits a few rows at a time, and
-   * `logits` has no positions.
+   * Whether to compute logits (default true). Without them a loss takes the vocabulary's logits a few rows at a time,
+   * and `logits` has no positions.
    */
   outputLogits?: boolean | undefined;
   /** Return what every block gives. */
@@ -85,8 +85,8 @@ export interface LanguageModel {
   /** Where its weights are, and its inputs have to be. */
   readonly device: Device;
   /**
-   * Whether `forward` of one token with a cache that is not empty queues the same ops whatever came before, and does nothing
-   * else, so that `generate` may record it (default false).
+   * Whether `forward` of one token with a cache that is not empty queues the same ops whatever came before, and does
+   * nothing else, so that `generate` may record it (default false).
    */
   readonly recordable?: boolean;
   /** Logits for each position; see the model. */

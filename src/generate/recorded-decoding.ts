@@ -1,7 +1,7 @@
 /**
- * Decoding steps without their JavaScript: the ops of one token, from its embedding to the choice of the next, are recorded
- * (`record`) at the first step behind the prompt and replayed at all others; positions and lengths of the cache are numbers of
- * the replay.
+ * Decoding steps without their JavaScript: the ops of one token, from its embedding to the choice of the next, are
+ * recorded (`record`) at the first step behind the prompt and replayed at all others; positions and lengths of the
+ * cache are numbers of the replay.
  */
 import { noGrad } from '../autograd/backward.js';
 import { Module } from '../nn/module.js';
@@ -62,7 +62,11 @@ export class RecordedDecoding implements Disposable {
     return this.#recordable && count === 1 && this.#cache.length > 0 && !isAutocastEnabled();
   }
 
-  /** The next token of each sequence, int64 [B]. @param inputs int64 [B, 1] each, the positions where rows are padded */
+  /**
+   * The next token of each sequence, int64 [B].
+   *
+   * @param inputs int64 [B, 1] each, the positions where rows are padded
+   */
   next(...inputs: Inputs): Tensor {
     return this.#step(...inputs);
   }

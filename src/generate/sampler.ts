@@ -4,7 +4,8 @@
  *   greedy    argmax
  *   sampling  softmax(logits / temperature) over the topK largest, of these the smallest set whose probabilities reach
  *             topP (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751), of these what has at least minP of the
- *             largest probability (Nguyen et al. 2024, https://arxiv.org/abs/2407.01082), in this order as in Hugging Face
+ *             largest probability (Nguyen et al. 2024, https://arxiv.org/abs/2407.01082), in this order as in
+ *             Hugging Face
  *
  * A temperature of 0 is the limit, greedy. Sampling is one native op.
  */

@@ -133,8 +133,8 @@ export class AttentionCapture implements Disposable {
    * @returns [b, heads, rows, m] (b = 1 with `batch`) in float32, float64 for float64, outside of the graph; a row that
    *   saw no key is zero
    * @throws FOVEA_INDEX for rows, heads or a sequence that are not there, FOVEA_ARGUMENT for other options,
-   *   FOVEA_DISPOSED after the observer's end, FOVEA_UNSUPPORTED if q, k, mask or bias were written to since the call, or
-   *   where scores have a term that is not known here
+   *   FOVEA_DISPOSED after the observer's end, FOVEA_UNSUPPORTED if q, k, mask or bias were written to since the call,
+   *   or where scores have a term that is not known here
    */
   weights(options?: WeightsOptions): Tensor {
     const op = 'AttentionCapture.weights';

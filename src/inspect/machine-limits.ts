@@ -38,8 +38,8 @@ async function seconds(run: () => Tensor): Promise<number> {
 }
 
 /**
- * Measures the limits of the CPU, in about half a second in which nothing else should run: multiply-adds in registers, and
- * copying from memory to memory past the caches, in which case ops on tensors that the caches hold may exceed it.
+ * Measures the limits of the CPU, in about half a second in which nothing else should run: multiply-adds in registers,
+ * and copying from memory to memory past the caches, in which case ops on tensors that the caches hold may exceed it.
  *
  * @param options.megabytes how much is copied (default 64); more than the caches hold
  * @returns limits for the option `limits` of `profile`: `{ cpu: await machineLimits() }`

@@ -23,8 +23,9 @@ export interface OpProfile {
   /** Multiplications and additions; undefined also where none are counted. */
   readonly flops: number | undefined;
   /**
-   * The time that the calls would take at the limits of the machine, whichever of arithmetic and memory takes longer, by the
-   * time that they took; above 1 where caches hold what was moved. Undefined without limits, or where a cost is not known.
+   * The time that the calls would take at the limits of the machine, whichever of arithmetic and memory takes longer,
+   * by the time that they took; above 1 where caches hold what was moved. Undefined without limits, or where a cost is
+   * not known.
    */
   readonly limitShare: number | undefined;
 }

@@ -22,8 +22,8 @@ function adopted(handle: number, code: number): Tensor {
 /**
  * Takes over what a kind holds of its masks.
  *
- * @returns int64 [], how many of all scores are seen; undefined for what is no attention under such a mask, where the mask has
- *   changed since, or where there are too many scores
+ * @returns int64 [], how many of all scores are seen; undefined for what is no attention under such a mask, where the
+ *   mask has changed since, or where there are too many scores
  */
 export function countVisible(kind: StoredKind): Tensor | undefined {
   const given = (name: 'mask' | 'pattern'): Tensor | undefined => {

@@ -28,7 +28,9 @@ export interface ProfileOptions {
 
 /** One call of an op; times in microseconds from the start of the profile. */
 export interface ProfiledCall {
-  /** The name of the kernel; of copies to JavaScript `read`, between devices `stage`, `upload`, `download`, `unstage`. */
+  /**
+   * The name of the kernel; of copies to JavaScript `read`, between devices `stage`, `upload`, `download`, `unstage`.
+   */
   readonly op: string;
   /** Where it ran. */
   readonly device: string;
@@ -100,8 +102,8 @@ export class Profile<T = unknown> {
   }
 
   /**
-   * The same as text: calls, time, bytes, FLOPs, and the share of the limit where one is known, which is that of the time
-   * that the op would take at the rates of `limits`.
+   * The same as text: calls, time, bytes, FLOPs, and the share of the limit where one is known, which is that of the
+   * time that the op would take at the rates of `limits`.
    *
    * @param options.by one row for each op (default), or for each op and its shapes
    * @param options.top rows to show (default all)
@@ -112,8 +114,8 @@ export class Profile<T = unknown> {
   }
 
   /**
-   * The calls as a trace in the format of Chrome, which ui.perfetto.dev opens: a track for what JavaScript queues, one for
-   * what each device runs, arrows between them, and the memory in tensors.
+   * The calls as a trace in the format of Chrome, which ui.perfetto.dev opens: a track for what JavaScript queues, one
+   * for what each device runs, arrows between them, and the memory in tensors.
    */
   chromeTrace(): ChromeTrace {
     return traceOf(this);
@@ -220,13 +222,14 @@ async function settle<T>(work: PromiseLike<T>, start: number, limits: Limits): P
 }
 
 /**
- * Runs a function and notes each op that this thread queues meanwhile, whoever queues it: what other asynchronous work in
- * this thread does during an asynchronous function counts, too, what workers do does not. Steps of `record` are seen op by
- * op. It ends when all of that has run; of a synchronous function it waits for that on the spot, as `dataSync` does.
+ * Runs a function and notes each op that this thread queues meanwhile, whoever queues it: what other asynchronous work
+ * in this thread does during an asynchronous function counts, too, what workers do does not. Steps of `record` are seen
+ * op by op. It ends when all of that has run; of a synchronous function it waits for that on the spot, as `dataSync`
+ * does.
  *
- * Ops are called as their kernels are (`matmul` is also linear layers); ops that JavaScript composes are those that they are
- * composed of. On a GPU the time of an op is that between two events around its launch, and where the device waits for the
- * host that of the launch is part of it.
+ * Ops are called as their kernels are (`matmul` is also linear layers); ops that JavaScript composes are those that
+ * they are composed of. On a GPU the time of an op is that between two events around its launch, and where the device
+ * waits for the host that of the launch is part of it.
  *
  * @example
  * const found = profile(() => noGrad(() => model.forward({ inputIds })), { limits: { cpu: await machineLimits() } });
@@ -234,7 +237,8 @@ async function settle<T>(work: PromiseLike<T>, start: number, limits: Limits): P
  * await found.save('trace.json');                             // opens in ui.perfetto.dev
  * @param fn a synchronous or asynchronous function
  * @returns what was found, with what `fn` returned as `result`; of an asynchronous function a promise of it
- * @throws FOVEA_UNSUPPORTED while another profile is taken, or in a step that is recorded; FOVEA_ARGUMENT; what `fn` throws
+ * @throws FOVEA_UNSUPPORTED while another profile is taken, or in a step that is recorded; FOVEA_ARGUMENT; what `fn`
+ *   throws
  */
 export function profile<T>(fn: () => PromiseLike<T>, options?: ProfileOptions): Promise<Profile<T>>;
 export function profile<T>(fn: () => T, options?: ProfileOptions): Profile<T>;

@@ -1,4 +1,6 @@
-/** Reading and writing files so that a failure names the path and the system's error, and a crash leaves no half file. */
+/**
+ * Reading and writing files so that a failure names the path and the system's error, and a crash leaves no half file.
+ */
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readFile, rename, rm, stat, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';

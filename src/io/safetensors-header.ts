@@ -2,7 +2,8 @@
  * The header of a safetensors file (https://github.com/huggingface/safetensors), checked before anything trusts it:
  *
  *   8 bytes   n, little-endian unsigned
- *   n bytes   JSON: { "__metadata__"?: { string: string }, "<name>": { "dtype", "shape", "data_offsets": [begin, end] }, … }
+ *   n bytes   JSON: { "__metadata__"?: { string: string },
+ *             "<name>": { "dtype", "shape", "data_offsets": [begin, end] }, … }
  *   the rest  the tensors' bytes; offsets count from here, leave no gap, do not overlap and end where the file ends
  */
 import { FoveaError } from '../errors.js';

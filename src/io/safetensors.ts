@@ -191,8 +191,8 @@ function headerOf(tensors: readonly (readonly [string, Tensor])[], metadata: Sav
 }
 
 /**
- * Writes tensors to a file, atomically and one at a time, so that memory holds one copy of the largest. Dtypes and names
- * are ordered as Hugging Face's writer orders them: the same tensors give the same bytes.
+ * Writes tensors to a file, atomically and one at a time, so that memory holds one copy of the largest. Dtypes and
+ * names are ordered as Hugging Face's writer orders them: the same tensors give the same bytes.
  *
  * @throws FOVEA_IO naming the path and the system's error, with the old file intact; FOVEA_ABORTED
  */

@@ -1,11 +1,16 @@
-/** `adapter_config.json`: the options of PEFT's `LoraConfig`, of which all are read, known not to matter, or refused. */
+/**
+ * `adapter_config.json`: the options of PEFT's `LoraConfig`, of which all are read, known not to matter, or refused.
+ */
 import type { JsonObject, JsonValue } from '../io/strict-json.js';
 import type { AdapterSettings } from '../nn/lora-layer.js';
 import { ConfigReader } from './config-reader.js';
 
 /** What the file says of an adapter. */
 export interface StoredConfig extends Omit<AdapterSettings, 'name' | 'targets'> {
-  /** `target_modules`: names, or endings of names; undefined where the file has an expression, or chooses layers besides. */
+  /**
+   * `target_modules`: names, or endings of names; undefined where the file has an expression, or chooses layers
+   * besides.
+   */
   readonly targetModules: readonly string[] | undefined;
   /** Whether a later PEFT than 0.21 has written it. */
   readonly isLater: boolean;

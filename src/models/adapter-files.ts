@@ -2,14 +2,15 @@
  * Adapters on disk, as PEFT keeps them (https://huggingface.co/docs/peft/developer_guides/checkpoint): a folder with
  *
  *   adapter_config.json         the options: peft_type LORA, r, lora_alpha, target_modules, …
- *   adapter_model.safetensors   base_model.model.<module>.lora_A.weight [r, in] and .lora_B.weight [out, r], and biases that
- *                               were trained, base_model.model.<module>.bias
+ *   adapter_model.safetensors   base_model.model.<module>.lora_A.weight [r, in] and .lora_B.weight [out, r], and biases
+ *                               that were trained, base_model.model.<module>.bias
  *
- * Names within a MultiheadAttention that has terms itself, and biases of layers that have some, have a `base_layer` more.
+ * Names within a MultiheadAttention that has terms itself, and biases of layers that have some, have a `base_layer`
+ * more.
  *
- * PEFT adds the term of a MultiheadAttention's output projection twice: it merges it by itself, and lets the layer merge it,
- * too (`peft/tuners/lora/layer.py`, 0.12 to 0.21). What such a file means is what PEFT computes with it, so that B is doubled
- * where it is read and halved where it is written.
+ * PEFT adds the term of a MultiheadAttention's output projection twice: it merges it by itself, and lets the layer
+ * merge it, too (`peft/tuners/lora/layer.py`, 0.12 to 0.21). What such a file means is what PEFT computes with it, so
+ * that B is doubled where it is read and halved where it is written.
  */
 import { join } from 'node:path';
 import { FoveaError } from '../errors.js';
@@ -103,8 +104,8 @@ function liesTransposed(model: Module, terms: ReadonlyMap<string, LoraTerm>): bo
 }
 
 /**
- * Writes an adapter as PEFT does, so that it loads there: `adapter_config.json` and `adapter_model.safetensors`. Each file
- * is replaced atomically; the weights come last, so a folder without them is an unfinished save.
+ * Writes an adapter as PEFT does, so that it loads there: `adapter_config.json` and `adapter_model.safetensors`. Each
+ * file is replaced atomically; the weights come last, so a folder without them is an unfinished save.
  *
  * @param folder made if it is missing
  * @throws FOVEA_ARGUMENT where the model has no such adapter; FOVEA_IO, FOVEA_ABORTED
@@ -275,14 +276,14 @@ function apply(model: Module, file: SafetensorsFile, plan: Plan, name: string): 
 }
 
 /**
- * Adds an adapter that PEFT or `saveAdapter` has written to a model, and activates it. Its modules are those that the file
- * has terms for.
+ * Adds an adapter that PEFT or `saveAdapter` has written to a model, and activates it. Its modules are those that the
+ * file has terms for.
  *
  * @param folder with `adapter_config.json` and `adapter_model.safetensors`
  * @returns the names of the modules that have terms
  * @throws rejects with FOVEA_IO, FOVEA_FILE_FORMAT naming a key that is missing, unknown or of another shape,
- *   FOVEA_UNSUPPORTED naming an option that is not supported, or while adapters are merged, FOVEA_ARGUMENT for a name that
- *   is taken. The model is then unchanged
+ *   FOVEA_UNSUPPORTED naming an option that is not supported, or while adapters are merged, FOVEA_ARGUMENT for a name
+ *   that is taken. The model is then unchanged
  */
 export async function loadAdapter(model: Module, folder: string, options: LoadAdapterOptions = {}): Promise<string[]> {
   const op = 'loadAdapter';

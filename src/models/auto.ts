@@ -79,7 +79,8 @@ function renameKeys(model: CausalLM, tensors: ReadonlyMap<string, Tensor>): Stat
  * in evaluation mode. Weights are mapped, so that loading takes no time and no memory until they are used.
  *
  * `generation_config.json`, or without it the same options in `config.json`, gives `generate` its defaults: do_sample,
- * temperature, top_k, top_p, min_p, max_new_tokens, and the tokens of end and padding. Its other options must have no effect.
+ * temperature, top_k, top_p, min_p, max_new_tokens, and the tokens of end and padding. Its other options must have no
+ * effect.
  *
  * @throws FOVEA_UNSUPPORTED naming the model type, architecture or option that is not supported; FOVEA_FILE_FORMAT;
  *   FOVEA_IO; FOVEA_ABORTED

@@ -26,8 +26,8 @@ export abstract class CausalLM extends Module implements LanguageModel {
   /** Defaults of `generate`; `load` takes them from the checkpoint, and they may be replaced. */
   generationConfig: GenerationConfig = {};
   /**
-   * Whether training keeps only what goes into each block, and computes the rest again in backward (`checkpoint`): a third
-   * more work, for memory that hardly grows with the number of blocks (default false).
+   * Whether training keeps only what goes into each block, and computes the rest again in backward (`checkpoint`): a
+   * third more work, for memory that hardly grows with the number of blocks (default false).
    */
   gradientCheckpointing: boolean = false;
 

@@ -6,8 +6,8 @@ import { FoveaError } from '../errors.js';
 import type { JsonObject, JsonValue } from '../io/strict-json.js';
 
 /**
- * Keys of every Hugging Face config that do not change what `forward` computes: provenance, labels of heads that are not
- * built, and how Python returns things. `task_specific_params` are for Python's pipelines alone.
+ * Keys of every Hugging Face config that do not change what `forward` computes: provenance, labels of heads that are
+ * not built, and how Python returns things. `task_specific_params` are for Python's pipelines alone.
  */
 const neutralKeys: ReadonlySet<string> = new Set([
   'model_type',
@@ -44,7 +44,9 @@ const neutralKeys: ReadonlySet<string> = new Set([
   'chunk_size_feed_forward',
 ]);
 
-/** Keys that change the computation in a way that no model of this package has, with the only value that is accepted. */
+/**
+ * Keys that change the computation in a way that no model of this package has, with the only value that is accepted.
+ */
 const rejectedUnless: ReadonlyMap<string, JsonValue> = new Map<string, JsonValue>([
   ['is_encoder_decoder', false],
   ['add_cross_attention', false],

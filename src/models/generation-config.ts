@@ -1,8 +1,8 @@
 /**
- * Defaults of generation that a checkpoint brings: `generation_config.json`, or where there is none, the same options in
- * `config.json`, in which older checkpoints keep them. Options that `generate` has become its defaults. All others are
- * accepted only at the value with which Hugging Face does nothing, and refused by name otherwise: a checkpoint that asks
- * for beam search must not quietly get something else.
+ * Defaults of generation that a checkpoint brings: `generation_config.json`, or where there is none, the same options
+ * in `config.json`, in which older checkpoints keep them. Options that `generate` has become its defaults. All others
+ * are accepted only at the value with which Hugging Face does nothing, and refused by name otherwise: a checkpoint that
+ * asks for beam search must not quietly get something else.
  */
 import { join } from 'node:path';
 import type { GenerationConfig, LanguageModel } from '../generate/language-model.js';

@@ -60,7 +60,10 @@ export function gateActivation(activation: Activation): GateActivation | undefin
   return activation === sigmoidOf ? 'sigmoid' : fusedActivation(activation);
 }
 
-/** activation(layer(x)): one op where `linear` knows the activation, unless the layer is another than Linear or has hooks. */
+/**
+ * activation(layer(x)): one op where `linear` knows the activation, unless the layer is another than Linear or has
+ * hooks.
+ */
 export function activated(layer: Linear, x: Tensor, activation: Activation): Tensor {
   const fused = fusedActivation(activation);
   if (fused === undefined || !runsOnly(layer, Linear)) return activation(layer.forward(x));

@@ -1,7 +1,7 @@
 /**
- * What attention remembers of earlier calls, so that decoding projects what is new only: of the decoder's own tokens the keys
- * and values so far, to which each call appends; of the memory all of them, which the first call projects. Hugging Face's
- * `past_key_values`.
+ * What attention remembers of earlier calls, so that decoding projects what is new only: of the decoder's own tokens
+ * the keys and values so far, to which each call appends; of the memory all of them, which the first call projects.
+ * Hugging Face's `past_key_values`.
  */
 import type { Tensor } from '../tensor/tensor.js';
 

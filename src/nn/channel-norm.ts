@@ -1,8 +1,8 @@
 /**
  * Normalisation of channels, x [b, c, …]:
  *
- *   BatchNorm1d, BatchNorm2d  a channel over all images, in evaluation by statistics that training has kept (Ioffe & Szegedy
- *                             2015, https://arxiv.org/abs/1502.03167)
+ *   BatchNorm1d, BatchNorm2d  a channel over all images, in evaluation by statistics that training has kept
+ *                             (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167)
  *   GroupNorm                 groups of an image's channels (Wu & He 2018, https://arxiv.org/abs/1803.08494)
  */
 import { batchNorm, groupNorm, ones, zeros } from '../ops/index.js';
@@ -24,15 +24,18 @@ export interface GroupNormOptions {
 }
 /** Options of {@link BatchNorm1d} and {@link BatchNorm2d}. */
 export interface BatchNormOptions extends GroupNormOptions {
-  /** How much of the running statistics a step of training replaces (default 0.1); null: they are the average of all steps. */
+  /**
+   * How much of the running statistics a step of training replaces (default 0.1); null: they are the average of all
+   * steps.
+   */
   momentum?: number | null;
   /** Whether there are running statistics (default true); without, those of `x` are used in evaluation, too. */
   trackRunningStats?: boolean;
 }
 
 /**
- * What both share. Keys: `weight`, `bias`, `running_mean`, `running_var`, all [numFeatures], and `num_batches_tracked`, an
- * int64 of no axes.
+ * What both share. Keys: `weight`, `bias`, `running_mean`, `running_var`, all [numFeatures], and `num_batches_tracked`,
+ * an int64 of no axes.
  */
 abstract class BatchNorm extends Module {
   /** Channels. */

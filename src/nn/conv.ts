@@ -1,6 +1,6 @@
 /**
- * Convolution layers in one and two dimensions, and transposed ones: y = weight ⋆ x + bias. Parameters, defaults and keys
- * are PyTorch's; beyond the edges of `x` are zeros.
+ * Convolution layers in one and two dimensions, and transposed ones: y = weight ⋆ x + bias. Parameters, defaults and
+ * keys are PyTorch's; beyond the edges of `x` are zeros.
  */
 import {
   conv1d,
@@ -67,12 +67,17 @@ abstract class Convolution extends Module {
   readonly kernelSize: readonly number[];
   /** Groups of channels, each of which sees its own. */
   readonly groups: number;
-  /** [outChannels, inChannels / groups, ...kernelSize]; transposed, [inChannels, outChannels / groups, ...kernelSize] */
+  /**
+   * [outChannels, inChannels / groups, ...kernelSize]; transposed, [inChannels, outChannels / groups, ...kernelSize]
+   */
   weight: Tensor;
   /** [outChannels] */
   bias: Tensor | undefined;
 
-  /** Initialised as in PyTorch: weight and bias uniform within ±1/sqrt(fan in), that of the weight's second axis and taps. */
+  /**
+   * Initialised as in PyTorch: weight and bias uniform within ±1/sqrt(fan in), that of the weight's second axis and
+   * taps.
+   */
   constructor(
     kind: Kind,
     [inChannels, outChannels, kernelSize]: readonly [number, number, WindowSize],
@@ -133,7 +138,10 @@ export class Conv2d extends Convolution {
     this.options = steps;
   }
 
-  /** @param x [b, inChannels, h, w] or [inChannels, h, w] @returns [b, outChannels, rows, columns], without b if x has none */
+  /**
+   * @param x [b, inChannels, h, w] or [inChannels, h, w]
+   * @returns [b, outChannels, rows, columns], without b if x has none
+   */
   override forward(x: Tensor): Tensor {
     return conv2d(x, this.weight, this.bias, this.options);
   }
@@ -167,7 +175,10 @@ export class ConvTranspose2d extends Convolution {
     this.options = steps;
   }
 
-  /** @param x [b, inChannels, h, w] or [inChannels, h, w] @returns [b, outChannels, height, width], without b if x has none */
+  /**
+   * @param x [b, inChannels, h, w] or [inChannels, h, w]
+   * @returns [b, outChannels, height, width], without b if x has none
+   */
   override forward(x: Tensor): Tensor {
     return convTranspose2d(x, this.weight, this.bias, this.options);
   }

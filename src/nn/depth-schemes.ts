@@ -3,8 +3,8 @@
  *
  *   gpt2_      all matrices N(0, 0.02²), those that end a residual branch N(0, 0.02²/(number of branches)), biases 0
  *              (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3)
- *   tFixup_    Xavier; values, outputs and feed-forward networks times 0.67 N^(-1/4) (encoder) or (9M)^(-1/4) (decoder);
- *              embeddings N(0, 1/d) times (9M)^(-1/4)
+ *   tFixup_    Xavier; values, outputs and feed-forward networks times 0.67 N^(-1/4) (encoder) or (9M)^(-1/4)
+ *              (decoder); embeddings N(0, 1/d) times (9M)^(-1/4)
  *              (Huang et al. 2020, "Improving Transformer Optimization Through Better Initialization", section 3.2)
  *   deepNorm_  Xavier; values, outputs and feed-forward networks by gain β; what goes past a sublayer times α
  *              (Wang et al. 2022, https://arxiv.org/abs/2203.00555, figure 2):
@@ -33,7 +33,9 @@ import { TransformerLayer } from './transformer-layer.js';
 export interface Gpt2InitOptions extends RandomOptions {
   /** Deviation of all matrices (default 0.02). */
   std?: number;
-  /** How many branches end in one residual stream, at least 1 (default: all that the module has; two for each layer). */
+  /**
+   * How many branches end in one residual stream, at least 1 (default: all that the module has; two for each layer).
+   */
   branches?: number;
 }
 
@@ -133,10 +135,11 @@ export interface DepthSchemeOptions {
 }
 
 /**
- * T-Fixup's initialisation, by which the paper trains transformers without norms and without warm-up; layers here keep their
- * norms. Biases, norms and tables of positions stay as they are.
+ * T-Fixup's initialisation, by which the paper trains transformers without norms and without warm-up; layers here keep
+ * their norms. Biases, norms and tables of positions stay as they are.
  *
- * @param module a model with TransformerEncoderLayers or TransformerDecoderLayers, which it counts, and Embeddings of tokens
+ * @param module a model with TransformerEncoderLayers or TransformerDecoderLayers, which it counts, and Embeddings of
+ *   tokens
  * @returns the factors
  * @throws FOVEA_ARGUMENT for a model without such layers
  */
@@ -189,11 +192,11 @@ export function deepNormScales(
 }
 
 /**
- * Makes a post-norm model one of DeepNorm: matrices by Xavier with gain β where they do not make queries and keys, and α as
- * the `residualScale` of each layer. Biases, norms and embeddings stay as they are.
+ * Makes a post-norm model one of DeepNorm: matrices by Xavier with gain β where they do not make queries and keys, and
+ * α as the `residualScale` of each layer. Biases, norms and embeddings stay as they are.
  *
- * @param module a model with TransformerEncoderLayers or TransformerDecoderLayers, which it counts; causal language models
- *   made of encoder layers have the numbers of a decoder alone, which are the same
+ * @param module a model with TransformerEncoderLayers or TransformerDecoderLayers, which it counts; causal language
+ *   models made of encoder layers have the numbers of a decoder alone, which are the same
  * @returns the numbers
  * @throws FOVEA_ARGUMENT for a model without such layers, or with pre-norm ones
  */

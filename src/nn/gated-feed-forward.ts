@@ -46,10 +46,10 @@ export interface GatedFeedForwardOptions {
 }
 
 /**
- * A feed-forward network with a gate. The activation of the gate names the member of the family: `silu` makes SwiGLU, `gelu`
- * GEGLU, `relu` ReGLU, `sigmoid` the GLU and `linear` the bilinear network of the paper. Three matrices: to have as many
- * parameters as the two of a FeedForward, it is two thirds as wide. Keys, those of Llama's: `gate_proj.*` and `up_proj.*`
- * [dimFeedforward, dModel], `down_proj.*` [dModel, dimFeedforward].
+ * A feed-forward network with a gate. The activation of the gate names the member of the family: `silu` makes SwiGLU,
+ * `gelu` GEGLU, `relu` ReGLU, `sigmoid` the GLU and `linear` the bilinear network of the paper. Three matrices: to have
+ * as many parameters as the two of a FeedForward, it is two thirds as wide. Keys, those of Llama's: `gate_proj.*` and
+ * `up_proj.*` [dimFeedforward, dModel], `down_proj.*` [dModel, dimFeedforward].
  */
 export class GatedFeedForward extends Module {
   /** Of the gate. */

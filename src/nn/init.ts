@@ -279,8 +279,8 @@ export function truncNormal_(tensor: Tensor, options: TruncNormalOptions = {}): 
 }
 
 /**
- * Rows without their parts along those before them, each of norm 1 (Gram and Schmidt by halves, so that nearly all of it
- * is products of matrices).
+ * Rows without their parts along those before them, each of norm 1 (Gram and Schmidt by halves, so that nearly all of
+ * it is products of matrices).
  */
 function orthonormal(rows: Tensor): Tensor {
   const n = rows.shape[0]!;
@@ -294,8 +294,8 @@ function orthonormal(rows: Tensor): Tensor {
 }
 
 /**
- * Fills with a matrix whose rows (or columns, of which there are fewer) are orthonormal, uniformly from all such (Saxe et al.
- * 2014, https://arxiv.org/abs/1312.6120). Axes behind the first count as one.
+ * Fills with a matrix whose rows (or columns, of which there are fewer) are orthonormal, uniformly from all such (Saxe
+ * et al. 2014, https://arxiv.org/abs/1312.6120). Axes behind the first count as one.
  *
  * @param tensor a weight [out, in, ...], floats
  * @param options `gain`, a factor (default 1), `generator`

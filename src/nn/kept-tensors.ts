@@ -1,6 +1,6 @@
 /**
- * Tensors that follow from the options of a module alone, such as tables of sines: no state of it, but made once, when they
- * are first needed, and kept. Recorded steps find them made.
+ * Tensors that follow from the options of a module alone, such as tables of sines: no state of it, but made once, when
+ * they are first needed, and kept. Recorded steps find them made.
  */
 import { noGrad } from '../autograd/backward.js';
 import { narrow } from '../ops/index.js';

@@ -3,8 +3,8 @@
  *
  *   y = x Wᵀ + b + s · dropout(x) Aᵀ Bᵀ     A [r, in], B [out, r], s = alpha / r
  *
- * or s = alpha / √r (rsLoRA, Kalajdzievski 2023, https://arxiv.org/abs/2312.03732). W may be quantised. Merged, the term is
- * part of the weight: W + s · B A.
+ * or s = alpha / √r (rsLoRA, Kalajdzievski 2023, https://arxiv.org/abs/2312.03732). W may be quantised. Merged, the
+ * term is part of the weight: W + s · B A.
  */
 import { noGrad } from '../autograd/backward.js';
 import { addmm, empty, linear, type QuantizedTensor } from '../ops/index.js';
@@ -29,13 +29,15 @@ export interface LoraConfig {
   loraDropout?: number;
   /**
    * Which modules get a term: those whose dotted names are in the list or end with one of it, as `c_attn` does; those
-   * whose whole name the expression matches; or all that hold linear layers, except one named `lm_head`. Linear layers can
-   * have one, GPT-2's and quantised ones included, and `MultiheadAttention`: both of its projections, then.
+   * whose whole name the expression matches; or all that hold linear layers, except one named `lm_head`. Linear layers
+   * can have one, GPT-2's and quantised ones included, and `MultiheadAttention`: both of its projections, then.
    */
   targetModules: readonly string[] | RegExp | 'all-linear';
   /** Multiply by loraAlpha / √r instead (default false). */
   useRslora?: boolean;
-  /** Which biases are trained beside the terms (default 'none'): those of all modules, or of linear layers with a term. */
+  /**
+   * Which biases are trained beside the terms (default 'none'): those of all modules, or of linear layers with a term.
+   */
   bias?: 'none' | 'all' | 'loraOnly';
 }
 
@@ -61,7 +63,11 @@ export class LoraTerm extends Module {
   /** Of the input. */
   dropout: Dropout;
 
-  /** Zero at first: A is uniform as in PyTorch's Linear, B is zero. @param like a tensor whose device is the weight's */
+  /**
+   * Zero at first: A is uniform as in PyTorch's Linear, B is zero.
+   *
+   * @param like a tensor whose device is the weight's
+   */
   constructor(settings: AdapterSettings, inFeatures: number, outFeatures: number, like: Tensor) {
     super();
     const { r, loraAlpha, useRslora } = settings;

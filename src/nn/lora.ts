@@ -1,7 +1,7 @@
 /**
- * Adapters: low-rank terms (lora-layer.ts) beside the linear layers of a model, which alone are trained (LoRA, Hu et al.
- * 2021, https://arxiv.org/abs/2106.09685). Options, rules of names and what is counted are PEFT's; the functions are
- * called as the methods of Hugging Face's models.
+ * Adapters: low-rank terms (lora-layer.ts) beside the linear layers of a model, which alone are trained (LoRA, Hu et
+ * al. 2021, https://arxiv.org/abs/2106.09685). Options, rules of names and what is counted are PEFT's; the functions
+ * are called as the methods of Hugging Face's models.
  */
 import { FoveaError } from '../errors.js';
 import { QuantizedTensor } from '../ops/index.js';
@@ -100,7 +100,10 @@ function addTerms(model: Module, places: readonly AdapterPlace[], settings: Adap
   replaceModules(model, layers);
 }
 
-/** Whether a key of a state dict is that of a bias, as PEFT sees it: those of attention's projections are called otherwise. */
+/**
+ * Whether a key of a state dict is that of a bias, as PEFT sees it: those of attention's projections are called
+ * otherwise.
+ */
 export const isBias = (key: string): boolean => /(^|\.)bias$/.test(key);
 
 /** Trains nothing but the biases that an adapter's settings name. */
@@ -113,13 +116,14 @@ function freeze(model: Module, { bias }: Pick<AdapterSettings, 'bias'>): void {
 
 /**
  * Adds an adapter to a model, in place, and activates it: chosen linear layers become `LoraLinear`s, which hold them as
- * `baseLayer`, and a `MultiheadAttention` has terms beside the projections of its inputs, too. Nothing but the adapter's A
- * and B, and the biases that `bias` names, requires gradients afterwards. Until it is trained the model computes what it
- * did. Quantised weights stay as they are.
+ * `baseLayer`, and a `MultiheadAttention` has terms beside the projections of its inputs, too. Nothing but the
+ * adapter's A and B, and the biases that `bias` names, requires gradients afterwards. Until it is trained the model
+ * computes what it did. Quantised weights stay as they are.
  *
  * @returns the names of the modules that have terms
- * @throws FOVEA_ARGUMENT for options out of range, names that no module has, a name that is taken or a second adapter with
- *   biases, FOVEA_UNSUPPORTED for modules that cannot have terms, or while adapters are merged. The model is then unchanged
+ * @throws FOVEA_ARGUMENT for options out of range, names that no module has, a name that is taken or a second adapter
+ *   with biases, FOVEA_UNSUPPORTED for modules that cannot have terms, or while adapters are merged. The model is then
+ *   unchanged
  */
 export function addAdapter(model: Module, options: AddAdapterOptions): string[] {
   const op = 'addAdapter';
@@ -244,11 +248,11 @@ function refuseQuantized(op: string, place: TermsPlace, remedy: string): void {
 }
 
 /**
- * Adds the terms of the active adapters to the weights, in place: the model is then as fast as without, and computes the same
- * within rounding. Training it would train nothing of the adapters; twice is fine.
+ * Adds the terms of the active adapters to the weights, in place: the model is then as fast as without, and computes
+ * the same within rounding. Training it would train nothing of the adapters; twice is fine.
  *
- * @throws FOVEA_ARGUMENT where the model has no adapter, FOVEA_UNSUPPORTED naming a weight that is quantised or shared, or
- *   while adapters are disabled. No weight has then changed
+ * @throws FOVEA_ARGUMENT where the model has no adapter, FOVEA_UNSUPPORTED naming a weight that is quantised or
+ *   shared, or while adapters are disabled. No weight has then changed
  */
 export function mergeAdapters(model: Module): void {
   const op = 'mergeAdapters';
@@ -285,8 +289,8 @@ function unwrap(model: Module, places: readonly TermsPlace[]): void {
 }
 
 /**
- * Removes an adapter. @throws FOVEA_ARGUMENT where the model has none of that name, FOVEA_UNSUPPORTED while adapters are
- * merged
+ * Removes an adapter. @throws FOVEA_ARGUMENT where the model has none of that name, FOVEA_UNSUPPORTED while adapters
+ * are merged
  */
 export function deleteAdapter(model: Module, name: string): void {
   settingsOf('deleteAdapter', model, name);
@@ -304,10 +308,11 @@ export function deleteAdapter(model: Module, name: string): void {
 }
 
 /**
- * Removes all adapters, so that the model has the layers and the keys that it had. Its parameters do not require gradients;
- * `requiresGrad_()` changes that.
+ * Removes all adapters, so that the model has the layers and the keys that it had. Its parameters do not require
+ * gradients; `requiresGrad_()` changes that.
  *
- * @param options.merge adds the active terms to the weights first, as `mergeAdapters` does (default false: they are gone)
+ * @param options.merge adds the active terms to the weights first, as `mergeAdapters` does (default false: they are
+ *   gone)
  * @throws FOVEA_UNSUPPORTED where they cannot be merged
  */
 export function unloadAdapters(model: Module, options: { merge?: boolean } = {}): void {

@@ -1,17 +1,18 @@
 /**
- * A mixture of experts in the place of a feed-forward network (Shazeer et al. 2017, https://arxiv.org/abs/1701.06538): for
- * each token x, with E experts of which k are asked,
+ * A mixture of experts in the place of a feed-forward network (Shazeer et al. 2017, https://arxiv.org/abs/1701.06538):
+ * for each token x, with E experts of which k are asked,
  *
  *   p = softmax(x W_rᵀ);  y = Σ over the k largest of p:  g_e · expert_e(x),  expert_e(x) = down_e(activation(up_e(x)))
  *
- * g is p, or p divided by its sum over the k (`normTopkProb`). Tokens are sorted by expert, and all experts are one product
- * (`groupedMatmul`). With a capacity, an expert takes ⌈capacityFactor · k T / E⌉ of T tokens: first choices before second ones,
- * and those in front before those behind. What it does not take it adds nothing to (Fedus et al. 2022,
- * https://arxiv.org/abs/2101.03961): past the layer, the residual goes on.
+ * g is p, or p divided by its sum over the k (`normTopkProb`). Tokens are sorted by expert, and all experts are one
+ * product (`groupedMatmul`). With a capacity, an expert takes ⌈capacityFactor · k T / E⌉ of T tokens: first choices
+ * before second ones, and those in front before those behind. What it does not take it adds nothing to (Fedus et al.
+ * 2022, https://arxiv.org/abs/2101.03961): past the layer, the residual goes on.
  *
  *   balanceLoss  E Σ_e f_e P_e: f the share of all choices that fell on e, P the mean of p_e; 1 in balance
  *                (Lepikhin et al. 2021, https://arxiv.org/abs/2006.16668; Fedus et al. 2022, eq. 4)
- *   zLoss        mean over tokens of (ln Σ exp(x W_rᵀ))²          (Zoph et al. 2022, https://arxiv.org/abs/2202.08906, eq. 5)
+ *   zLoss        mean over tokens of (ln Σ exp(x W_rᵀ))²
+ *                (Zoph et al. 2022, https://arxiv.org/abs/2202.08906, eq. 5)
  */
 import {
   arange,
@@ -85,8 +86,8 @@ interface Routes {
 }
 
 /**
- * Experts and their router. Keys: `router.weight` [E, dModel], `up_proj` and, where gated, `gate_proj` [E, dimFeedforward,
- * dModel], `down_proj` [E, dModel, dimFeedforward].
+ * Experts and their router. Keys: `router.weight` [E, dModel], `up_proj` and, where gated, `gate_proj` [E,
+ * dimFeedforward, dModel], `down_proj` [E, dModel, dimFeedforward].
  */
 export class MixtureOfExperts extends Module {
   /** How many experts there are. */

@@ -2,9 +2,9 @@
  * The base of everything with parameters.
  *
  * A module's parameters, buffers and children are its own properties; there is nothing to register, and their order is
- * the order in which the class declares them. A quantised weight is a buffer of its packed blocks. A property's key in a
- * state dict is its name in snake case (`inProjWeight` → `in_proj_weight`), or what the class's static `stateDictKeys` says
- * (`ln1` → `ln_1`).
+ * the order in which the class declares them. A quantised weight is a buffer of its packed blocks. A property's key in
+ * a state dict is its name in snake case (`inProjWeight` → `in_proj_weight`), or what the class's static
+ * `stateDictKeys` says (`ln1` → `ln_1`).
  */
 import { noGrad } from '../autograd/backward.js';
 import { FoveaError } from '../errors.js';
@@ -71,16 +71,16 @@ function addHook<T>(hooks: Set<T>, hook: T): HookHandle {
 }
 
 /**
- * Whether calls of `module.forward` run the method of class `type` and nothing else: no subclass's, no hook, nothing put in
- * its place. Then what it computes may be computed as part of something larger.
+ * Whether calls of `module.forward` run the method of class `type` and nothing else: no subclass's, no hook, nothing
+ * put in its place. Then what it computes may be computed as part of something larger.
  */
 export let runsOnly: (module: Module, type: { readonly prototype: Module }) => boolean;
 
 /**
  * Base class of layers and models. A subclass declares its parts as fields and defines `forward`.
  *
- * Each call of `forward` is a `tidy`: tensors that it makes and neither returns nor keeps are freed when it ends, except
- * those that the tape has saved for backward.
+ * Each call of `forward` is a `tidy`: tensors that it makes and neither returns nor keeps are freed when it ends,
+ * except those that the tape has saved for backward.
  */
 export class Module {
   /** Keys of properties whose snake case is not the checkpoint's key. */
@@ -317,8 +317,8 @@ export class Module {
   }
 
   /**
-   * Converts the floating-point parameters and buffers to a dtype, or moves all to a device. The module then holds other
-   * tensors, so call it before making an optimizer.
+   * Converts the floating-point parameters and buffers to a dtype, or moves all to a device. The module then holds
+   * other tensors, so call it before making an optimizer.
    *
    * @throws FOVEA_DTYPE for integers and bool, in which nothing could be trained; FOVEA_DEVICE for a device that is not
    *   there; FOVEA_ARGUMENT for what is neither

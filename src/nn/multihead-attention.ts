@@ -4,8 +4,8 @@
  *   head_i = softmax(Q_i K_iᵀ / sqrt(d)) V_i,  output = [head_1 … head_h] W_oᵀ + b_o
  *
  * 4·E² weights and 4·E biases when keys and values are E wide. Parameters, names and initialisation are PyTorch's, so
- * that a state dict saved there loads here. Two things differ and are meant to: a boolean mask is **true where a key may
- * be seen** (PyTorch's `MultiheadAttention`: true where it may not), as everywhere in fovea and in
+ * that a state dict saved there loads here. Two things differ and are meant to: a boolean mask is **true where a key
+ * may be seen** (PyTorch's `MultiheadAttention`: true where it may not), as everywhere in fovea and in
  * `scaledDotProductAttention`; and weights come per head unless their average is asked for.
  */
 import { FoveaError } from '../errors.js';
@@ -49,7 +49,9 @@ export interface MultiheadAttentionForwardOptions {
    * true where it may, or numbers to add.
    */
   attnMask?: Mask | Tensor | undefined;
-  /** Added to the scores by distance of key and query: a value of `positionBias`, or what a RelativePositionBias gives. */
+  /**
+   * Added to the scores by distance of key and query: a value of `positionBias`, or what a RelativePositionBias gives.
+   */
   positionBias?: PositionBias | undefined;
   /** Whether to return the probabilities (PyTorch's default, true); false runs the fused kernel. */
   needWeights?: boolean;
@@ -58,8 +60,8 @@ export interface MultiheadAttentionForwardOptions {
   /** Whether query i sees keys up to i, beside the masks; with a cache, up to i + S - L. */
   isCausal?: boolean;
   /**
-   * Keys and values of calls before, to which S counts those, too; masks are of all S. What is kept has no gradient. Default:
-   * none.
+   * Keys and values of calls before, to which S counts those, too; masks are of all S. What is kept has no gradient.
+   * Default: none.
    */
   pastKeyValue?: AttentionCache | undefined;
 }
@@ -67,7 +69,8 @@ export interface MultiheadAttentionForwardOptions {
 /**
  * Attention with input and output projections. Keys: `in_proj_weight` [3E, E] (or `q_proj_weight`, `k_proj_weight`,
  * `v_proj_weight` where keys or values have another width), `in_proj_bias` [3E], `out_proj.weight`, `out_proj.bias`. Of
- * weights that `quantize_` has replaced these are the packed blocks, as uint8; they load where shape and type are the same.
+ * weights that `quantize_` has replaced these are the packed blocks, as uint8; they load where shape and type are the
+ * same.
  */
 export class MultiheadAttention extends Module {
   /** Width E of queries and output. */

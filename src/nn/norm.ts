@@ -1,8 +1,8 @@
 /**
  * Normalisation over the last dimensions.
  *
- *   LayerNorm  (x - mean) / sqrt(variance + eps) · weight + bias   (Ba et al. 2016, https://arxiv.org/abs/1607.06450)
- *   RMSNorm    x / sqrt(mean(x²) + eps) · weight                   (Zhang & Sennrich 2019, https://arxiv.org/abs/1910.07467)
+ *   LayerNorm  (x - mean) / sqrt(variance + eps) · weight + bias  (Ba et al. 2016, https://arxiv.org/abs/1607.06450)
+ *   RMSNorm    x / sqrt(mean(x²) + eps) · weight            (Zhang & Sennrich 2019, https://arxiv.org/abs/1910.07467)
  */
 import { addLayerNorm, type AddNormOutput, layerNorm, ones, rmsNorm, zeros } from '../ops/index.js';
 import { optionsArg, shapeArg } from '../tensor/check.js';

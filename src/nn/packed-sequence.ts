@@ -51,8 +51,8 @@ export class PackedSequence {
 
   /**
    * @param sortedIndices a permutation of the sequences
-   * @throws FOVEA_ARGUMENT for sizes that grow or are 0, or indices that are no permutation; FOVEA_SHAPE for as many rows
-   *   as the sizes do not add up to
+   * @throws FOVEA_ARGUMENT for sizes that grow or are 0, or indices that are no permutation; FOVEA_SHAPE for as many
+   *   rows as the sizes do not add up to
    */
   constructor(data: Tensor, batchSizes: readonly number[], sortedIndices?: readonly number[]) {
     const { shape } = slotOf(data, 'PackedSequence', 'data');

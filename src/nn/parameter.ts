@@ -5,7 +5,8 @@ import { keep } from '../tensor/tidy.js';
 const parameters = new WeakSet<Tensor>();
 
 /**
- * Marks a leaf tensor as a parameter, so that the {@link Module} that holds it as a property lists it; no `tidy` frees it.
+ * Marks a leaf tensor as a parameter, so that the {@link Module} that holds it as a property lists it; no `tidy` frees
+ * it.
  *
  * @param options.requiresGrad whether gradients are accumulated for it (default true)
  */

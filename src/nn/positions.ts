@@ -1,8 +1,9 @@
 /**
- * What tells positions apart, added to the embeddings of tokens (rows count positions p, columns places of the width d):
+ * What tells positions apart, added to the embeddings of tokens (rows count positions p, columns places of the width
+ * d):
  *
- *   sinusoidal  P[p, 2i] = sin(p / base^(2i/d)),  P[p, 2i+1] = cos(p / base^(2i/d))     (Vaswani et al. 2017, section 3.5)
- *   learned     P is a parameter                                           (Gehring et al. 2017, https://arxiv.org/abs/1705.03122)
+ *   sinusoidal  P[p, 2i] = sin(p / base^(2i/d)),  P[p, 2i+1] = cos(p / base^(2i/d))  (Vaswani et al. 2017, section 3.5)
+ *   learned     P is a parameter                              (Gehring et al. 2017, https://arxiv.org/abs/1705.03122)
  *
  * A sinusoid of odd width ends with a sine.
  */
@@ -57,8 +58,8 @@ export abstract class Positions extends Module {
    * @param x [L, B, d], with `batchFirst` [B, L, d]; or [L, d]
    * @returns x with a row for each position added, the same shape
    * @throws FOVEA_DTYPE for what are no floats; FOVEA_SHAPE for another width or rank, or positions that do not fit;
-   *   FOVEA_ARGUMENT for an offset below 0 or beside positions, and for positions beyond the last of a learned table (those of
-   *   a tensor: the read rejects with FOVEA_INDEX)
+   *   FOVEA_ARGUMENT for an offset below 0 or beside positions, and for positions beyond the last of a learned table
+   *   (those of a tensor: the read rejects with FOVEA_INDEX)
    */
   override forward(x: Tensor, options: PositionsForwardOptions = {}): Tensor {
     const op = this.constructor.name;

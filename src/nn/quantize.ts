@@ -15,8 +15,8 @@ export interface QuantizeOptions {
   /** How weights are stored. */
   type: QuantType;
   /**
-   * Which of the weights to replace; all where left out. It is asked with the name of a linear layer and that layer, and
-   * for the projections that a MultiheadAttention holds itself with that module and its name followed by `in_proj`
+   * Which of the weights to replace; all where left out. It is asked with the name of a linear layer and that layer,
+   * and for the projections that a MultiheadAttention holds itself with that module and its name followed by `in_proj`
    * (`layers.0.self_attn.in_proj`), or by `q_proj`, `k_proj` and `v_proj` where keys or values have another width.
    */
   filter?: (name: string, layer: Module) => boolean;
@@ -38,12 +38,12 @@ type Place = { readonly name: string; readonly weight: Tensor } & (
 );
 
 /**
- * Replaces weights of a model by quantised ones, in place, and frees those that nothing else in the model uses: `Linear`
- * and GPT-2's layers, whose weights lie the other way round, become {@link QuantizedLinear}; of a `MultiheadAttention` the
- * projections of its inputs, too, which it then holds as QuantizedTensors. They are parameters no longer, and state dicts
- * have their packed blocks under the keys that the weights had. Where a head shares its weight with an embedding, the head
- * gets a quantised copy and the embedding keeps the original. Layers of other classes stay as they are; so do optimizers
- * that were made before, which then hold weights that are gone.
+ * Replaces weights of a model by quantised ones, in place, and frees those that nothing else in the model uses:
+ * `Linear` and GPT-2's layers, whose weights lie the other way round, become {@link QuantizedLinear}; of a
+ * `MultiheadAttention` the projections of its inputs, too, which it then holds as QuantizedTensors. They are parameters
+ * no longer, and state dicts have their packed blocks under the keys that the weights had. Where a head shares its
+ * weight with an embedding, the head gets a quantised copy and the embedding keeps the original. Layers of other
+ * classes stay as they are; so do optimizers that were made before, which then hold weights that are gone.
  *
  * @returns the names of what was replaced, as the filter is asked for them
  * @throws FOVEA_ARGUMENT if the model is itself a Linear or has none that the filter takes; FOVEA_SHAPE naming a layer

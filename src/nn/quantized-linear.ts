@@ -7,8 +7,8 @@ import { Linear } from './linear.js';
 import { Module } from './module.js';
 
 /**
- * y = x Wᵀ + b with a quantised W, which is no parameter: gradients go to x and b alone. Keys: `weight`, the packed blocks
- * as uint8 (they load into a layer of the same type and shape), and `bias` [outFeatures].
+ * y = x Wᵀ + b with a quantised W, which is no parameter: gradients go to x and b alone. Keys: `weight`, the packed
+ * blocks as uint8 (they load into a layer of the same type and shape), and `bias` [outFeatures].
  */
 export class QuantizedLinear extends Module {
   /** Width of the input. */

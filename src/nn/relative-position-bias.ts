@@ -1,6 +1,6 @@
 /**
- * Biases of attention by the distance of key and query, as modules: they hold the tables that `positionBias` makes its values
- * of, one value for each head and distance (or bucket of distances). Their `forward` gives what `attention`,
+ * Biases of attention by the distance of key and query, as modules: they hold the tables that `positionBias` makes its
+ * values of, one value for each head and distance (or bucket of distances). Their `forward` gives what `attention`,
  * `MultiheadAttention` and the layers of transformers take as `positionBias`; several layers may share one.
  */
 import { empty } from '../ops/index.js';
@@ -22,8 +22,9 @@ export interface RelativePositionBiasOptions {
 }
 
 /**
- * A learned bias for each head and distance up to `maxDistance`, that of the last distance for all beyond (Shaw et al. 2018,
- * https://arxiv.org/abs/1803.02155, as scalars). Key: `weight` [numHeads, 2 maxDistance + 1], distance 0 in the middle.
+ * A learned bias for each head and distance up to `maxDistance`, that of the last distance for all beyond (Shaw et al.
+ * 2018, https://arxiv.org/abs/1803.02155, as scalars). Key: `weight` [numHeads, 2 maxDistance + 1], distance 0 in the
+ * middle.
  */
 export class RelativePositionBias extends Module {
   /** [numHeads, 2 maxDistance + 1] */
@@ -55,8 +56,9 @@ export interface T5RelativePositionBiasOptions extends RelativePositionBiasOptio
 }
 
 /**
- * A learned bias for each head and bucket of distances (Raffel et al. 2020, https://arxiv.org/abs/1910.10683, section 2.1).
- * Key: `weight` [numBuckets, numHeads], as Hugging Face's `relative_attention_bias`. T5 attends without dividing scores.
+ * A learned bias for each head and bucket of distances (Raffel et al. 2020, https://arxiv.org/abs/1910.10683, section
+ * 2.1). Key: `weight` [numBuckets, numHeads], as Hugging Face's `relative_attention_bias`. T5 attends without dividing
+ * scores.
  */
 export class T5RelativePositionBias extends Module {
   /** The distance from which on all are in the last bucket. */

@@ -20,8 +20,8 @@ export interface RecurrentCellOptions {
 export type RNNCellOptions = RecurrentCellOptions & Pick<RNNOptions, 'nonlinearity'>;
 
 /**
- * Parameters of a cell. Keys: `weight_ih` [gates · hiddenSize, inputSize], `weight_hh` [gates · hiddenSize, hiddenSize],
- * `bias_ih` and `bias_hh` [gates · hiddenSize].
+ * Parameters of a cell. Keys: `weight_ih` [gates · hiddenSize, inputSize], `weight_hh` [gates · hiddenSize,
+ * hiddenSize], `bias_ih` and `bias_hh` [gates · hiddenSize].
  */
 export abstract class RecurrentCell extends Module {
   /** Width of the input. */

@@ -37,12 +37,12 @@ export class LSTM extends RecurrentLayers {
   }
 
   /**
-   * @param input [length, batch, inputSize], [batch, length, inputSize] with `batchFirst`, [length, inputSize] without a
-   *   batch, or a PackedSequence
-   * @param state h and c before the first step, [directions · numLayers, batch, hiddenSize] each (without a batch, without
-   *   that axis); zeros if left out
-   * @returns the outputs of the last layer, as the input lies, directions · hiddenSize wide; and h and c behind the last
-   *   step of each sequence
+   * @param input [length, batch, inputSize], [batch, length, inputSize] with `batchFirst`, [length, inputSize]
+   *   without a batch, or a PackedSequence
+   * @param state h and c before the first step, [directions · numLayers, batch, hiddenSize] each (without a batch,
+   *   without that axis); zeros if left out
+   * @returns the outputs of the last layer, as the input lies, directions · hiddenSize wide; and h and c behind the
+   *   last step of each sequence
    * @throws FOVEA_SHAPE for other shapes, FOVEA_ARGUMENT for lengths that do not fit
    */
   override forward(
@@ -76,12 +76,12 @@ export function lstmState(op: string, state: LSTMState | null | undefined): [h: 
 /** A layer whose state is its output. */
 export abstract class HiddenLayers extends RecurrentLayers {
   /**
-   * @param input [length, batch, inputSize], [batch, length, inputSize] with `batchFirst`, [length, inputSize] without a
-   *   batch, or a PackedSequence
-   * @param h0 the state before the first step, [directions · numLayers, batch, hiddenSize] (without a batch, without that
-   *   axis); zeros if left out
-   * @returns the outputs of the last layer, as the input lies, directions · hiddenSize wide; and the state behind the last
-   *   step of each sequence
+   * @param input [length, batch, inputSize], [batch, length, inputSize] with `batchFirst`, [length, inputSize]
+   *   without a batch, or a PackedSequence
+   * @param h0 the state before the first step, [directions · numLayers, batch, hiddenSize] (without a batch, without
+   *   that axis); zeros if left out
+   * @returns the outputs of the last layer, as the input lies, directions · hiddenSize wide; and the state behind the
+   *   last step of each sequence
    * @throws FOVEA_SHAPE for other shapes, FOVEA_ARGUMENT for lengths that do not fit
    */
   override forward(input: Tensor, h0?: Tensor | null, options?: RecurrentForwardOptions): [output: Tensor, h: Tensor];

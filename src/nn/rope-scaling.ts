@@ -1,15 +1,16 @@
 /**
- * Frequencies of rotary embeddings for contexts longer than those of training, by the formulas and names of Hugging Face's
- * `rope_scaling` (pair i of r = dim/2, f_i = base^(-2i/dim), L the length of training, s the factor):
+ * Frequencies of rotary embeddings for contexts longer than those of training, by the formulas and names of Hugging
+ * Face's `rope_scaling` (pair i of r = dim/2, f_i = base^(-2i/dim), L the length of training, s the factor):
  *
- *   default  f_i                                                                    Su et al. 2021, https://arxiv.org/abs/2104.09864
- *   linear   f_i / s                                                                Chen et al. 2023, https://arxiv.org/abs/2306.15595
- *   dynamic  f_i with base · (s n/L - (s - 1))^(dim/(dim-2)), n = max(length, L)    NTK-aware, by the length of the call
+ *   default  f_i  (Su et al. 2021, https://arxiv.org/abs/2104.09864)
+ *   linear   f_i / s  (Chen et al. 2023, https://arxiv.org/abs/2306.15595)
+ *   dynamic  f_i with base · (s n/L - (s - 1))^(dim/(dim-2)), n = max(length, L): NTK-aware, by the length of the call
  *   yarn     f_i (1 - γ_i)/s + f_i γ_i, with γ 1 for pairs that turn more than `betaFast` times within L, 0 for those
  *            that turn less than `betaSlow` times, and linear in i between; cos and sin times 0.1 ln s + 1
- *                                                                                   Peng et al. 2023, https://arxiv.org/abs/2309.00071
+ *            (Peng et al. 2023, https://arxiv.org/abs/2309.00071)
  *   llama3   by the wavelength w_i = 2π/f_i: f_i where it is below L/`highFreqFactor`, f_i / s where it is above
- *            L/`lowFreqFactor`, between them mixed by (L/w_i - low)/(high - low)    Dubey et al. 2024, https://arxiv.org/abs/2407.21783
+ *            L/`lowFreqFactor`, between them mixed by (L/w_i - low)/(high - low)
+ *            (Dubey et al. 2024, https://arxiv.org/abs/2407.21783)
  */
 import { argumentError, countArg, numberArg, optionsArg } from '../tensor/check.js';
 

@@ -1,6 +1,6 @@
 /**
- * Rotary position embedding as a module (Su et al. 2021, https://arxiv.org/abs/2104.09864): angles of positions, scaled for
- * long contexts (rope-scaling.ts), and the rotation of queries and keys by them.
+ * Rotary position embedding as a module (Su et al. 2021, https://arxiv.org/abs/2104.09864): angles of positions, scaled
+ * for long contexts (rope-scaling.ts), and the rotation of queries and keys by them.
  *
  *   angle[p, i] = p · frequency_i;   cos and sin of it, times the attention factor
  */
@@ -50,8 +50,9 @@ export interface RotaryForwardOptions {
 }
 
 /**
- * Rotates queries and keys by their positions. It has no parameters, and its frequencies stay float64 whatever the model is
- * converted to. Where several layers share one, make the angles once with {@link angles} and give them to `rope`.
+ * Rotates queries and keys by their positions. It has no parameters, and its frequencies stay float64 whatever the
+ * model is converted to. Where several layers share one, make the angles once with {@link angles} and give them to
+ * `rope`.
  */
 export class RotaryEmbedding extends Module {
   /** How many places of a head are rotated; those behind pass. */

@@ -2,10 +2,12 @@
  * One layer of a transformer decoder, with PyTorch's options, keys and results. It looks at the targets, then at the
  * encoder's output (the memory), then works at each position:
  *
- *   post-norm (default)     x = norm1(x + attention(x));  x = norm2(x + attention(x, memory));  x = norm3(x + feedForward(x))
+ *   post-norm (default)     x = norm1(x + attention(x));  x = norm2(x + attention(x, memory));
+ *                           x = norm3(x + feedForward(x))
  *   pre-norm (`normFirst`)  the same with norms on the sublayers' inputs; a stack needs one more norm after the last
  *
- * Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1; Xiong et al. 2020, https://arxiv.org/abs/2002.04745.
+ * Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, section 3.1; Xiong et al. 2020,
+ * https://arxiv.org/abs/2002.04745.
  */
 import type { Mask } from '../ops/mask.js';
 import type { PositionBias } from '../ops/position-bias.js';
@@ -38,8 +40,8 @@ export interface TransformerDecoderLayerForwardOptions {
   /** Added by distance to the scores among targets. */
   positionBias?: PositionBias | undefined;
   /**
-   * Keys and values of the targets before `tgt`, which are seen beside it, and those of the memory, which is read by the first
-   * call only. Masks of targets are then of L queries by all keys. Default: none.
+   * Keys and values of the targets before `tgt`, which are seen beside it, and those of the memory, which is read by
+   * the first call only. Masks of targets are then of L queries by all keys. Default: none.
    */
   pastKeyValue?: DecoderLayerCache | undefined;
 }
@@ -118,8 +120,8 @@ export class TransformerDecoderLayer extends TransformerLayer {
   }
 
   /**
-   * A layer with weights of its own, which are copies of this one's, as are what requires gradients and modes; hooks are
-   * not.
+   * A layer with weights of its own, which are copies of this one's, as are what requires gradients and modes; hooks
+   * are not.
    *
    * @throws FOVEA_UNSUPPORTED for a subclass that does not define it
    */

@@ -1,6 +1,6 @@
 /**
- * A transformer decoder: layers one behind the other, each of which looks at the memory, and a norm (Vaswani et al. 2017,
- * section 3.1).
+ * A transformer decoder: layers one behind the other, each of which looks at the memory, and a norm (Vaswani et al.
+ * 2017, section 3.1).
  */
 import { argumentError, optionsArg } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -11,7 +11,10 @@ import { decoderForwardNames, type TransformerDecoderLayerForwardOptions } from 
 
 /** Options of {@link TransformerDecoder.forward}, for every layer; masks are true where a key may be seen. */
 export interface TransformerDecoderForwardOptions extends Omit<TransformerDecoderLayerForwardOptions, 'pastKeyValue'> {
-  /** For each layer what it remembers of calls before, as `EncoderDecoderCache` of fovea/generate has it. Default: nothing. */
+  /**
+   * For each layer what it remembers of calls before, as `EncoderDecoderCache` of fovea/generate has it. Default:
+   * nothing.
+   */
   pastKeyValues?: readonly DecoderLayerCache[] | undefined;
 }
 
@@ -24,8 +27,8 @@ export interface DecoderLayer extends Module {
 /** A stack of decoder layers. Keys: `layers.<i>.*`, `norm.*`. */
 export class TransformerDecoder extends LayerStack<DecoderLayer> {
   /**
-   * As in PyTorch, all layers start with the weights of `layer`, and each has its own; `layer` itself is not part of the
-   * stack. Its hooks are not copied.
+   * As in PyTorch, all layers start with the weights of `layer`, and each has its own; `layer` itself is not part of
+   * the stack. Its hooks are not copied.
    *
    * @param layer what to copy; or a function that makes layer i, from 0, for layers that are unlike or start unlike
    * @throws FOVEA_ARGUMENT for options out of range, and for a layer that has no `clone()`

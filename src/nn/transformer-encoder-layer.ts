@@ -71,8 +71,8 @@ export class TransformerEncoderLayer extends TransformerLayer {
   }
 
   /**
-   * A layer with weights of its own, which are copies of this one's, as are what requires gradients and modes; hooks are
-   * not.
+   * A layer with weights of its own, which are copies of this one's, as are what requires gradients and modes; hooks
+   * are not.
    *
    * @throws FOVEA_UNSUPPORTED for a subclass that does not define it
    */

@@ -28,8 +28,8 @@ export interface EncoderLayer extends Module {
 /** A stack of encoder layers. Keys: `layers.<i>.*`, `norm.*`. */
 export class TransformerEncoder extends LayerStack<EncoderLayer> {
   /**
-   * As in PyTorch, all layers start with the weights of `layer`, and each has its own; `layer` itself is not part of the
-   * stack. Its hooks are not copied.
+   * As in PyTorch, all layers start with the weights of `layer`, and each has its own; `layer` itself is not part of
+   * the stack. Its hooks are not copied.
    *
    * @param layer what to copy; or a function that makes layer i, from 0, for layers that are unlike or start unlike
    * @throws FOVEA_ARGUMENT for options out of range, and for a layer that has no `clone()`

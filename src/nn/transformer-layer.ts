@@ -154,12 +154,12 @@ export abstract class TransformerLayer extends Module {
 }
 
 /**
- * A layer with weights of its own, which are copies of a layer's, as are what requires gradients, modes and residual scale.
- * Hooks, and parts that were put in the place of the layer's own, are not copied.
+ * A layer with weights of its own, which are copies of a layer's, as are what requires gradients, modes and residual
+ * scale. Hooks, and parts that were put in the place of the layer's own, are not copied.
  *
  * @param type the class whose constructor knows how to make one
- * @throws FOVEA_UNSUPPORTED for a subclass, whose constructor may want something else; FOVEA_SHAPE or FOVEA_ARGUMENT where
- *   parts were replaced by others with other parameters
+ * @throws FOVEA_UNSUPPORTED for a subclass, whose constructor may want something else; FOVEA_SHAPE or FOVEA_ARGUMENT
+ *   where parts were replaced by others with other parameters
  */
 export function copyOfLayer<L extends TransformerLayer>(
   layer: L,

@@ -1,4 +1,7 @@
-/** The transformer of Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762): an encoder, and a decoder that reads its output. */
+/**
+ * The transformer of Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762): an encoder, and a decoder that reads its
+ * output.
+ */
 import type { Mask } from '../ops/mask.js';
 import { countArg, optionsArg, withoutUndefined } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';

@@ -31,8 +31,8 @@ export interface ClipGradNormOptions {
 }
 
 /**
- * The norm of the norms, as PyTorch has it: for all orders but 0 that of all elements, for 0 the number of gradients that
- * are not all zero.
+ * The norm of the norms, as PyTorch has it: for all orders but 0 that of all elements, for 0 the number of gradients
+ * that are not all zero.
  */
 function normOf(g: readonly Tensor[], normType: number): Tensor {
   if (normType === 2) return kernels.gradNorm({ g }, {}).norm;
@@ -43,9 +43,9 @@ function normOf(g: readonly Tensor[], normType: number): Tensor {
 }
 
 /**
- * Scales all gradients so that their common norm, sqrt(Σ g²) or that of another order, is at most `maxNorm` (Pascanu et al.
- * 2013, https://arxiv.org/abs/1211.5063): by min(1, maxNorm / (norm + 1e-6)), as PyTorch does. In two native calls whatever
- * the number of parameters; norms of other orders than 2 take one for each.
+ * Scales all gradients so that their common norm, sqrt(Σ g²) or that of another order, is at most `maxNorm` (Pascanu et
+ * al. 2013, https://arxiv.org/abs/1211.5063): by min(1, maxNorm / (norm + 1e-6)), as PyTorch does. In two native calls
+ * whatever the number of parameters; norms of other orders than 2 take one for each.
  *
  * @returns the norm before clipping, a float32 scalar
  * @throws FOVEA_NAN with `errorIfNonfinite`; the gradients are then as they were

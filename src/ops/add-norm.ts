@@ -1,6 +1,6 @@
 /**
- * layerNorm and rmsNorm of x + residual, with the sum itself, in one pass: what lies between the sublayers of a transformer.
- * Both results have gradients, which backward adds up in its one pass, too:
+ * layerNorm and rmsNorm of x + residual, with the sum itself, in one pass: what lies between the sublayers of a
+ * transformer. Both results have gradients, which backward adds up in its one pass, too:
  *
  *   dx = dresidual = dsum + (gradient of the norm at the sum)
  */
@@ -108,8 +108,8 @@ function shaped({ sum, y }: AddNormOutput, x: Tensor, rows: Tensor): AddNormOutp
  * @param weight normalizedShape, converted to the dtype of `x`; no scale without it
  * @param bias normalizedShape, converted to the dtype of `x`; no shift without it
  * @returns `sum` and `y`, both of the shape and dtype of `x`
- * @throws FOVEA_SHAPE if `x` does not end in normalizedShape, `residual` has not its shape or a parameter has another one,
- *   FOVEA_DTYPE for integers and bool or a `residual` of another dtype
+ * @throws FOVEA_SHAPE if `x` does not end in normalizedShape, `residual` has not its shape or a parameter has another
+ *   one, FOVEA_DTYPE for integers and bool or a `residual` of another dtype
  */
 export function addLayerNorm(
   x: Tensor,

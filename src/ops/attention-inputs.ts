@@ -17,7 +17,11 @@ import { positionBiasArg } from './position-bias.js';
 import { defaultScale, type ScoredOperands, scoreArg } from './score.js';
 import { reshape, unsqueeze } from './shape.js';
 
-/** Leading axes merged to b, and heads to h, so that the kernel sees four axes. @returns it; a missing head or batch is 1 */
+/**
+ * Leading axes merged to b, and heads to h, so that the kernel sees four axes.
+ *
+ * @returns it; a missing head or batch is 1
+ */
 export function asFour(op: string, name: string, x: Tensor): Tensor {
   const { shape } = slotOf(x, op, name);
   if (shape.length < 2) throw shapeError(op, `expected ${name} [b,h,length,d], received [${shape.join(',')}]`);

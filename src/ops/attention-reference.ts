@@ -1,6 +1,6 @@
 /**
- * Attention by its formula, with all n · m scores in memory: what the fused kernel must equal, and what layers run whose
- * caller wants to see the probabilities.
+ * Attention by its formula, with all n · m scores in memory: what the fused kernel must equal, and what layers run
+ * whose caller wants to see the probabilities.
  *
  *   p = softmax(cap(scale q k^T) + biases, where mask),  o = dropout(p) v
  *

@@ -72,8 +72,8 @@ export interface AttentionOptions {
   /** Added by distance of key and query: `positionBias.alibi(heads)`, `.relative(table)` or `.t5(weight)`. */
   positionBias?: PositionBias;
   /**
-   * Divides scores and biases; default 1. Towards 0 attention becomes a lookup, which 0 is: the mean of the values whose
-   * keys have the highest score, without dropout; gradients go to v alone, and strict mode refuses it.
+   * Divides scores and biases; default 1. Towards 0 attention becomes a lookup, which 0 is: the mean of the values
+   * whose keys have the highest score, without dropout; gradients go to v alone, and strict mode refuses it.
    */
   temperature?: number;
   /** Probability of a weight to be dropped; default 0. */

@@ -5,14 +5,16 @@
  *   lowered, toLowered   products of matrices, in the dtype of `autocast`: matmul, groupedMatmul, linear, gatedLinear,
  *                        addmm, einsum, convolutions, attention, the steps of recurrent layers and the logits of
  *                        linearCrossEntropy
- *   inFloat32            functions that are steep, and sums: exp, pow, softmax, layerNorm, groupNorm, losses, sum, norm, …
- *   widest               operands of ops that otherwise want one dtype: scatterAdd (concat, where and arithmetic promote
- *                        their operands in any case)
+ *   inFloat32            functions that are steep, and sums: exp, pow, softmax, layerNorm, groupNorm, losses, sum,
+ *                        norm, …
+ *   widest               operands of ops that otherwise want one dtype: scatterAdd (concat, where and arithmetic
+ *                        promote their operands in any case)
  *
  * The lists are those that PyTorch has for CUDA (aten/src/ATen/autocast_mode.h), on every device: what a model computes
  * must not depend on where it runs. PyTorch's list for the CPU differs: there layerNorm, exp, log, pow, sum, cumsum and
- * the like run in the dtype that they are given, which loses digits and gains nothing here, since their kernels are bound
- * by memory. crossEntropy and rmsNorm are on no list, for their kernels compute in float32 whatever they are given.
+ * the like run in the dtype that they are given, which loses digits and gains nothing here, since their kernels are
+ * bound by memory. crossEntropy and rmsNorm are on no list, for their kernels compute in float32 whatever they are
+ * given.
  */
 import { attach, type Node } from '../autograd/node.js';
 import { Code, isFloat, promoteTypes } from '../tensor/dtype.js';

@@ -135,8 +135,8 @@ function byRunning(x: Tensor, sizes: Three, { weight, bias, runningMean, running
 /**
  * Batch normalisation (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167): each channel by its mean and (biased)
  * variance over batch and places, or by those that training has kept. In training the running mean and the running
- * variance (divided by n - 1) move towards those of `x`, in place and without gradient; once, where `checkpoint` runs it
- * twice.
+ * variance (divided by n - 1) move towards those of `x`, in place and without gradient; once, where `checkpoint` runs
+ * it twice.
  *
  * @param x [b, c, ...]; floats, of which 16-bit ones are computed in float32
  * @param runningMean [c]; without training it must be there
@@ -145,8 +145,8 @@ function byRunning(x: Tensor, sizes: Three, { weight, bias, runningMean, running
  * @param bias [c]; no shift without it
  * @returns the shape and dtype of `x`
  * @throws FOVEA_SHAPE for less than two axes, vectors of another length, or one element for each channel in training,
- *   FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT without running ones outside of training, or for a momentum that is
- *   none
+ *   FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT without running ones outside of training, or for a momentum that
+ *   is none
  */
 export function batchNorm(
   x: Tensor,
@@ -179,8 +179,8 @@ export function batchNorm(
 }
 
 /**
- * Group normalisation (Wu & He 2018, https://arxiv.org/abs/1803.08494): groups of neighbouring channels of each image by
- * their mean and (biased) variance over all places. As many groups as channels are instance normalisation.
+ * Group normalisation (Wu & He 2018, https://arxiv.org/abs/1803.08494): groups of neighbouring channels of each image
+ * by their mean and (biased) variance over all places. As many groups as channels are instance normalisation.
  *
  * @param x [b, c, ...]; floats, of which 16-bit ones are computed in float32
  * @param numGroups a divisor of c

@@ -1,6 +1,6 @@
 /**
- * Convolution in one and two dimensions and its transposition, as PyTorch's: cross-correlation, over images [b, c, …] or
- * [c, …], in groups of channels. See conv-kernels.ts.
+ * Convolution in one and two dimensions and its transposition, as PyTorch's: cross-correlation, over images [b, c, …]
+ * or [c, …], in groups of channels. See conv-kernels.ts.
  */
 import { argumentError, countArg, optionsArg, shapeError } from '../tensor/check.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -25,8 +25,8 @@ export interface ConvOptions {
   /** From one window to the next; default 1. */
   stride?: WindowSize;
   /**
-   * Zeros on both sides; default 0. 'valid' is none; 'same' is as many as give windows for all elements, one more behind
-   * than before where they are odd, and wants a stride of 1.
+   * Zeros on both sides; default 0. 'valid' is none; 'same' is as many as give windows for all elements, one more
+   * behind than before where they are odd, and wants a stride of 1.
    */
   padding?: WindowSize | 'same' | 'valid';
   /** From one tap to the next; default 1. */
@@ -162,31 +162,31 @@ function convolved(
 }
 
 /**
- * The cross-correlation of sequences with filters: y[o, t] = Σ weight[o, c, i] x[c, t · stride + i · dilation - padding] +
- * bias[o], with zeros outside of `x`.
+ * The cross-correlation of sequences with filters: y[o, t] = Σ weight[o, c, i] x[c, t · stride + i · dilation -
+ * padding] + bias[o], with zeros outside of `x`.
  *
  * @param x [b, channels, l] or [channels, l]; floats
  * @param weight [outs, channels / groups, k]
  * @param bias [outs]
- * @returns [b, outs, floor((l + 2 padding - dilation (k - 1) - 1) / stride) + 1], in the dtype that all promote to, under
- *   `autocast` in its
- * @throws FOVEA_SHAPE if channels, groups or bias do not fit, or the kernel spans more than the padded `x`, FOVEA_DTYPE for
- *   integers and bool, FOVEA_ARGUMENT for options that are no counts, or 'same' with a stride
+ * @returns [b, outs, floor((l + 2 padding - dilation (k - 1) - 1) / stride) + 1], in the dtype that all promote to,
+ *   under `autocast` in its
+ * @throws FOVEA_SHAPE if channels, groups or bias do not fit, or the kernel spans more than the padded `x`,
+ *   FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for options that are no counts, or 'same' with a stride
  */
 export function conv1d(x: Tensor, weight: Tensor, bias?: Tensor | null, options?: ConvOptions): Tensor {
   return convolved('conv1d', 1, { x, weight, bias }, options);
 }
 /**
- * The cross-correlation of images with filters: y[o, v, u] = Σ weight[o, c, i, j] x[c, v · stride + i · dilation - padding,
- * u · stride + j · dilation - padding] + bias[o], with zeros outside of `x`.
+ * The cross-correlation of images with filters: y[o, v, u] = Σ weight[o, c, i, j] x[c, v · stride + i · dilation -
+ * padding, u · stride + j · dilation - padding] + bias[o], with zeros outside of `x`.
  *
  * @param x [b, channels, h, w] or [channels, h, w]; floats
  * @param weight [outs, channels / groups, i, j]
  * @param bias [outs]
  * @returns [b, outs, floor((h + 2 padding - dilation (i - 1) - 1) / stride) + 1, …], in the dtype that all promote to,
  *   under `autocast` in its
- * @throws FOVEA_SHAPE if channels, groups or bias do not fit, or the kernel spans more than the padded `x`, FOVEA_DTYPE for
- *   integers and bool, FOVEA_ARGUMENT for options that are no counts, or 'same' with a stride
+ * @throws FOVEA_SHAPE if channels, groups or bias do not fit, or the kernel spans more than the padded `x`,
+ *   FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for options that are no counts, or 'same' with a stride
  */
 export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor | null, options?: ConvOptions): Tensor {
   return convolved('conv2d', 2, { x, weight, bias }, options);
@@ -224,15 +224,16 @@ function transposedConvolved(
 }
 
 /**
- * The transposition of `conv1d`, which is the gradient by its input: every element of `x` adds its filter to the result.
+ * The transposition of `conv1d`, which is the gradient by its input: every element of `x` adds its filter to the
+ * result.
  *
  * @param x [b, channels, l] or [channels, l]; floats
  * @param weight [channels, outs / groups, k]
  * @param bias [outs]
- * @returns [b, outs, (l - 1) stride - 2 padding + dilation (k - 1) + outputPadding + 1], in the dtype that all promote to,
- *   under `autocast` in its
- * @throws FOVEA_SHAPE if channels, groups or bias do not fit, or nothing would be left, FOVEA_DTYPE for integers and bool,
- *   FOVEA_ARGUMENT for options that are no counts, or an `outputPadding` of at least stride and dilation
+ * @returns [b, outs, (l - 1) stride - 2 padding + dilation (k - 1) + outputPadding + 1], in the dtype that all
+ *   promote to, under `autocast` in its
+ * @throws FOVEA_SHAPE if channels, groups or bias do not fit, or nothing would be left, FOVEA_DTYPE for integers and
+ *   bool, FOVEA_ARGUMENT for options that are no counts, or an `outputPadding` of at least stride and dilation
  */
 export function convTranspose1d(
   x: Tensor,
@@ -243,15 +244,16 @@ export function convTranspose1d(
   return transposedConvolved('convTranspose1d', 1, { x, weight, bias }, options);
 }
 /**
- * The transposition of `conv2d`, which is the gradient by its input: every element of `x` adds its filter to the result.
+ * The transposition of `conv2d`, which is the gradient by its input: every element of `x` adds its filter to the
+ * result.
  *
  * @param x [b, channels, h, w] or [channels, h, w]; floats
  * @param weight [channels, outs / groups, i, j]
  * @param bias [outs]
- * @returns [b, outs, (h - 1) stride - 2 padding + dilation (i - 1) + outputPadding + 1, …], in the dtype that all promote
- *   to, under `autocast` in its
- * @throws FOVEA_SHAPE if channels, groups or bias do not fit, or nothing would be left, FOVEA_DTYPE for integers and bool,
- *   FOVEA_ARGUMENT for options that are no counts, or an `outputPadding` of at least stride and dilation
+ * @returns [b, outs, (h - 1) stride - 2 padding + dilation (i - 1) + outputPadding + 1, …], in the dtype that all
+ *   promote to, under `autocast` in its
+ * @throws FOVEA_SHAPE if channels, groups or bias do not fit, or nothing would be left, FOVEA_DTYPE for integers and
+ *   bool, FOVEA_ARGUMENT for options that are no counts, or an `outputPadding` of at least stride and dilation
  */
 export function convTranspose2d(
   x: Tensor,

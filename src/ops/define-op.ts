@@ -26,7 +26,10 @@ type GradientOf<K extends KernelName, S extends PropertyKey> = (
 export interface OpSpec<K extends KernelName, S extends keyof (Required<In<K>> & Out<K>) = never> {
   /** The kernel's name. */
   kernel: K;
-  /** The same in simpler ops, where there are any: what tests compare with, and what runs on a device without the kernel. */
+  /**
+   * The same in simpler ops, where there are any: what tests compare with, and what runs on a device without the
+   * kernel.
+   */
   // oxlint-disable-next-line typescript/no-generated-empty-object-type -- kernels without outputs have none
   reference?: (x: In<K>, attrs: Attrs<K>) => Partial<Out<K>>;
   /**

@@ -1,6 +1,6 @@
 /**
- * Linear layers behind a gate (Shazeer 2020, https://arxiv.org/abs/2002.05202), the first half of the feed-forward networks
- * of Llama and its kin:
+ * Linear layers behind a gate (Shazeer 2020, https://arxiv.org/abs/2002.05202), the first half of the feed-forward
+ * networks of Llama and its kin:
  *
  *   y = act(x W_gate^T + b_gate) (x W_up^T + b_up)
  *
@@ -17,7 +17,9 @@ import { linear } from './linear.js';
 import { resultType } from './promote.js';
 import { QuantizedTensor } from './quantized.js';
 
-/** What `gatedLinear` can apply to the gate: swiglu, geglu (through erf, or the approximation through tanh), reglu, glu. */
+/**
+ * What `gatedLinear` can apply to the gate: swiglu, geglu (through erf, or the approximation through tanh), reglu, glu.
+ */
 export type GateActivation = 'silu' | 'gelu' | 'geluTanh' | 'relu' | 'sigmoid';
 /** Options of `gatedLinear`. */
 export interface GatedLinearOptions {
@@ -44,7 +46,11 @@ const gates: ReadonlyMap<unknown, Gate> = new Map<GateActivation, Gate>([
 ]);
 
 const OP = 'gatedLinear';
-/** The shape of a weight, and of the bias that belongs to it. @throws FOVEA_SHAPE unless they fit x, whose width is `k` */
+/**
+ * The shape of a weight, and of the bias that belongs to it.
+ *
+ * @throws FOVEA_SHAPE unless they fit x, whose width is `k`
+ */
 function checkLayer(name: string, weight: Weight, bias: Tensor | null | undefined, k: number): readonly number[] {
   const { shape } = weight instanceof QuantizedTensor ? weight : slotOf(weight, OP, `${name}Weight`);
   if (shape.length !== 2 || shape[1] !== k)
@@ -84,8 +90,8 @@ function checkLayers(x: Tensor, { gateWeight, upWeight, gateBias, upBias }: Laye
 }
 
 /**
- * act(x gateWeight^T + gateBias) (x upWeight^T + upBias), over the last axis of `x`. The gate comes first where both are
- * in one weight, as in `swiglu` and `geglu`; in PyTorch's `glu` it comes second.
+ * act(x gateWeight^T + gateBias) (x upWeight^T + upBias), over the last axis of `x`. The gate comes first where both
+ * are in one weight, as in `swiglu` and `geglu`; in PyTorch's `glu` it comes second.
  *
  * @param x [..., k]; floats
  * @param gateWeight [n, k]; [2n, k], the rows of the gate over those of up, without `upWeight`

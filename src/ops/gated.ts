@@ -1,6 +1,6 @@
 /**
- * Gated linear units (Shazeer 2020, https://arxiv.org/abs/2002.05202) without the products around them: an activation of
- * one tensor, or half of one, times the other. Each direction is one pass.
+ * Gated linear units (Shazeer 2020, https://arxiv.org/abs/2002.05202) without the products around them: an activation
+ * of one tensor, or half of one, times the other. Each direction is one pass.
  */
 import { argumentError, optionsArg, shapeError } from '../tensor/check.js';
 import { sameShape } from '../tensor/layout.js';
@@ -60,8 +60,8 @@ function widthOf(op: string, gate: Tensor, up: Tensor | null | undefined): numbe
  * @param gate [..., n], floats; [..., 2n], gate and up side by side, without `up`
  * @param up the shape and dtype of `gate`
  * @returns [..., n], of the dtype of `gate`
- * @throws FOVEA_SHAPE for shapes that differ, or a last axis of odd size without `up`, FOVEA_DTYPE for integers and bool or
- *   dtypes that differ
+ * @throws FOVEA_SHAPE for shapes that differ, or a last axis of odd size without `up`, FOVEA_DTYPE for integers and
+ *   bool or dtypes that differ
  */
 export function swiglu(gate: Tensor, up?: Tensor | null): Tensor {
   const width = widthOf('swiglu', gate, up);
@@ -74,8 +74,8 @@ export function swiglu(gate: Tensor, up?: Tensor | null): Tensor {
  * @param gate [..., n], floats; [..., 2n], gate and up side by side, without `up`
  * @param up the shape and dtype of `gate`
  * @returns [..., n], of the dtype of `gate`
- * @throws FOVEA_SHAPE for shapes that differ, or a last axis of odd size without `up`, FOVEA_DTYPE for integers and bool or
- *   dtypes that differ, FOVEA_ARGUMENT for an `approximate` that is neither 'none' nor 'tanh'
+ * @throws FOVEA_SHAPE for shapes that differ, or a last axis of odd size without `up`, FOVEA_DTYPE for integers and
+ *   bool or dtypes that differ, FOVEA_ARGUMENT for an `approximate` that is neither 'none' nor 'tanh'
  */
 export function geglu(gate: Tensor, up?: Tensor | null, options?: GeluOptions): Tensor {
   const { approximate = 'none' } = optionsArg('geglu', options, ['approximate']);

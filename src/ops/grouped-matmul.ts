@@ -4,7 +4,8 @@
  *
  *   groupedMatmul   y_g = x_g weights[g]        groupedOuter   c[g] = a_g^T b_g, the gradient of the weights
  *
- * The first row of group g is the end of group g - 1. Each is the other's gradient, so there are gradients of any order.
+ * The first row of group g is the end of group g - 1. Each is the other's gradient, so there are gradients of any
+ * order.
  */
 import { FoveaError } from '../errors.js';
 import { shapeError } from '../tensor/check.js';
@@ -99,15 +100,16 @@ function checkOperands(x: Tensor, weights: Tensor, offs: Tensor): void {
 
 /**
  * y_g = x_g weights[g] for each group g of neighbouring rows of x, as PyTorch's `grouped_mm` with `offs`: a mixture of
- * experts whose rows are sorted by expert. All groups are one kernel; the rows of each are those of `matmul`, bit for bit.
- * On a GPU, which has no kernel of its own for it, each group is a product, and the call waits for `offs`.
+ * experts whose rows are sorted by expert. All groups are one kernel; the rows of each are those of `matmul`, bit for
+ * bit. On a GPU, which has no kernel of its own for it, each group is a product, and the call waits for `offs`.
  *
  * @param x [t, k]; floats
  * @param weights [groups, k, n] of any strides: a transposed view of [groups, n, k] is not copied
  * @param offs integers [groups]: the row behind each group's last. Equal neighbours are an empty group, the last is t
  * @returns [t, n], in the dtype that `x` and `weights` promote to, under `autocast` in its
- * @throws FOVEA_SHAPE if the shapes do not fit, FOVEA_DTYPE for operands that are no floats or an `offs` of no integers;
- *   rejects with FOVEA_INDEX where offsets decrease or do not end at t (on a GPU, throws it), unless the result is empty
+ * @throws FOVEA_SHAPE if the shapes do not fit, FOVEA_DTYPE for operands that are no floats or an `offs` of no
+ *   integers; rejects with FOVEA_INDEX where offsets decrease or do not end at t (on a GPU, throws it), unless the
+ *   result is empty
  */
 export function groupedMatmul(x: Tensor, weights: Tensor, offs: Tensor): Tensor {
   checkOperands(x, weights, offs);

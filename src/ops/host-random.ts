@@ -1,6 +1,6 @@
 /**
- * Random numbers for what JavaScript decides, such as which layers run: those of a generator's counters, with the bits of
- * `rand`, and without waiting for the stream.
+ * Random numbers for what JavaScript decides, such as which layers run: those of a generator's counters, with the bits
+ * of `rand`, and without waiting for the stream.
  */
 import { refuseInRecording } from '../tensor/capture.js';
 import { halves, philox } from '../tensor/philox.js';

@@ -1,6 +1,6 @@
 /**
- * Writes into the memory of a tensor. Every write counts up the storage's version, so that backward notices when a value
- * that it saved was changed.
+ * Writes into the memory of a tensor. Every write counts up the storage's version, so that backward notices when a
+ * value that it saved was changed.
  *
  * Where gradients are recorded, the result of a write takes the tensor's place in the graph. Leaves that require
  * gradients are refused, as in PyTorch, and so are tensors that share memory with views: those would keep a graph that

@@ -1,6 +1,6 @@
 /**
- * Every op, as a function; most are methods of Tensor too. Shapes are given as [b, n, d], outermost first; an axis `dim`
- * may be negative and then counts from the end.
+ * Every op, as a function; most are methods of Tensor too. Shapes are given as [b, n, d], outermost first; an axis
+ * `dim` may be negative and then counts from the end.
  *
  * All of them throw FOVEA_ARGUMENT for what is no Tensor or an option that they do not know, FOVEA_DISPOSED for a
  * disposed tensor and FOVEA_OUT_OF_MEMORY beyond the memory limit; `@throws` names what else. "Rejects with" means that

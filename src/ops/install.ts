@@ -1,4 +1,6 @@
-/** Installs the ops as methods of Tensor, and gives the rooms below what they need of the ops. Imported for its effect. */
+/**
+ * Installs the ops as methods of Tensor, and gives the rooms below what they need of the ops. Imported for its effect.
+ */
 import * as elementwise from './elementwise.js';
 import * as activation from './activation.js';
 import * as compare from './compare.js';

@@ -1,12 +1,13 @@
 /**
  * Cross entropy of the logits of a linear map, without the logits. Rows are taken in chunks, and the logits of a chunk
  * become its losses and its share of the gradients at once (Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary
- * Language Models", https://arxiv.org/abs/2411.09009; Hsu et al. 2024, "Liger Kernel", https://arxiv.org/abs/2410.10989):
+ * Language Models", https://arxiv.org/abs/2411.09009; Hsu et al. 2024, "Liger Kernel",
+ * https://arxiv.org/abs/2410.10989):
  *
  *   z = h W^T + b,  loss = crossEntropy(z, t),  dz = softmax(z) - t,  dh = dz W,  dW += dz^T h,  db += sum dz
  *
- * h [n, k], W [v, k], b [v], t [n]. Beside the gradients there is room for the z of one chunk, which its dz replaces, and
- * a block of dW.
+ * h [n, k], W [v, k], b [v], t [n]. Beside the gradients there is room for the z of one chunk, which its dz replaces,
+ * and a block of dW.
  *
  * The gradients are those of the sum of the losses; backward multiplies them by d total / d loss, which for 'sum' and
  * 'mean' is one number for all rows (and in float16 would often be too small to multiply dz by). For 'none' it differs
@@ -277,8 +278,8 @@ function dtypeOf(tensors: readonly Tensor[]): number {
  * @param target [...], class numbers (integers)
  * @returns 0-d, or with reduction 'none' the losses in the shape of the target; float32 (float64 for float64). The mean
  *   over no targets is NaN
- * @throws FOVEA_SHAPE for operands that do not fit, FOVEA_DTYPE for operands that are no floats or a target of floats or
- *   bool, FOVEA_ARGUMENT for options out of range; rejects with FOVEA_INDEX if a target is neither a class nor
+ * @throws FOVEA_SHAPE for operands that do not fit, FOVEA_DTYPE for operands that are no floats or a target of floats
+ *   or bool, FOVEA_ARGUMENT for options out of range; rejects with FOVEA_INDEX if a target is neither a class nor
  *   `ignoreIndex`
  */
 export function linearCrossEntropy(

@@ -29,8 +29,9 @@ interface Operands {
 
 /**
  * y = activation(x weight^T + bias) + residual, over the last axis of `x`, in one kernel. Where a gradient through an
- * activation will be wanted it and the residual are ops of their own, since backward needs what it was applied to; 16-bit
- * results are then rounded between them, too. With a quantised weight it is `quantizedLinear`, and they always are.
+ * activation will be wanted it and the residual are ops of their own, since backward needs what it was applied to;
+ * 16-bit results are then rounded between them, too. With a quantised weight it is `quantizedLinear`, and they always
+ * are.
  *
  * @param x [..., k]; floats, int32 or int64
  * @param weight [n, k]

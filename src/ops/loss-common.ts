@@ -1,4 +1,6 @@
-/** What losses share: how the losses of the elements become one, which targets count, and in which dtype they compute. */
+/**
+ * What losses share: how the losses of the elements become one, which targets count, and in which dtype they compute.
+ */
 import { FoveaError } from '../errors.js';
 import { argumentError, shapeError } from '../tensor/check.js';
 import { Code, isFloat } from '../tensor/dtype.js';
@@ -71,8 +73,8 @@ export interface LossOperands {
   finish: (loss: Tensor, reduction: Reduction) => Tensor;
 }
 /**
- * A loss has the dtype that its operands promote to, as in PyTorch. Of 16-bit floats it is computed in float32 and rounded
- * once, behind the reduction; under `autocast` it stays float32.
+ * A loss has the dtype that its operands promote to, as in PyTorch. Of 16-bit floats it is computed in float32 and
+ * rounded once, behind the reduction; under `autocast` it stays float32.
  *
  * @throws FOVEA_DTYPE if they promote to no float
  */

@@ -1,7 +1,7 @@
 /**
- * What `ctcLoss` makes of its targets: the states of each sequence, as loss-ctc.ts describes them. For labels [n, s] there
- * are 2 s + 3: blanks at even places and labels at odd ones up to 2 u, an end state at 2 u + 1, and states that are never
- * entered behind it.
+ * What `ctcLoss` makes of its targets: the states of each sequence, as loss-ctc.ts describes them. For labels [n, s]
+ * there are 2 s + 3: blanks at even places and labels at odd ones up to 2 u, an end state at 2 u + 1, and states that
+ * are never entered behind it.
  */
 import { FoveaError } from '../errors.js';
 import { argumentError, countArg, shapeError } from '../tensor/check.js';
@@ -69,8 +69,8 @@ export interface CtcTargets {
  * Targets [n, s], or [s] of one sequence, or of all sequences one after the other.
  *
  * @param n sequences; undefined: one, whose inputs have no axis for them
- * @throws FOVEA_SHAPE, FOVEA_DTYPE or FOVEA_ARGUMENT for what does not fit, or for lengths in a tensor that would have to
- *   be read
+ * @throws FOVEA_SHAPE, FOVEA_DTYPE or FOVEA_ARGUMENT for what does not fit, or for lengths in a tensor that would
+ *   have to be read
  */
 export function targetsArg(targets: Tensor, lengths: Lengths, n: number | undefined, like: Tensor): CtcTargets {
   const given = integersOf('targets', targets);

@@ -1,17 +1,19 @@
 /**
- * Connectionist temporal classification (Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf): -log of the
- * probability of a label sequence, summed over all ways to spread it over time, blanks between labels and labels repeated.
+ * Connectionist temporal classification (Graves et al. 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf): -log of
+ * the probability of a label sequence, summed over all ways to spread it over time, blanks between labels and labels
+ * repeated.
  *
- * The labels l of a sequence with u of them become states: blanks at 0, 2, …, 2u and labels at 1, 3, …, 2u - 1. With e_t(s)
- * the log-probability of the symbol of state s at time t, all in logarithms,
+ * The labels l of a sequence with u of them become states: blanks at 0, 2, …, 2u and labels at 1, 3, …, 2u - 1. With
+ * e_t(s) the log-probability of the symbol of state s at time t, all in logarithms,
  *
- *   a_t(s) = e_t(s) + log(exp a_{t-1}(s) + exp a_{t-1}(s-1) + exp a_{t-1}(s-2) where s is a label that differs from the last)
+ *   a_t(s) = e_t(s) + log(exp a_{t-1}(s) + exp a_{t-1}(s-1) + exp a_{t-1}(s-2) where label s differs from the last)
  *   b_t(s) = e_t(s) + log(exp b_{t+1}(s) + exp b_{t+1}(s+1) + exp b_{t+1}(s+2) where s+2 may be reached from s)
  *
- * a starts in a state -1 before time 0, and both end in a state 2u + 1, which alone is left once the input of a sequence is
- * over and emits nothing: so all sequences of a batch take the same steps, whatever their lengths, and
+ * a starts in a state -1 before time 0, and both end in a state 2u + 1, which alone is left once the input of a
+ * sequence is over and emits nothing: so all sequences of a batch take the same steps, whatever their lengths, and
  *
- *   log p = a(2u + 1) behind the last time,   d -log p / d x_t(c) = -sum over s of symbol c of exp(a_t + b_t - e_t - log p)
+ *   log p = a(2u + 1) behind the last time,
+ *   d -log p / d x_t(c) = -sum over s of symbol c of exp(a_t + b_t - e_t - log p)
  *
  * x [t, n, c], a and b [t, n, states]. A step is three kernels over all sequences and states.
  */
@@ -40,7 +42,9 @@ import { narrow, reshape, select, unsqueeze } from './shape.js';
 export interface CtcLossOptions extends LossOptions {
   /** The class that stands for no label; default 0. */
   blank?: number;
-  /** Whether sequences that do not fit into their input count 0, without a gradient, and not Infinity; default false. */
+  /**
+   * Whether sequences that do not fit into their input count 0, without a gradient, and not Infinity; default false.
+   */
   zeroInfinity?: boolean;
 }
 
@@ -63,8 +67,8 @@ function emissions({ logProbs, inputLengths, classes, end, atEnd }: Problem): { 
 }
 
 /**
- * One step of a recursion: adds, to row `to` of a lattice [rows, n, p + 2] from column `column` on, the logarithm of the sum
- * of three neighbours each of row `from`.
+ * One step of a recursion: adds, to row `to` of a lattice [rows, n, p + 2] from column `column` on, the logarithm of
+ * the sum of three neighbours each of row `from`.
  *
  * @param mask [n, p, 3]: 0 for neighbours that count, -Infinity for others
  */
@@ -176,10 +180,10 @@ function lossesOf(problem: Problem, zeroInfinity: boolean): Tensor {
 }
 
 /**
- * -log of the probability that the input says the targets, whatever the times at which it says them (Graves et al. 2006,
- * https://www.cs.toronto.edu/~graves/icml_2006.pdf). 'mean' divides each loss by the number of its labels (at least 1), and
- * then takes the mean, as PyTorch does. A sequence that is too short for its labels (and for a blank between equal ones)
- * has the loss Infinity.
+ * -log of the probability that the input says the targets, whatever the times at which it says them (Graves et al.
+ * 2006, https://www.cs.toronto.edu/~graves/icml_2006.pdf). 'mean' divides each loss by the number of its labels (at
+ * least 1), and then takes the mean, as PyTorch does. A sequence that is too short for its labels (and for a blank
+ * between equal ones) has the loss Infinity.
  *
  * The gradient is that of the formula: minus the probabilities of the symbols, given the targets. PyTorch's adds
  * exp(logProbs), which the gradient of `logSoftmax` takes away again, so that behind it both are the same. It has no
@@ -192,8 +196,8 @@ function lossesOf(problem: Problem, zeroInfinity: boolean): Tensor {
  * @param targetLengths how many labels each has: numbers, or for targets [n, s] integers [n] in a tensor, of which
  *   nothing is read here
  * @returns 0-d, or with reduction 'none' the losses [n] (0-d for [t, c]); float32 (float64 for float64)
- * @throws FOVEA_SHAPE, FOVEA_DTYPE or FOVEA_ARGUMENT naming what does not fit; rejects with FOVEA_INDEX if a label is no
- *   class, or a length in a tensor is more than there is
+ * @throws FOVEA_SHAPE, FOVEA_DTYPE or FOVEA_ARGUMENT naming what does not fit; rejects with FOVEA_INDEX if a label is
+ *   no class, or a length in a tensor is more than there is
  */
 export function ctcLoss(
   logProbs: Tensor,

@@ -163,13 +163,14 @@ export interface SigmoidFocalLossOptions {
 const SMALLEST_MISS = 2 ** -126;
 /**
  * alpha_t (1 - p_t)^gamma CE (Lin et al. 2017, https://arxiv.org/abs/1708.02002), elementwise, with p = sigmoid(x),
- * 1 - p_t = t (1 - p) + (1 - t) p, alpha_t = alpha t + (1 - alpha) (1 - t) and CE the binary cross entropy; torchvision's
- * `sigmoid_focal_loss`.
+ * 1 - p_t = t (1 - p) + (1 - t) p, alpha_t = alpha t + (1 - alpha) (1 - t) and CE the binary cross entropy;
+ * torchvision's `sigmoid_focal_loss`.
  *
  * @param input logits of any shape
  * @param target 0, 1 or probabilities in the shape of `input`
  * @returns the losses in the shape of `input`, or 0-d with a reduction, in the dtype that both promote to
- * @throws FOVEA_SHAPE if the shapes differ, FOVEA_ARGUMENT for an alpha that is neither a share nor -1, or a gamma below 0
+ * @throws FOVEA_SHAPE if the shapes differ, FOVEA_ARGUMENT for an alpha that is neither a share nor -1, or a gamma
+ *   below 0
  */
 export function sigmoidFocalLoss(input: Tensor, target: Tensor, options?: SigmoidFocalLossOptions): Tensor {
   const op = 'sigmoidFocalLoss';

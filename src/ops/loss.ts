@@ -74,7 +74,11 @@ function classTarget(op: string, logits: Tensor, target: Tensor): Tensor {
     );
   return reshape(castTo(target, Code.int64), [sizeOf(shape)]);
 }
-/** The factors of the classes of `logits`. @throws FOVEA_SHAPE unless there is one for each, FOVEA_DTYPE unless floats */
+/**
+ * The factors of the classes of `logits`.
+ *
+ * @throws FOVEA_SHAPE unless there is one for each, FOVEA_DTYPE unless floats
+ */
 function classWeight(op: string, logits: Tensor, weight: Tensor | null | undefined): Tensor | undefined {
   if (weight === undefined || weight === null) return undefined;
   const shape = floatsArg(op, 'weight', weight, [1]);
@@ -136,11 +140,11 @@ function weightedCrossEntropy(
  *
  * @param logits [c], [n, c] or [n, c, ...], floats
  * @param target class numbers [n] or [n, ...] (integers), or probabilities of the shape of `logits`
- * @returns 0-d, or with reduction 'none' the losses in the shape of the class numbers; float32 (float64 for float64), also
- *   of 16-bit logits. The mean over no targets is NaN
- * @throws FOVEA_SHAPE for a target or weight that does not fit, FOVEA_DTYPE for logits or a weight that are no floats or
- *   a target of bool, FOVEA_ARGUMENT for options out of range, or an `ignoreIndex` beside probabilities; rejects with
- *   FOVEA_INDEX if a target is neither a class nor `ignoreIndex`
+ * @returns 0-d, or with reduction 'none' the losses in the shape of the class numbers; float32 (float64 for float64),
+ *   also of 16-bit logits. The mean over no targets is NaN
+ * @throws FOVEA_SHAPE for a target or weight that does not fit, FOVEA_DTYPE for logits or a weight that are no floats
+ *   or a target of bool, FOVEA_ARGUMENT for options out of range, or an `ignoreIndex` beside probabilities; rejects
+ *   with FOVEA_INDEX if a target is neither a class nor `ignoreIndex`
  */
 export function crossEntropy(logits: Tensor, target: Tensor, options?: CrossEntropyOptions): Tensor {
   const op = 'crossEntropy';
@@ -184,8 +188,8 @@ function softCrossEntropy(rows: Tensor, target: Tensor, weight: Tensor | undefin
  *
  * @param logProbs [c], [n, c] or [n, c, ...]
  * @param target class numbers [n] or [n, ...], integers
- * @returns 0-d, or with reduction 'none' the losses in the shape of the target; the dtype of `logProbs`. The mean over no
- *   targets is NaN
+ * @returns 0-d, or with reduction 'none' the losses in the shape of the target; the dtype of `logProbs`. The mean
+ *   over no targets is NaN
  * @throws FOVEA_SHAPE for a target or weight that does not fit, FOVEA_DTYPE for a target of floats or bool or a weight
  *   of integers; rejects with FOVEA_INDEX if a target is neither a class nor `ignoreIndex`
  */

@@ -9,7 +9,9 @@ import type { BlockTable, MaskAlign, MaskJson, MaskNode, MaskNumbers } from './m
 
 /** Options of masks that depend on where queries stand. */
 export interface MaskAlignOptions {
-  /** 'topLeft' (default): query i stands at key i. 'bottomRight': at key i + m - n, which decoding with a cache needs. */
+  /**
+   * 'topLeft' (default): query i stands at key i. 'bottomRight': at key i + m - n, which decoding with a cache needs.
+   */
   align?: MaskAlign;
 }
 /** Options of {@link fixed}. */
@@ -152,9 +154,9 @@ export function globalTokens(indices: readonly number[], options?: MaskAlignOpti
 }
 
 /**
- * For each block of queries, `count` distinct blocks of keys, chosen among all there are by a hash of the seed (BigBird,
- * Zaheer et al. 2020, https://arxiv.org/abs/2007.14062): the same everywhere, and for all heads. Other blocks are chosen
- * where there are more keys, so that steps of decoding do not see what a pass over all of them sees.
+ * For each block of queries, `count` distinct blocks of keys, chosen among all there are by a hash of the seed
+ * (BigBird, Zaheer et al. 2020, https://arxiv.org/abs/2007.14062): the same everywhere, and for all heads. Other blocks
+ * are chosen where there are more keys, so that steps of decoding do not see what a pass over all of them sees.
  *
  * @param count from 0; all blocks where there are no more
  * @param seed an integer
@@ -216,8 +218,8 @@ function idsOf(op: string, argument: string, offsets: readonly number[]): number
 }
 
 /**
- * Sequences of any length packed one behind another into one batch, as `documents` by where they begin: a query sees the
- * keys of its own sequence.
+ * Sequences of any length packed one behind another into one batch, as `documents` by where they begin: a query sees
+ * the keys of its own sequence.
  *
  * @param offsets [sequences + 1] cumulative lengths, the first 0 and the last n (`cu_seqlens_q` of FlashAttention)
  * @param keyOffsets the same of the keys, where they differ: as many sequences

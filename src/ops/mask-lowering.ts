@@ -1,7 +1,7 @@
 /**
- * What of a mask the attention kernel gets: causality as an attribute, one tensor as its mask, the rest as a program that
- * says of whole blocks of scores whether anything is seen in them. No mask of all scores is made, unless a mask joins
- * several tensors otherwise than by `and`.
+ * What of a mask the attention kernel gets: causality as an attribute, one tensor as its mask, the rest as a program
+ * that says of whole blocks of scores whether anything is seen in them. No mask of all scores is made, unless a mask
+ * joins several tensors otherwise than by `and`.
  */
 import { FoveaError } from '../errors.js';
 import { once, refuseWindow } from '../tensor/capture.js';

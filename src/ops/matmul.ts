@@ -1,6 +1,6 @@
 /**
- * Products of matrices: c = activation(alpha a b + beta bias) + residual, batched over the leading axes. Transposed views
- * are not copied.
+ * Products of matrices: c = activation(alpha a b + beta bias) + residual, batched over the leading axes. Transposed
+ * views are not copied.
  */
 import { FoveaError } from '../errors.js';
 import { argumentError, numberArg, optionsArg, shapeError } from '../tensor/check.js';
@@ -65,7 +65,9 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
   );
 }
 
-/** One matrix on the right serves all rows of all batches: one product instead of many, and no sum over batches behind. */
+/**
+ * One matrix on the right serves all rows of all batches: one product instead of many, and no sum over batches behind.
+ */
 function product(a: Tensor, b: Tensor): Tensor {
   const { shape } = a;
   if (b.rank !== 2 || shape.length === 2 || !a.isContiguous()) return matmulOp({ a, b }).c;
@@ -116,8 +118,8 @@ export interface AddmmOptions extends ActivationOptions {
   beta?: number;
 }
 /**
- * activation(beta input + alpha a b), in one kernel. Where a gradient will be wanted the activation is an op of its own,
- * since backward needs what it was applied to.
+ * activation(beta input + alpha a b), in one kernel. Where a gradient will be wanted the activation is an op of its
+ * own, since backward needs what it was applied to.
  *
  * @param input broadcasts to [m, n]
  * @param a [m, k]; floats, int32 or int64

@@ -454,8 +454,8 @@ declare module '../tensor/tensor.js' {
      */
     matmul(b: Tensor): Tensor;
     /**
-     * activation(beta input + alpha a b), in one kernel. Where a gradient will be wanted the activation is an op of its own,
-     * since backward needs what it was applied to.
+     * activation(beta input + alpha a b), in one kernel. Where a gradient will be wanted the activation is an op of its
+     * own, since backward needs what it was applied to.
      *
      * @param input broadcasts to [m, n]
      * @param a [m, k]; floats, int32 or int64

@@ -1,7 +1,7 @@
 /**
  * Weights packed once for all products with them. A product first packs its operands into the panels that its kernel
- * reads; a weight's panels stay the same until it changes, so that where no gradient is wanted they are made at the second
- * product with more than a few rows, and kept with the weight: the next write to it, or its end, frees them.
+ * reads; a weight's panels stay the same until it changes, so that where no gradient is wanted they are made at the
+ * second product with more than a few rows, and kept with the weight: the next write to it, or its end, frees them.
  *
  * A recorded step makes none, which it would make at every replay, but reads those that are there, and is recorded anew
  * when the weight has changed.

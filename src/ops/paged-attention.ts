@@ -3,7 +3,8 @@
  * many sequences lie in one pool, so that none has to be moved or copied as it grows, and sequences may share pages. A
  * table says in which page positions [t s, (t + 1) s) of a sequence are, and a length how many of them there are.
  *
- *   o_bi = sum over j <= lengths_b - n + i of softmax_j(scale q_bi k_bj) v_bj,   k_bj = kPages[table[b, j / s], :, j mod s]
+ *   o_bi = sum over j <= lengths_b - n + i of softmax_j(scale q_bi k_bj) v_bj,
+ *   k_bj = kPages[table[b, j / s], :, j mod s]
  *
  * The kernel reads pages where they lie, each once for up to 32 rows of queries that share its head.
  */
@@ -31,7 +32,11 @@ type Inputs = Kernels['pagedAttention']['in'];
 type Attrs = Kernels['pagedAttention']['attrs'];
 type Outputs = Kernels['pagedAttention']['out'];
 
-/** The positions of each sequence one after the other, 0 where `held` [b, 1, m, 1] is false. @returns [b, g, m, width] */
+/**
+ * The positions of each sequence one after the other, 0 where `held` [b, 1, m, 1] is false.
+ *
+ * @returns [b, g, m, width]
+ */
 function gathered(pages: Tensor, table: Tensor, held: Tensor): Tensor {
   const [b, t] = table.shape as [number, number];
   const [, g, s, width] = pages.shape as [number, number, number, number];
@@ -127,20 +132,20 @@ function checkInputs(op: string, inputs: Inputs): void {
 
 /**
  * Attention of the last n positions of each sequence over keys and values in pages (Kwon et al. 2023,
- * https://arxiv.org/abs/2309.06180). Query i of a sequence is at position lengths - n + i and sees the keys up to there;
- * one at a negative position sees none, as if every key were masked. Lengths and table are read when the op runs, so a
- * recorded step takes others at each call. On a GPU, which has no kernel for it, and where gradients are wanted, pages are
- * gathered, and `attention` runs over all that the tables reach (`fallbacks()` says so).
+ * https://arxiv.org/abs/2309.06180). Query i of a sequence is at position lengths - n + i and sees the keys up to
+ * there; one at a negative position sees none, as if every key were masked. Lengths and table are read when the op
+ * runs, so a recorded step takes others at each call. On a GPU, which has no kernel for it, and where gradients are
+ * wanted, pages are gathered, and `attention` runs over all that the tables reach (`fallbacks()` says so).
  *
  * @param q [b, h, n, d], floats; under `autocast` it takes the dtype of the pages, which are never converted
- * @param kPages [p, g, s, d]: p pages of s positions, g dividing h. Strides may be any whose last is 1, such as those of a
- *   pool [p, s, g, d] that is permuted
+ * @param kPages [p, g, s, d]: p pages of s positions, g dividing h. Strides may be any whose last is 1, such as those
+ *   of a pool [p, s, g, d] that is permuted
  * @param vPages [p, g, s, e]
  * @returns [b, h, n, e] in the dtype of `q`, rows that see no key being zeros; with `returnLse` also the lse [b, h, n].
  *   A sequence's results have the same bits whatever others are in the batch
- * @throws FOVEA_SHAPE if sizes do not fit, FOVEA_DTYPE unless q and pages are floats of one dtype, and table and lengths
- *   integers, FOVEA_ARGUMENT for options out of range; rejects with FOVEA_INDEX for a length beyond what the table reaches
- *   or a page that is not there
+ * @throws FOVEA_SHAPE if sizes do not fit, FOVEA_DTYPE unless q and pages are floats of one dtype, and table and
+ *   lengths integers, FOVEA_ARGUMENT for options out of range; rejects with FOVEA_INDEX for a length beyond what the
+ *   table reaches or a page that is not there
  */
 export function pagedAttention(
   q: Tensor,

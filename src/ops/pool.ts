@@ -164,8 +164,8 @@ function checkReached(op: string, { shape }: Tensor, attrs: Attrs): void {
  * @param x [b, c, l] or [c, l]; floats
  * @param kernelSize elements of a window
  * @returns [b, c, floor((l + 2 padding - kernelSize) / stride) + 1], the dtype of `x`
- * @throws FOVEA_SHAPE for another rank, or if no window fits, FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for sizes
- *   that are no counts, or a padding of more than half a window
+ * @throws FOVEA_SHAPE for another rank, or if no window fits, FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for
+ *   sizes that are no counts, or a padding of more than half a window
  */
 export function avgPool1d(x: Tensor, kernelSize: WindowSize, options?: AvgPoolOptions): Tensor {
   return averaged('avgPool1d', 1, x, kernelSize, options);
@@ -276,8 +276,8 @@ function adaptiveLargest(
  * @param x [b, c, l] or [c, l]; floats
  * @param outputSize windows
  * @returns [b, c, outputSize], the dtype of `x`
- * @throws FOVEA_SHAPE for another rank or images without elements, FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for
- *   an `outputSize` below 1
+ * @throws FOVEA_SHAPE for another rank or images without elements, FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT
+ *   for an `outputSize` below 1
  */
 export function adaptiveAvgPool1d(x: Tensor, outputSize: AdaptiveSize): Tensor {
   return adaptiveAveraged('adaptiveAvgPool1d', 1, x, outputSize);
@@ -324,8 +324,8 @@ export function adaptiveMaxPool1d(
  *
  * @param x [b, c, h, w] or [c, h, w]; floats
  * @param outputSize windows along both dimensions; null: as many as there are elements
- * @returns [b, c, ...outputSize], the dtype of `x`; with `returnIndices` beside their places y · w + x, int64 of the same
- *   shape
+ * @returns [b, c, ...outputSize], the dtype of `x`; with `returnIndices` beside their places y · w + x, int64 of the
+ *   same shape
  * @throws what `adaptiveAvgPool1d` throws
  */
 export function adaptiveMaxPool2d(

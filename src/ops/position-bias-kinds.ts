@@ -13,7 +13,9 @@ import { indexSelect } from './indexing.js';
 import { PositionBias } from './position-bias.js';
 import { t, unsqueeze } from './shape.js';
 
-/** Host data as a tensor, made once for each device and kept with what uses it: a bias, and the steps recorded with it. */
+/**
+ * Host data as a tensor, made once for each device and kept with what uses it: a bias, and the steps recorded with it.
+ */
 function constant(data: TensorData): (device: Device) => Tensor {
   const made = new Map<Device, Tensor>();
   return (device) => {
@@ -39,8 +41,8 @@ function slopesOf(heads: number): number[] {
 /**
  * ALiBi: -slope |distance| (Press et al. 2022, https://arxiv.org/abs/2108.12409).
  *
- * @param slopes how many heads there are, which then have the paper's slopes 2^(-8 (i + 1) / heads), or slopes [h] of floats,
- *   to which gradients go
+ * @param slopes how many heads there are, which then have the paper's slopes 2^(-8 (i + 1) / heads), or slopes [h] of
+ *   floats, to which gradients go
  * @throws FOVEA_ARGUMENT for anything else, FOVEA_SHAPE for slopes that are no vector
  */
 export function alibi(slopes: number | Tensor): PositionBias {
@@ -62,8 +64,8 @@ export function alibi(slopes: number | Tensor): PositionBias {
 }
 
 /**
- * A learned bias of each distance up to r, and of r for all beyond (Shaw et al. 2018, https://arxiv.org/abs/1803.02155, as
- * scalars).
+ * A learned bias of each distance up to r, and of r for all beyond (Shaw et al. 2018, https://arxiv.org/abs/1803.02155,
+ * as scalars).
  *
  * @param table [h or 1, 2 r + 1] floats: distance 0 is in the middle
  * @throws FOVEA_SHAPE for any other shape, FOVEA_DTYPE for what are no floats

@@ -1,7 +1,7 @@
 /**
- * Biases of attention that depend on how far key and query are apart: values that attention adds to its scores inside of
- * the kernel, from a table of each head with a place for each distance, and that give their gradients to what they are
- * made of. Memory is linear in the lengths.
+ * Biases of attention that depend on how far key and query are apart: values that attention adds to its scores inside
+ * of the kernel, from a table of each head with a place for each distance, and that give their gradients to what they
+ * are made of. Memory is linear in the lengths.
  *
  *   positionBias.alibi(8)      positionBias.relative(table)      positionBias.t5(weight)
  *

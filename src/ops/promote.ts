@@ -1,4 +1,7 @@
-/** Brings operands to one dtype, as PyTorch's `result_type` says: first tensors with axes decide, then 0-d ones, then numbers. */
+/**
+ * Brings operands to one dtype, as PyTorch's `result_type` says: first tensors with axes decide, then 0-d ones, then
+ * numbers.
+ */
 import { FoveaError } from '../errors.js';
 import { argumentError } from '../tensor/check.js';
 import { category, Code, dtypeNames, isFloat, promoteTypes } from '../tensor/dtype.js';

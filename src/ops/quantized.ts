@@ -10,8 +10,8 @@
  *
  * A product quantises its other operand, too, row by row as it runs: to int8, with a scale for every 32 k (q8_0, q4_0),
  * for every 256 (q4_K, q6_K) or for the row (int8). It sums integers over what shares its scales (int8: over all of k),
- * and the rest in float32. A row of x in which a value is NaN or infinite gives a row of NaN. The integers are the same on
- * every device.
+ * and the rest in float32. A row of x in which a value is NaN or infinite gives a row of NaN. The integers are the same
+ * on every device.
  */
 import { FoveaError } from '../errors.js';
 import { record } from '../autograd/node.js';
@@ -32,7 +32,10 @@ export type QuantType = 'q8_0' | 'q4_0' | 'q4_K' | 'q6_K' | 'int8';
 /** Those of them that GGUF files hold. */
 export type GgufQuantType = Exclude<QuantType, 'int8'>;
 
-/** Sizes in bytes: of a block of one row in a file, of a packed block of 16 rows, and of what is packed before all blocks. */
+/**
+ * Sizes in bytes: of a block of one row in a file, of a packed block of 16 rows, and of what is packed before all
+ * blocks.
+ */
 interface Format {
   readonly code: number;
   readonly block: number;
@@ -80,8 +83,8 @@ function checkShape(op: string, type: QuantType, { block }: Format, n: number, k
 }
 
 /**
- * A weight [n, k], n output channels, in a quantised type. It is immutable, owns its memory and is freed as tensors are:
- * by `dispose()`, `using`, the end of the `tidy` around, or the garbage collector.
+ * A weight [n, k], n output channels, in a quantised type. It is immutable, owns its memory and is freed as tensors
+ * are: by `dispose()`, `using`, the end of the `tidy` around, or the garbage collector.
  */
 export class QuantizedTensor implements Disposable {
   /** How the weights are stored. */
@@ -252,9 +255,9 @@ function sidesArg(op: string, shape: unknown): [number, number] {
 }
 
 /**
- * Quantises a weight. q8_0 and q4_0 give the bits of ggml's reference; q4_K and q6_K search, for each sub-block, the scale
- * (and minimum) of least squared error; int8 is symmetric, with a scale for each of the n output channels. A block
- * (int8: a channel) with a NaN or an infinity becomes NaN.
+ * Quantises a weight. q8_0 and q4_0 give the bits of ggml's reference; q4_K and q6_K search, for each sub-block, the
+ * scale (and minimum) of least squared error; int8 is symmetric, with a scale for each of the n output channels. A
+ * block (int8: a channel) with a NaN or an infinity becomes NaN.
  *
  * @param weight [n, k], floats; k a multiple of 32 (q8_0, q4_0) or 256 (q4_K, q6_K), any for int8
  * @returns the quantised weight, on the same device and outside of the graph
@@ -277,15 +280,16 @@ export function quantize(weight: Tensor, type: QuantType): QuantizedTensor {
 }
 
 /**
- * y = x weight^T + bias for a quantised weight, over the last axis of `x`; what `linear` calls. The gradient goes to `x`
- * and the bias, not to the weight: dx = dy weight, through the dequantised weight, which exists while that product runs.
+ * y = x weight^T + bias for a quantised weight, over the last axis of `x`; what `linear` calls. The gradient goes to
+ * `x` and the bias, not to the weight: dx = dy weight, through the dequantised weight, which exists while that product
+ * runs.
  *
  * @param x [..., k]; float32, float16 or bfloat16
  * @param weight [n, k]
  * @param bias [n], converted to the dtype of `x`
  * @returns [..., n] in the dtype of `x`; NaN in rows where `x` is not finite
- * @throws FOVEA_SHAPE if the sizes do not fit, FOVEA_DTYPE for another dtype of `x`, FOVEA_ARGUMENT for a weight that is
- *   not quantised, FOVEA_DEVICE unless all three are on one device
+ * @throws FOVEA_SHAPE if the sizes do not fit, FOVEA_DTYPE for another dtype of `x`, FOVEA_ARGUMENT for a weight that
+ *   is not quantised, FOVEA_DEVICE unless all three are on one device
  */
 export function quantizedLinear(x: Tensor, weight: QuantizedTensor, bias?: Tensor | null): Tensor {
   const op = 'quantizedLinear';

@@ -1,6 +1,6 @@
 /**
- * Random numbers from Philox counters (native/core/random.h). Every op reserves its counters from a generator when it is
- * called, so that results depend on neither timing, threads nor device.
+ * Random numbers from Philox counters (native/core/random.h). Every op reserves its counters from a generator when it
+ * is called, so that results depend on neither timing, threads nor device.
  */
 import { FoveaError } from '../errors.js';
 import { capturing, refuseInRecording, type Capture } from '../tensor/capture.js';
@@ -39,8 +39,8 @@ const defaultSeed = 67280421310721;
 const maxOffset = 2 ** 53;
 
 /**
- * A source of random numbers, independent of all others: Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as
- * easy as 1, 2, 3").
+ * A source of random numbers, independent of all others: Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers:
+ * as easy as 1, 2, 3").
  */
 export class Generator {
   private state: GeneratorState;
@@ -277,8 +277,8 @@ const dropoutAddOp = defineOp({
  * @param x any shape, floats
  * @param residual the shape and dtype of `x`
  * @returns the shape and dtype of `x`
- * @throws FOVEA_SHAPE for shapes that differ, FOVEA_ARGUMENT for a `p` outside of [0, 1], FOVEA_DTYPE for integers and bool
- *   or dtypes that differ
+ * @throws FOVEA_SHAPE for shapes that differ, FOVEA_ARGUMENT for a `p` outside of [0, 1], FOVEA_DTYPE for integers
+ *   and bool or dtypes that differ
  */
 export function dropoutAdd(x: Tensor, residual: Tensor, options?: DropoutOptions): Tensor {
   const { p = 0.5, training = true, generator } = optionsArg('dropoutAdd', options, ['p', 'training', 'generator']);

@@ -7,8 +7,8 @@
  * batchSizes[t] rows, never more than the step before, so the sequences of a batch are sorted by length, and each ends
  * where its row is missing. In reverse a sequence starts at its own end: its row joins the state there.
  *
- * Forward keeps of each step what its cell was given. Backward goes through the steps once and writes the gradient g_t of
- * each hidden projection beside the others, so that those of W and b are one product and one sum over all rows:
+ * Forward keeps of each step what its cell was given. Backward goes through the steps once and writes the gradient g_t
+ * of each hidden projection beside the others, so that those of W and b are one product and one sum over all rows:
  *
  *   dh_{t-1} = g_t W + (what the cell hands on),  dW = Σ_t g_tᵀ h_{t-1},  db = Σ_t g_t
  */
@@ -234,8 +234,8 @@ class RecurrenceNode extends Node {
  *
  * @param kind which cell
  * @param given its projected inputs, weights and first state, of fitting shapes
- * @returns h of all steps, and the last state of each sequence, in the dtype that all inputs promote to, under `autocast`
- *   in its
+ * @returns h of all steps, and the last state of each sequence, in the dtype that all inputs promote to, under
+ *   `autocast` in its
  */
 export function recurrence(kind: CellKind, given: RecurrenceInputs, timeline: Timeline): RecurrenceOutput {
   const { x, weight, bias, h, c } = given;

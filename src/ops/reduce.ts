@@ -1,4 +1,6 @@
-/** Reductions over some axes, or over all of them. The kernels reduce the last axis; others are moved there as views. */
+/**
+ * Reductions over some axes, or over all of them. The kernels reduce the last axis; others are moved there as views.
+ */
 import { argumentError, dimArg, dimsArg, dtypeOr, numberArg, optionsArg, shapeError } from '../tensor/check.js';
 import { Code, isFloat, type Dtype } from '../tensor/dtype.js';
 import { range } from '../tensor/layout.js';

@@ -1,14 +1,14 @@
 /**
- * The pointwise part of recurrent cells, behind the products of a step: `x` is the projection of its input, `hidden` that
- * of the state before it. The gates lie side by side along the last axis, in PyTorch's order:
+ * The pointwise part of recurrent cells, behind the products of a step: `x` is the projection of its input, `hidden`
+ * that of the state before it. The gates lie side by side along the last axis, in PyTorch's order:
  *
  *   lstmCell (Hochreiter & Schmidhuber 1997; Gers et al. 2000)         [i f g o] = x + hidden
  *     c' = σ(f) c + σ(i) tanh(g)          h' = σ(o) tanh(c')
  *   gruCell (Cho et al. 2014, https://arxiv.org/abs/1406.1078)         [r z n] of x and of hidden
  *     r, z = σ(x + hidden)                h' = (1 - z) tanh(x_n + r hidden_n) + z h
  *
- * Each is one pass in each direction. Backward computes the gates again from what forward was given, so that nothing else
- * is kept.
+ * Each is one pass in each direction. Backward computes the gates again from what forward was given, so that nothing
+ * else is kept.
  */
 import { shapeError } from '../tensor/check.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
@@ -77,8 +77,8 @@ function checkGates(op: string, gates: number, projections: Record<string, Tenso
 }
 
 /**
- * The pointwise part of an LSTM cell (Hochreiter & Schmidhuber 1997), forget gate included (Gers et al. 2000); `nn.LSTMCell`
- * has the products, too.
+ * The pointwise part of an LSTM cell (Hochreiter & Schmidhuber 1997), forget gate included (Gers et al. 2000);
+ * `nn.LSTMCell` has the products, too.
  *
  * @param x [..., 4n], floats: the input's projection with its bias; gates i, f, g, o side by side
  * @param hidden the shape of `x`: the projection of the state before; null where `x` holds it already

@@ -1,7 +1,7 @@
 /**
- * Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864): the first 2r of d components are rotated
- * in pairs by the angle of their position; the rest pass. It rotates by absolute positions; the scores of attention then
- * depend on differences.
+ * Rotary position embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864): the first 2r of d components are
+ * rotated in pairs by the angle of their position; the rest pass. It rotates by absolute positions; the scores of
+ * attention then depend on differences.
  */
 import { optionsArg, shapeError } from '../tensor/check.js';
 import { accumulatorOf } from '../tensor/dtype.js';

@@ -12,7 +12,11 @@ export function dot(): Score {
   return new Score('dot()', (_, q, k) => ({ q, k, scale: 1 }));
 }
 
-/** q . k / sqrt(d), attention's own (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762). @returns a scoring function */
+/**
+ * q . k / sqrt(d), attention's own (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762).
+ *
+ * @returns a scoring function
+ */
 export function scaledDot(): Score {
   return new Score('scaledDot()', (_, q, k) => ({ q, k, scale: defaultScale(q) }));
 }
@@ -38,8 +42,8 @@ export function general(weight: Tensor): Score {
 const perHead = (vector: Tensor): Tensor => (vector.rank === 1 ? unsqueeze(vector, 0) : vector);
 
 /**
- * v^T tanh(W_q q + W_k k): additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, A.1.2), where q is the
- * decoder's state before the step.
+ * v^T tanh(W_q q + W_k k): additive attention (Bahdanau et al. 2015, https://arxiv.org/abs/1409.0473, A.1.2), where q
+ * is the decoder's state before the step.
  *
  * @param queryWeight W_q [a, d of q], as the weight of a linear layer
  * @param keyWeight W_k [a, d of k]

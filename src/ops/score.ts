@@ -1,6 +1,6 @@
 /**
- * Scoring functions of attention: values that say how well a key answers a query. Projections are made once, not for each
- * pair, and the sums over the width are made inside of the kernel, so that memory stays linear in the lengths.
+ * Scoring functions of attention: values that say how well a key answers a query. Projections are made once, not for
+ * each pair, and the sums over the width are made inside of the kernel, so that memory stays linear in the lengths.
  *
  *   score.general(weight)      score.concat(weight, vector)      score.additive(queryWeight, keyWeight, vector)
  */

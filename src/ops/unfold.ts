@@ -66,8 +66,8 @@ export function unfold(x: Tensor, kernelSize: WindowSize, options?: UnfoldOption
  * @param outputSize [h, w] of the images
  * @param kernelSize taps of a window
  * @returns [b, c, h, w] or [c, h, w]
- * @throws FOVEA_SHAPE if the rows are no multiple of the taps, or the columns are not as many as windows fit the images,
- *   FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for sizes that are no counts
+ * @throws FOVEA_SHAPE if the rows are no multiple of the taps, or the columns are not as many as windows fit the
+ *   images, FOVEA_DTYPE for integers and bool, FOVEA_ARGUMENT for sizes that are no counts
  */
 export function fold(x: Tensor, outputSize: WindowSize, kernelSize: WindowSize, options?: UnfoldOptions): Tensor {
   const { x: images } = imagesArg('fold', x, 1);

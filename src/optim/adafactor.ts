@@ -1,13 +1,13 @@
 /**
- * Adafactor (Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235): the averages of squares of a matrix are kept as one
- * number per row and one per column. As PyTorch has it, with r = t^beta2Decay:
+ * Adafactor (Shazeer & Stern 2018, https://arxiv.org/abs/1804.04235): the averages of squares of a matrix are kept as
+ * one number per row and one per column. As PyTorch has it, with r = t^beta2Decay:
  *
  *   R = R + r (row means of g² - R),  C = C + r (column means of g² - C),  V = R C / max(mean R, eps₁)
  *   U = g / sqrt(max(V, eps₁²)),  α = max(eps₂, rms p) · min(lr, 1 / sqrt(t))
  *   p = p (1 - lr · weightDecay) - α U / max(1, rms U / d)
  *
- * For parameters of fewer than two axes, V = V + r (g² - V) itself is kept. All parameters of a group change in one native
- * call, in place.
+ * For parameters of fewer than two axes, V = V + r (g² - V) itself is kept. All parameters of a group change in one
+ * native call, in place.
  */
 import { zeros } from '../ops/index.js';
 import { kernels } from '../ops/kernels.gen.js';
@@ -23,7 +23,10 @@ export interface AdafactorOptions {
   lr: number;
   /** Exponent of the steps, at most 0, by which the averages' rate falls (default -0.8). */
   beta2Decay: number;
-  /** Least root of an average (null: the step at 1 of the parameter's dtype) and least scale of a parameter (default [null, 1e-3]). */
+  /**
+   * Least root of an average (null: the step at 1 of the parameter's dtype) and least scale of a parameter (default
+   * [null, 1e-3]).
+   */
   eps: readonly [number | null, number];
   /** Where the root mean square of an update is cut (default 1). */
   d: number;

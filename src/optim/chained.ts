@@ -1,6 +1,7 @@
 /**
  * Several optimizers as one: each changes its own parameters, in order. For training where some parameters want another
- * optimizer than the rest, such as `Muon` for the matrices of hidden layers and `AdamW` beside it. Megatron-LM calls it so.
+ * optimizer than the rest, such as `Muon` for the matrices of hidden layers and `AdamW` beside it. Megatron-LM calls it
+ * so.
  */
 import { argumentError } from '../tensor/check.js';
 import { Optimizer, type OptimizerStateDict } from './optimizer.js';
@@ -21,8 +22,8 @@ function membersArg(optimizers: readonly Member[]): readonly Member[] {
 }
 
 /**
- * Optimizers whose `step` is one after the other. `paramGroups` are the groups of all of them, so that schedules, clipping
- * and `GradScaler` reach every parameter; each optimizer keeps its own state.
+ * Optimizers whose `step` is one after the other. `paramGroups` are the groups of all of them, so that schedules,
+ * clipping and `GradScaler` reach every parameter; each optimizer keeps its own state.
  *
  * @example
  * const optimizer = new optim.ChainedOptimizer([

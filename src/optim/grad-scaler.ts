@@ -1,6 +1,7 @@
 /**
- * Scaling of the loss (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2): gradients below 6e-8 are
- * zero in float16, so backward starts from scale · loss, and the gradients are divided by the scale before the step.
+ * Scaling of the loss (Micikevicius et al. 2018, https://arxiv.org/abs/1710.03740, section 3.2): gradients below 6e-8
+ * are zero in float16, so backward starts from scale · loss, and the gradients are divided by the scale before the
+ * step.
  *
  *   a gradient is infinite or NaN   the step is skipped, scale = scale · backoffFactor
  *   growthInterval steps without    scale = scale · growthFactor
@@ -123,8 +124,8 @@ export class GradScaler {
   }
 
   /**
-   * Divides the gradients of an optimizer's parameters by the scale, in place, for whoever looks at them before the step;
-   * `step` does it otherwise. Gradients that are not finite stay so, and the step will be skipped.
+   * Divides the gradients of an optimizer's parameters by the scale, in place, for whoever looks at them before the
+   * step; `step` does it otherwise. Gradients that are not finite stay so, and the step will be skipped.
    *
    * @throws FOVEA_ARGUMENT if it was already called for this optimizer since the last `update()`, or after `step()`;
    *   FOVEA_DTYPE for gradients in float16, which cannot hold what unscaling gives: keep parameters in float32
@@ -163,8 +164,8 @@ export class GradScaler {
    * Unscales, unless `unscale_` has, and calls `optimizer.step()` if all gradients are finite.
    *
    * @returns whether the optimizer has stepped
-   * @throws rejects with FOVEA_ARGUMENT if it was already called for this optimizer since the last `update()`, or if none
-   *   of its parameters has a gradient; with what `unscale_` and the optimizer throw
+   * @throws rejects with FOVEA_ARGUMENT if it was already called for this optimizer since the last `update()`, or if
+   *   none of its parameters has a gradient; with what `unscale_` and the optimizer throw
    */
   async step(optimizer: AnyOptimizer): Promise<boolean> {
     this.#check('step', optimizer);

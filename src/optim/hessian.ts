@@ -1,10 +1,11 @@
 /**
- * Estimates of the diagonal of a loss's Hessian, each in about the time of one or two steps' gradients (Liu et al. 2023,
- * https://arxiv.org/abs/2305.14342, section 2.3). Their means over many draws are the diagonal itself:
+ * Estimates of the diagonal of a loss's Hessian, each in about the time of one or two steps' gradients (Liu et al.
+ * 2023, https://arxiv.org/abs/2305.14342, section 2.3). Their means over many draws are the diagonal itself:
  *
  *   hutchinson             u ⊙ (H u), the elements of u independent with E u = 0 and E u² = 1 (Hutchinson 1990)
- *   gaussNewtonBartlett    n ĝ ⊙ ĝ, ĝ the gradient of the mean cross entropy of n rows of logits with classes drawn from
- *                          their own softmax: the diagonal of the Gauss-Newton matrix, of which no element is negative
+ *   gaussNewtonBartlett    n ĝ ⊙ ĝ, ĝ the gradient of the mean cross entropy of n rows of logits with classes drawn
+ *                          from their own softmax: the diagonal of the Gauss-Newton matrix, of which no element is
+ *                          negative
  */
 import { grad } from '../autograd/backward.js';
 import { freeGraph } from '../autograd/engine.js';
@@ -26,8 +27,8 @@ import { wideOf } from './optimizer.js';
 /** Options of {@link hutchinson}. */
 export interface HutchinsonOptions {
   /**
-   * What u is drawn from: 'rademacher', -1 or 1 (default; exact where the Hessian is diagonal, and of the least variance),
-   * or 'normal', as in the paper.
+   * What u is drawn from: 'rademacher', -1 or 1 (default; exact where the Hessian is diagonal, and of the least
+   * variance), or 'normal', as in the paper.
    */
   distribution?: 'rademacher' | 'normal';
   /** Keep what the graph of the loss saved, for a `backward()` of the same loss behind this (default false). */
@@ -56,7 +57,8 @@ function draw(x: Tensor, { distribution = 'rademacher', generator }: HutchinsonO
  *
  * @param loss one element, with the graph that it was computed by, which is freed unless `retainGraph`
  * @param params tensors of that graph that require gradients
- * @returns as many tensors of their shapes, float64 for parameters of that dtype and else float32; zeros where the loss is linear, or does not depend on a parameter
+ * @returns as many tensors of their shapes, float64 for parameters of that dtype and else float32; zeros where the
+ *   loss is linear, or does not depend on a parameter
  * @throws FOVEA_ARGUMENT for options that it does not know, FOVEA_AUTOGRAD like `grad`
  */
 export function hutchinson(loss: Tensor, params: Iterable<Tensor>, options: HutchinsonOptions = {}): Tensor[] {
@@ -125,8 +127,8 @@ export interface GaussNewtonBartlettOptions {
  *   `retainGraph`
  * @param params tensors of that graph that require gradients
  * @returns as many tensors of their shapes, float64 for parameters of that dtype and else float32, at least 0
- * @throws FOVEA_SHAPE for logits without rows or classes, FOVEA_ARGUMENT for options that it does not know, FOVEA_AUTOGRAD
- *   like `grad`
+ * @throws FOVEA_SHAPE for logits without rows or classes, FOVEA_ARGUMENT for options that it does not know,
+ *   FOVEA_AUTOGRAD like `grad`
  */
 export function gaussNewtonBartlett(
   logits: Tensor,

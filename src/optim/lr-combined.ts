@@ -20,7 +20,9 @@ function membersArg(op: string, schedulers: readonly LRScheduler[], optimizer?: 
 
 /** Options of {@link SequentialLR}. */
 export interface SequentialLROptions {
-  /** Steps at which the next schedule takes over, from its own step 0; ascending, one fewer than there are schedules. */
+  /**
+   * Steps at which the next schedule takes over, from its own step 0; ascending, one fewer than there are schedules.
+   */
   milestones: readonly number[];
 }
 
@@ -43,12 +45,13 @@ export class SequentialLR extends LRScheduler {
 }
 
 /**
- * Several schedules at once: each takes the rate that the one before it gives for its initial rate, so factors multiply.
+ * Several schedules at once: each takes the rate that the one before it gives for its initial rate, so factors
+ * multiply.
  *
  * PyTorch's chain moves the rate from step to step instead, with the same result for factors of the initial rate. It
- * differs where a member is a CosineAnnealingLR with `etaMin` other than 0 (there it depends on the path; here the whole
- * is a closed form, between the rate before it and `etaMin`), and where LambdaLR or CosineAnnealingWarmRestarts is not the
- * first member (there these forget what came before them).
+ * differs where a member is a CosineAnnealingLR with `etaMin` other than 0 (there it depends on the path; here the
+ * whole is a closed form, between the rate before it and `etaMin`), and where LambdaLR or CosineAnnealingWarmRestarts
+ * is not the first member (there these forget what came before them).
  */
 export class ChainedScheduler extends LRScheduler {
   /** @throws FOVEA_ARGUMENT for schedules of several optimizers */

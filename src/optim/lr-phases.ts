@@ -144,9 +144,9 @@ export interface NoamOptions {
 }
 
 /**
- * The schedule of "Attention is all you need" (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 3): factor
- * = dModel^-0.5 · min(n^-0.5, n · warmupSteps^-1.5), n counting from 1. It is the rate itself: the optimizer's is 1, or
- * another to scale it.
+ * The schedule of "Attention is all you need" (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 3):
+ * factor = dModel^-0.5 · min(n^-0.5, n · warmupSteps^-1.5), n counting from 1. It is the rate itself: the optimizer's
+ * is 1, or another to scale it.
  *
  * @returns a schedule that multiplies the rates of the optimizer by the factor
  * @throws FOVEA_ARGUMENT for what is no count of at least 1
@@ -159,7 +159,8 @@ export function noam(optimizer: AnyOptimizer, options: NoamOptions): LambdaLR {
 }
 
 /**
- * Noam's schedule with the optimizer's rate at its peak: factor(n) = (n + 1) / warmupSteps, then √(warmupSteps / (n + 1)).
+ * Noam's schedule with the optimizer's rate at its peak: factor(n) = (n + 1) / warmupSteps, then √(warmupSteps / (n +
+ * 1)).
  *
  * @returns a schedule that multiplies the rates of the optimizer by the factor
  * @throws FOVEA_ARGUMENT for a warm-up of no steps

@@ -26,8 +26,8 @@ export function shareArg(op: string, name: string, value: unknown): number {
 }
 
 /**
- * Sets the rates of an optimizer's groups by a rule; the base of all schedules. A group's initial rate is `initialLr` of the
- * group, which the first schedule of an optimizer sets to the rate that it finds, as in PyTorch.
+ * Sets the rates of an optimizer's groups by a rule; the base of all schedules. A group's initial rate is `initialLr`
+ * of the group, which the first schedule of an optimizer sets to the rate that it finds, as in PyTorch.
  *
  * Call `step()` once after every step of the optimizer, or inside of a recorded step.
  */

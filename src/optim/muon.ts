@@ -6,12 +6,12 @@
  *   X = u' / max(|u'|, eps), transposed where it is tall;  nsSteps times  A = X Xᵀ,  X = a X + (b A + c A²) X
  *   p = p (1 - lr · weightDecay) - lr · s · X,  s = sqrt(max(1, rows / columns)), or 0.2 sqrt(max(rows, columns))
  *
- * The iteration runs in float32 (float64 for float64 parameters), where PyTorch's runs in bfloat16. It is for the matrices
- * of hidden layers; embeddings, heads, norms and biases want another optimizer, such as AdamW, beside it.
+ * The iteration runs in float32 (float64 for float64 parameters), where PyTorch's runs in bfloat16. It is for the
+ * matrices of hidden layers; embeddings, heads, norms and biases want another optimizer, such as AdamW, beside it.
  *
- * A step is composed of ops, parameter by parameter, and not one native call as those of the other optimizers: its time is
- * that of the iteration's products, 15 for each matrix, which are matmuls of the sizes of the layers' own and fill the
- * machine one at a time. Stacked, matrices of equal shape would need a copy of all of them at once besides.
+ * A step is composed of ops, parameter by parameter, and not one native call as those of the other optimizers: its time
+ * is that of the iteration's products, 15 for each matrix, which are matmuls of the sizes of the layers' own and fill
+ * the machine one at a time. Stacked, matrices of equal shape would need a copy of all of them at once besides.
  */
 import { holdsWhile } from '../tensor/capture.js';
 import { argumentError, countArg, numberArg, optionsArg } from '../tensor/check.js';

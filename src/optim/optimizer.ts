@@ -59,7 +59,8 @@ export function wideOf(tensor: Tensor): 'float32' | 'float64' {
 }
 
 /**
- * averages = averages + rate (values - averages), in one native call: what `sgd_` does where it ascends and decays by 1.
+ * averages = averages + rate (values - averages), in one native call: what `sgd_` does where it ascends and decays by
+ * 1.
  *
  * @param values of the dtypes of the averages
  * @param rate asked for again at each replay of a recorded step
@@ -175,7 +176,9 @@ export abstract class Optimizer<O extends { lr: number }> {
     return once(() => keep(fullLike(tensor, value, { dtype: wideOf(tensor) })));
   }
 
-  /** The parameters that have a gradient, one step further, by the count of their steps; `initial` makes their state. */
+  /**
+   * The parameters that have a gradient, one step further, by the count of their steps; `initial` makes their state.
+   */
   protected batches<S extends { step: number }>(
     params: readonly Tensor[],
     initial: (tensor: Tensor) => S,

@@ -1,6 +1,6 @@
 /**
- * RAdam (Liu et al. 2020, https://arxiv.org/abs/1908.03265): Adam whose adaptive rate is rectified by how well the variance
- * of the gradients is known, and left out while it is not:
+ * RAdam (Liu et al. 2020, https://arxiv.org/abs/1908.03265): Adam whose adaptive rate is rectified by how well the
+ * variance of the gradients is known, and left out while it is not:
  *
  *   ρ∞ = 2 / (1 - β₂) - 1,  ρ = ρ∞ - 2 t β₂ᵗ / (1 - β₂ᵗ)
  *   p = p - lr · m / (1 - β₁ᵗ) · r · sqrt(1 - β₂ᵗ) / (sqrt(v) + eps)   if ρ > 5, else   p = p - lr · m / (1 - β₁ᵗ)

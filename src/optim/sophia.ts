@@ -1,13 +1,13 @@
 /**
- * Sophia (Liu et al. 2023, https://arxiv.org/abs/2305.14342, algorithm 3): momentum divided by an average of estimates of
- * the Hessian's diagonal, each element cut to [-1, 1], with decoupled weight decay:
+ * Sophia (Liu et al. 2023, https://arxiv.org/abs/2305.14342, algorithm 3): momentum divided by an average of estimates
+ * of the Hessian's diagonal, each element cut to [-1, 1], with decoupled weight decay:
  *
  *   m = β₁ m + (1 - β₁) g,  every k steps  h = β₂ h + (1 - β₂) ĥ
  *   p = p - lr · (clip(m / max(γ h, eps), 1) + weightDecay · p)
  *
  * `updateHessian` takes the estimates ĥ, of `hutchinson` or `gaussNewtonBartlett` (hessian.ts). Where h is small or
- * negative, and before the first estimate, an element moves by lr in the direction of the momentum's sign. All parameters
- * of a group change in one native call; so do the averages of estimates.
+ * negative, and before the first estimate, an element moves by lr in the direction of the momentum's sign. All
+ * parameters of a group change in one native call; so do the averages of estimates.
  */
 import { noGrad } from '../autograd/backward.js';
 import { kernels } from '../ops/kernels.gen.js';
@@ -24,7 +24,10 @@ export interface SophiaOptions {
   lr: number;
   /** Decay of the averages of gradients and of estimates (default [0.965, 0.99]). */
   betas: readonly [number, number];
-  /** The scale of the Hessian, by which few or many elements are cut (default 0.05; the paper: 0.01 with Hutchinson's estimates). */
+  /**
+   * The scale of the Hessian, by which few or many elements are cut (default 0.05; the paper: 0.01 with Hutchinson's
+   * estimates).
+   */
   gamma: number;
   /** The least divisor; above 0 (default 1e-12). */
   eps: number;

@@ -12,8 +12,8 @@ import { keep } from '../tensor/tidy.js';
 import { wideOf } from './optimizer.js';
 
 /**
- * What the states of an optimizer are kept in: 4, 2 or about 1 byte for each element of each state. 'float32' is float64
- * for float64 parameters.
+ * What the states of an optimizer are kept in: 4, 2 or about 1 byte for each element of each state. 'float32' is
+ * float64 for float64 parameters.
  */
 export type StateDtype = 'float32' | 'bfloat16' | 'int8';
 

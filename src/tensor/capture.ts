@@ -1,7 +1,7 @@
 /**
  * What a recording (record.ts) has to know of JavaScript while its step runs for the first time. Native code keeps the
- * commands; but counters of random numbers, gradients and versions live here, and have to go on at every replay as if the
- * step had run. So does what says so itself:
+ * commands; but counters of random numbers, gradients and versions live here, and have to go on at every replay as if
+ * the step had run. So does what says so itself:
  *
  *   eachTime      JavaScript that runs at every replay, such as the counting of steps
  *   varying       attributes of an op that follow from such state, such as rates
@@ -111,8 +111,8 @@ export function eachTime(fn: () => void): void {
 }
 
 /**
- * Runs an op whose attributes vary from step to step. They are asked for again at each replay, after all that the step does
- * before (`eachTime`), and must keep their names.
+ * Runs an op whose attributes vary from step to step. They are asked for again at each replay, after all that the step
+ * does before (`eachTime`), and must keep their names.
  *
  * @param op the kernel's name @param run queues it, once
  * @returns what `run` returns
@@ -132,8 +132,8 @@ export function varying<A extends Varying, T>(op: string, attrs: () => A, run: (
 }
 
 /**
- * Makes a view along `dim` a window of the `size` positions that there are: replays ask where it starts or, if it grows, how
- * long it is. An op takes a window that grows only if the shape of its result does not depend on it.
+ * Makes a view along `dim` a window of the `size` positions that there are: replays ask where it starts or, if it
+ * grows, how long it is. An op takes a window that grows only if the shape of its result does not depend on it.
  *
  * @param number where it starts, or how long it is, now and in replays
  */
@@ -151,8 +151,8 @@ export function refuseWindow(op: string, view: Slot, why: string): void {
 }
 
 /**
- * Runs `fn` outside of the step that is being recorded: replays do not do it again, and what it makes lives on without the
- * recording. It must not use what the step has made.
+ * Runs `fn` outside of the step that is being recorded: replays do not do it again, and what it makes lives on without
+ * the recording. It must not use what the step has made.
  */
 export function once<T>(fn: () => T): T {
   if (capturing === null) return fn();
@@ -175,8 +175,8 @@ export function holdsWhile(condition: () => boolean): void {
 /** How often something has changed in this thread that steps look at without saying so. */
 export let modeChanges = 0;
 /**
- * Says that a module has changed between training and evaluation or has other hooks, or a leaf whether it requires gradients:
- * recordings may no longer hold.
+ * Says that a module has changed between training and evaluation or has other hooks, or a leaf whether it requires
+ * gradients: recordings may no longer hold.
  */
 export function countModeChange(): void {
   modeChanges++;

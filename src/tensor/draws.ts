@@ -1,7 +1,7 @@
 /**
  * Random numbers that are drawn twice. What runs again to the same result, as the function of a `checkpoint` does in
- * backward, takes the counters of its first run: generators stay where they are, whatever was drawn meanwhile, and so do
- * running statistics.
+ * backward, takes the counters of its first run: generators stay where they are, whatever was drawn meanwhile, and so
+ * do running statistics.
  */
 import { FoveaError } from '../errors.js';
 
@@ -15,7 +15,10 @@ export interface Drawn {
   readonly offset: number;
 }
 
-/** What is drawn from, and who writes down what is drawn. Functions that run again are synchronous, so one variable will do. */
+/**
+ * What is drawn from, and who writes down what is drawn. Functions that run again are synchronous, so one variable will
+ * do.
+ */
 interface Drawing {
   /** Counters of the first run, while something runs again. */
   readonly again: { readonly draws: readonly Drawn[]; next: number } | null;

@@ -39,7 +39,8 @@ function memoryOf(device: number): DeviceMemory {
 }
 
 /**
- * How much memory tensors take; of the CPU, and of every device in use. Dropped tensors count until the garbage collector has noticed; see `tidy`.
+ * How much memory tensors take; of the CPU, and of every device in use. Dropped tensors count until the garbage
+ * collector has noticed; see `tidy`.
  *
  * @returns bytes, and a count of tensors
  */

@@ -1,9 +1,10 @@
 /**
  * What is in force while a function runs: whether the tape records, which scope owns new tensors, whether fallbacks are
- * errors, in which dtype products run. A mode follows asynchronous work through AsyncLocalStorage, so that one request's mode never reaches another's.
+ * errors, in which dtype products run. A mode follows asynchronous work through AsyncLocalStorage, so that one
+ * request's mode never reaches another's.
  *
- * Reading the mode must cost nanoseconds, since every op does. While all functions under a mode are synchronous, a plain
- * variable says what is in force; AsyncLocalStorage is asked only while some function under a mode has returned a
+ * Reading the mode must cost nanoseconds, since every op does. While all functions under a mode are synchronous, a
+ * plain variable says what is in force; AsyncLocalStorage is asked only while some function under a mode has returned a
  * promise that is still pending.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
@@ -176,11 +177,12 @@ export type AutocastDtype = 'bfloat16' | 'float16';
  * - In float32: softmax, logSoftmax, logsumexp, layerNorm, groupNorm, all losses, exp, expm1, log, log1p, log2, pow,
  *   square, reciprocal, rsqrt, softplus, sum, prod, cumsum and norm.
  * - In the widest dtype of their operands: concat, stack, where, scatterAdd and arithmetic.
- * - All others in the dtype of what they are given, which stays what it is: so do float64, integers and bool everywhere.
+ * - All others in the dtype of what they are given, which stays what it is: so do float64, integers and bool
+ *   everywhere.
  *
- * Parameters stay float32 and so do their gradients: conversions are part of the graph. A parameter's conversion is made
- * once for all ops until it is written to, or until the outermost `autocast` ends. Backward runs in the dtypes that
- * forward ran in, whether or not it is called under `autocast`; call it and the optimizer outside.
+ * Parameters stay float32 and so do their gradients: conversions are part of the graph. A parameter's conversion is
+ * made once for all ops until it is written to, or until the outermost `autocast` ends. Backward runs in the dtypes
+ * that forward ran in, whether or not it is called under `autocast`; call it and the optimizer outside.
  *
  * @example
  * const loss = autocast('bfloat16', () => model.forward({ inputIds, labels }).loss!);

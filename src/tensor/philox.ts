@@ -1,6 +1,6 @@
 /**
- * Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") in JavaScript, for what is decided there
- * at once, not when the stream has passed. native/core/random.h is the same in C++.
+ * Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") in JavaScript, for what is decided
+ * there at once, not when the stream has passed. native/core/random.h is the same in C++.
  */
 
 /** High 32 bits of a · b, of 32-bit numbers: a double holds no more than 53 bits of the product. */

@@ -1,19 +1,21 @@
 /**
  * Recorded steps: the native commands that a function queues are kept and queued again, without its JavaScript.
  *
- *   first call     fn runs on copies of the inputs (they stay with the recording), native code keeps every command and every
- *                  block of memory that fn allocates
- *   later calls    the inputs are copied into the recording's, all commands are queued in one crossing, and copies of the
- *                  results are returned
+ *   first call     fn runs on copies of the inputs (they stay with the recording), native code keeps every command and
+ *                  every block of memory that fn allocates
+ *   later calls    the inputs are copied into the recording's, all commands are queued in one crossing, and copies of
+ *                  the results are returned
  *
  * A call records anew where another recording is needed: for other shapes, dtypes or devices, in another mode (noGrad,
- * autocast, strict, train() or eval(), requiresGrad), where the `.grad` that the step reads are other tensors than then, where a
- * tensor that it took from outside was disposed, and where an optimizer has other options. The least recently used
- * recording makes room.
+ * autocast, strict, train() or eval(), requiresGrad), where the `.grad` that the step reads are other tensors than
+ * then, where a tensor that it took from outside was disposed, and where an optimizer has other options. The least
+ * recently used recording makes room.
  *
- * After a replay the world is as after fn: random numbers go on from where their generators are, the `.grad` that the step
- * made or cleared are there or gone, storages that it wrote to have a new version, optimizers have counted a step, whose
- * rate was the one in force, caches are longer (capture.ts says how). What else fn does in JavaScript happens while it is recorded only. What is known to go wrong then is refused (capture.ts, refuse_recording in native/binding).
+ * After a replay the world is as after fn: random numbers go on from where their generators are, the `.grad` that the
+ * step made or cleared are there or gone, storages that it wrote to have a new version, optimizers have counted a step,
+ * whose rate was the one in force, caches are longer (capture.ts says how). What else fn does in JavaScript happens
+ * while it is recorded only. What is known to go wrong then is refused (capture.ts, refuse_recording in
+ * native/binding).
  *
  * The same idea: CUDA graphs, and `torch.cuda.graph` (Nguyen et al. 2021, "Accelerating PyTorch with CUDA Graphs").
  */
@@ -306,22 +308,23 @@ function keyOf(inputs: readonly Tensor[]): string {
 }
 
 /**
- * A step (decoding, forward, a whole step of training) that is recorded at its first call and replayed at further ones: the
- * ops of `fn` run, but not its JavaScript. The least recently used of `maxRecordings` recordings makes room for another
- * shape, dtype, device or mode.
+ * A step (decoding, forward, a whole step of training) that is recorded at its first call and replayed at further ones:
+ * the ops of `fn` run, but not its JavaScript. The least recently used of `maxRecordings` recordings makes room for
+ * another shape, dtype, device or mode.
  *
- * `fn` has to be synchronous and to take and return tensors alone. It runs like in `tidy`, and what it returns are copies
- * outside of the graph: call `backward()` inside. Its inputs must not require gradients, nor be written to. Tensors that it
- * takes from outside, such as parameters, are read and written where they are, and every call sees what they hold then.
- * `.grad` of parameters become what they would without recording; those that a recording made lie in its memory, and the
- * next call writes to them again. Random numbers differ from call to call as they would without recording. Optimizers and
- * schedules of rates go on with every call, whether they are called in the step or behind it: a step takes the rate that is
- * in force (`paramGroups[i].lr`). Other options or parameters of an optimizer record anew. A `KvCache` grows with every call,
- * from its second position on; what ops make of its keys and values must keep its shape, as the result of `attention` does.
+ * `fn` has to be synchronous and to take and return tensors alone. It runs like in `tidy`, and what it returns are
+ * copies outside of the graph: call `backward()` inside. Its inputs must not require gradients, nor be written to.
+ * Tensors that it takes from outside, such as parameters, are read and written where they are, and every call sees what
+ * they hold then. `.grad` of parameters become what they would without recording; those that a recording made lie in
+ * its memory, and the next call writes to them again. Random numbers differ from call to call as they would without
+ * recording. Optimizers and schedules of rates go on with every call, whether they are called in the step or behind it:
+ * a step takes the rate that is in force (`paramGroups[i].lr`). Other options or parameters of an optimizer record
+ * anew. A `KvCache` grows with every call, from its second position on; what ops make of its keys and values must keep
+ * its shape, as the result of `attention` does.
  *
- * Everything else that `fn` reads is what it was when it was recorded: numbers, flags, which tensor a variable names. What
- * would change from call to call throws: reading values, `tensor(…)` of host data, copies between devices, `GradScaler`,
- * seeding, optimizers of your own.
+ * Everything else that `fn` reads is what it was when it was recorded: numbers, flags, which tensor a variable names.
+ * What would change from call to call throws: reading values, `tensor(…)` of host data, copies between devices,
+ * `GradScaler`, seeding, optimizers of your own.
  *
  * @example
  * const step = record((x: Tensor, y: Tensor) => {
@@ -337,9 +340,9 @@ function keyOf(inputs: readonly Tensor[]): string {
  *   schedule.step();
  * }
  * @param fn gets copies of the inputs; returns tensors, alone or in arrays and plain objects
- * @returns a function of the same inputs and results, with `dispose()`. It throws FOVEA_ARGUMENT for inputs or results that
- *   are no tensors, FOVEA_AUTOGRAD for inputs that require gradients, FOVEA_UNSUPPORTED for what cannot be recorded,
- *   FOVEA_DISPOSED after `dispose()`, and while it records what `fn` throws
+ * @returns a function of the same inputs and results, with `dispose()`. It throws FOVEA_ARGUMENT for inputs or
+ *   results that are no tensors, FOVEA_AUTOGRAD for inputs that require gradients, FOVEA_UNSUPPORTED for what cannot be
+ *   recorded, FOVEA_DISPOSED after `dispose()`, and while it records what `fn` throws
  * @throws FOVEA_ARGUMENT for what is no function, or a `maxRecordings` below 1
  */
 export function record<A extends readonly Tensor[], R>(

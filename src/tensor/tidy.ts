@@ -19,8 +19,8 @@ export function tidy<T>(fn: () => T): T {
 }
 
 /**
- * Exempts a tensor from the `tidy` that it was made in (and from those around it): free it with `dispose()`, or leave it
- * to the garbage collector.
+ * Exempts a tensor from the `tidy` that it was made in (and from those around it): free it with `dispose()`, or leave
+ * it to the garbage collector.
  *
  * @returns `tensor`
  * @throws FOVEA_ARGUMENT for what is no tensor

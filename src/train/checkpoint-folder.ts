@@ -1,9 +1,10 @@
 /**
- * Checkpoints of a run: `step-00000100` and the like in one folder, each a folder of its own with a manifest of its files'
- * lengths and SHA-256.
+ * Checkpoints of a run: `step-00000100` and the like in one folder, each a folder of its own with a manifest of its
+ * files' lengths and SHA-256.
  *
- * A checkpoint is made under a hidden name beside its own; every file and the folder are synced before a rename shows it,
- * so that at any moment, whatever is killed, there are whole checkpoints only. Older ones go when the new one is durable.
+ * A checkpoint is made under a hidden name beside its own; every file and the folder are synced before a rename shows
+ * it, so that at any moment, whatever is killed, there are whole checkpoints only. Older ones go when the new one is
+ * durable.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';

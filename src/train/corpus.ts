@@ -62,7 +62,8 @@ function corpusOf(tokens: Uint16Array, heldOut: number, files: number): Corpus {
  *
  * @param paths files
  * @param heldOut the share at the end that is not trained on
- * @throws FOVEA_IO if a file cannot be read, FOVEA_FILE_FORMAT for half a number, FOVEA_ARGUMENT if there is none in them
+ * @throws FOVEA_IO if a file cannot be read, FOVEA_FILE_FORMAT for half a number, FOVEA_ARGUMENT if there is none in
+ *   them
  */
 export async function readTokens(paths: readonly string[], heldOut = 0.05): Promise<Corpus> {
   const all = await TokenFiles.open(paths, 'tokens');

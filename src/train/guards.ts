@@ -1,6 +1,6 @@
 /**
- * Guards of a Trainer: what they notice between backward and the update can still be left out, so the weights stay those of
- * the last sound step.
+ * Guards of a Trainer: what they notice between backward and the update can still be left out, so the weights stay
+ * those of the last sound step.
  */
 import { FoveaError } from '../errors.js';
 import { argumentError, countArg, functionArg, optionsArg } from '../tensor/check.js';
@@ -33,8 +33,8 @@ export interface NonFiniteOptions {
 }
 
 /**
- * NaN and infinities in the loss or in the gradients. Gradients that overflow while a scale for float16 is looked for are
- * left out anyway, and count as left out.
+ * NaN and infinities in the loss or in the gradients. Gradients that overflow while a scale for float16 is looked for
+ * are left out anyway, and count as left out.
  *
  * @returns a guard that throws FOVEA_NAN, naming the step
  * @throws FOVEA_ARGUMENT for options out of range
@@ -93,9 +93,9 @@ function median(values: readonly number[]): number {
 }
 
 /**
- * A loss far above the last ones: beyond median + k · σ, where σ is 1.4826 · the median distance from the median (that of
- * the normal distribution), and at least a hundredth of the median, so that a loss that stands still is not alarmed by
- * little. Spikes are remembered, too: a loss that stays high becomes the median.
+ * A loss far above the last ones: beyond median + k · σ, where σ is 1.4826 · the median distance from the median (that
+ * of the normal distribution), and at least a hundredth of the median, so that a loss that stands still is not alarmed
+ * by little. Spikes are remembered, too: a loss that stays high becomes the median.
  *
  * @throws FOVEA_ARGUMENT for options out of range
  */
@@ -157,7 +157,9 @@ export function gradientNorm(options: GradientNormOptions): Guard {
 
 /** Options of {@link attentionCollapse}. */
 export interface AttentionCollapseOptions {
-  /** Mean entropy of the attention weights by layer, in nats, of what was observed last; `inspect.entropy` computes it. */
+  /**
+   * Mean entropy of the attention weights by layer, in nats, of what was observed last; `inspect.entropy` computes it.
+   */
   entropies: () => Awaitable<Readonly<Record<string, number>>>;
   /** Below this, a layer's attention counts as collapsed (default 0.05). */
   threshold?: number;

@@ -1,6 +1,6 @@
 /**
- * Training: the Trainer with its checkpoints, guards and callbacks, data in batches, objectives, and training of language
- * models on text.
+ * Training: the Trainer with its checkpoints, guards and callbacks, data in batches, objectives, and training of
+ * language models on text.
  */
 export type { BatchPosition, Batches } from './batches.js';
 export { type CheckpointEntry, listCheckpoints, verifyCheckpoint } from './checkpoint-folder.js';

@@ -1,6 +1,6 @@
 /**
- * The losses of a run as SVG: steps to the right, the training loss as a line, evaluations as a line with points. Colours
- * follow the reader's preference by a style of its own; nothing is loaded from elsewhere.
+ * The losses of a run as SVG: steps to the right, the training loss as a line, evaluations as a line with points.
+ * Colours follow the reader's preference by a style of its own; nothing is loaded from elsewhere.
  */
 import { writeFileAtomic } from '../io/files.js';
 import { argumentError, optionsArg } from '../tensor/check.js';
@@ -163,8 +163,8 @@ function meanOf(points: readonly (readonly [number, number])[]): [number, number
 }
 
 /**
- * A callback of a Trainer that writes its losses as SVG: after each evaluation, with each checkpoint and at the end. Of more
- * than 2000 steps, neighbours share a point.
+ * A callback of a Trainer that writes its losses as SVG: after each evaluation, with each checkpoint and at the end. Of
+ * more than 2000 steps, neighbours share a point.
  *
  * @param path of the file, which is replaced as a whole
  */

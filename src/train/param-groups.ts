@@ -24,8 +24,8 @@ export function decayGroups(model: Module, weightDecay: number, except?: Readonl
 }
 
 /**
- * The matrices of hidden layers that require gradients, for which `Muon` is: not tables of embeddings, and not the head,
- * which Hugging Face's models call `lm_head`.
+ * The matrices of hidden layers that require gradients, for which `Muon` is: not tables of embeddings, and not the
+ * head, which Hugging Face's models call `lm_head`.
  */
 export function hiddenMatrices(model: Module): Tensor[] {
   const tables = new Set<Tensor>(model.modules().flatMap((part) => (part instanceof Embedding ? [part.weight] : [])));

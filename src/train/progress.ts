@@ -47,8 +47,8 @@ export function megabytes(bytes: number): string {
 }
 
 /**
- * A callback of a Trainer that shows one line: step, loss, rate, peak of memory, the last evaluation, what time is left;
- * what guards notice, and why the run has ended early, on lines of their own.
+ * A callback of a Trainer that shows one line: step, loss, rate, peak of memory, the last evaluation, what time is
+ * left; what guards notice, and why the run has ended early, on lines of their own.
  *
  * @param output default: the standard error stream
  */

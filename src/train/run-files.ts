@@ -19,7 +19,11 @@ export interface RunCheckpoint {
   state: Record<string, unknown>;
 }
 
-/** Writes the files of a checkpoint into a folder. @throws FOVEA_IO, and FOVEA_ARGUMENT for a state that no file holds */
+/**
+ * Writes the files of a checkpoint into a folder.
+ *
+ * @throws FOVEA_IO, and FOVEA_ARGUMENT for a state that no file holds
+ */
 export async function writeRun(folder: string, { model, state }: RunCheckpoint): Promise<void> {
   const { json, tensors } = packState(state, 'state');
   const seen = new Set<Tensor>();

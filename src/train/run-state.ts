@@ -1,7 +1,7 @@
 /**
- * The state of a run as JSON and tensors: objects nest as they are, tensors go to a safetensors file under the path at which
- * they were found, and `{ "$tensor": path }` stands for them. Numbers that JSON lacks are `{ "$number": "NaN" }` and the
- * like, so that what is loaded is what was saved, to the bit.
+ * The state of a run as JSON and tensors: objects nest as they are, tensors go to a safetensors file under the path at
+ * which they were found, and `{ "$tensor": path }` stands for them. Numbers that JSON lacks are `{ "$number": "NaN" }`
+ * and the like, so that what is loaded is what was saved, to the bit.
  */
 import { FoveaError } from '../errors.js';
 import { isJsonObject, type JsonObject, type JsonValue } from '../io/strict-json.js';

@@ -1,6 +1,6 @@
 /**
- * The tokens of files that need not fit into memory, read where they are asked for: the same sequence as `readCorpus` and
- * `readTokens` give, but that whether a file is text is judged by its beginning.
+ * The tokens of files that need not fit into memory, read where they are asked for: the same sequence as `readCorpus`
+ * and `readTokens` give, but that whether a file is text is judged by its beginning.
  */
 import { open, readdir, stat } from 'node:fs/promises';
 import { endianness } from 'node:os';
@@ -96,7 +96,8 @@ export class TokenFiles {
    * Finds out what there is.
    *
    * @param paths files; for text, folders, too
-   * @throws FOVEA_IO if one cannot be read, FOVEA_FILE_FORMAT for half a number, FOVEA_ARGUMENT if there is nothing in them
+   * @throws FOVEA_IO if one cannot be read, FOVEA_FILE_FORMAT for half a number, FOVEA_ARGUMENT if there is nothing
+   *   in them
    */
   static async open(paths: readonly string[], kind: TokenKind): Promise<TokenFiles> {
     const parts: FilePart[] = [];

@@ -57,8 +57,8 @@ export interface TrainerOptions<B, M extends Module = Module>
   /** Ends the run behind the step that is being done: it is saved, and `run` rejects with FOVEA_ABORTED. */
   signal?: AbortSignal;
   /**
-   * Whether the tensors of a batch are freed once it was used, except those given to `keep`; default: unless `trainData`
-   * is an array, whose batches come again. The same holds of `evalData`.
+   * Whether the tensors of a batch are freed once it was used, except those given to `keep`; default: unless
+   * `trainData` is an array, whose batches come again. The same holds of `evalData`.
    */
   disposeBatches?: boolean;
 }

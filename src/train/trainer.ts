@@ -3,8 +3,8 @@
  *
  *   for each step:  gradients of the next batches → guards → update → schedule → callbacks → evaluation → checkpoint
  *
- * Everything that the next step depends on is in a checkpoint, so on the CPU a run that was resumed computes what it would
- * have computed, to the bit.
+ * Everything that the next step depends on is in a checkpoint, so on the CPU a run that was resumed computes what it
+ * would have computed, to the bit.
  */
 import { FoveaError } from '../errors.js';
 import { throwIfAborted } from '../io/files.js';
@@ -82,12 +82,13 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
   }
 
   /**
-   * Runs to the end, or on from where the last call was stopped. The model trains, and is in evaluation mode afterwards.
+   * Runs to the end, or on from where the last call was stopped. The model trains, and is in evaluation mode
+   * afterwards.
    *
    * @returns how it went; a guard or a callback may have ended it
-   * @throws FOVEA_NAN where the guard `nonFinite` has noticed that, FOVEA_ABORTED once the signal is aborted (what was done
-   *   is saved), FOVEA_ARGUMENT for a folder with checkpoints of later steps, FOVEA_IO where a checkpoint or the log
-   *   cannot be written, and what data, loss and callbacks throw. The weights are those of the last whole step
+   * @throws FOVEA_NAN where the guard `nonFinite` has noticed that, FOVEA_ABORTED once the signal is aborted (what
+   *   was done is saved), FOVEA_ARGUMENT for a folder with checkpoints of later steps, FOVEA_IO where a checkpoint or
+   *   the log cannot be written, and what data, loss and callbacks throw. The weights are those of the last whole step
    */
   async run(): Promise<TrainResult> {
     if (this.#running) throw new FoveaError('FOVEA_ARGUMENT', 'Trainer.run: the run is under way; await it');
@@ -252,8 +253,8 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
    * Writes a checkpoint of the run as it is between two steps.
    *
    * @returns its path
-   * @throws FOVEA_ARGUMENT without a folder, or for a state that no file holds; FOVEA_IO naming the path and the system's
-   *   error, all checkpoints that were there being still there
+   * @throws FOVEA_ARGUMENT without a folder, or for a state that no file holds; FOVEA_IO naming the path and the
+   *   system's error, all checkpoints that were there being still there
    */
   async save(): Promise<string> {
     if (this.#checkpoints === undefined) throw argumentError('Trainer.save', 'folder', 'a path', undefined);
@@ -303,8 +304,8 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
    *
    * @param path a checkpoint's folder; default: the newest of this trainer's folder
    * @returns the checkpoint's step; 0 if there is no checkpoint, and nothing has changed
-   * @throws FOVEA_FILE_FORMAT for a damaged checkpoint, FOVEA_IO for one that cannot be read, FOVEA_ARGUMENT or FOVEA_SHAPE
-   *   for one of another model, another optimizer or other parts
+   * @throws FOVEA_FILE_FORMAT for a damaged checkpoint, FOVEA_IO for one that cannot be read, FOVEA_ARGUMENT or
+   *   FOVEA_SHAPE for one of another model, another optimizer or other parts
    */
   async resume(path?: string): Promise<number> {
     const op = 'Trainer.resume';

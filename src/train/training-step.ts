@@ -4,8 +4,8 @@
  *   loss = Σ wᵢ · lossᵢ / Σ wᵢ      w = 1, or what a batch's mean is over, such as its tokens
  *
  * So equal batches with w = 1, and any batches with their counts as w, give the gradient of all of them as one batch.
- * Each batch runs forward and backward by itself. Its loss is read behind forward, and the next batch waits for that: the
- * event loop never waits for a kernel, and kernels wait for JavaScript once in a step, before the update.
+ * Each batch runs forward and backward by itself. Its loss is read behind forward, and the next batch waits for that:
+ * the event loop never waits for a kernel, and kernels wait for JavaScript once in a step, before the update.
  */
 import { FoveaError } from '../errors.js';
 import type { Module } from '../nn/module.js';

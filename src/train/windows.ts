@@ -52,7 +52,9 @@ export function checkLength(op: string, tokens: { readonly length: number }, len
   throw argumentError(op, 'tokens', expected, tokens.length, 'use more text or a shorter context');
 }
 
-/** A token that the model lacks would fail in the middle of a step, and the step would pass the failure to the weights. */
+/**
+ * A token that the model lacks would fail in the middle of a step, and the step would pass the failure to the weights.
+ */
 export function checkTokens(op: string, tokens: Uint16Array, length: number, { config }: CausalLM): void {
   if (!(tokens instanceof Uint16Array)) throw argumentError(op, 'tokens', 'a Uint16Array of token numbers', tokens);
   checkLength(op, tokens, length);

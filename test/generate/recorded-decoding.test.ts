@@ -1,5 +1,5 @@
-// Decoding steps that are recorded, against the same that are not: equal tokens and equal bits of logits, and what cannot be
-// recorded.
+// Decoding steps that are recorded, against the same that are not: equal tokens and equal bits of logits, and what
+// cannot be recorded.
 import {
   attention,
   autocast,

@@ -171,7 +171,8 @@ describe('profile', () => {
     const pairs = 2 * 3 * ((16 * 17) / 2);
     expect(rows.get('attention')).toMatchObject({ calls: 2, flops: 2 * 2 * pairs * 16 });
     expect(rows.get('attentionBackward')).toMatchObject({ calls: 2, flops: 2 * 2 * pairs * 5 * 8 });
-    // Forward 2 N for each token, backward twice that, but for what goes into the embeddings: lookups, and dx of the first layer.
+    // Forward 2 N for each token, backward twice that, but for what goes into the embeddings: lookups, and dx of the
+    // first layer.
     const weights = 2 * 12 * 24 * 24 + 61 * 24;
     expect(rows.get('matmul')!.flops).toBe(6 * 32 * weights);
     expect(rows.get('adamw_')!.bytesWritten).toBe(3 * 4 * model.numParameters());

@@ -1,5 +1,5 @@
-// Every length once, as prompts come: what the allocator reserves stays near the peak of what is live, and uploads run at most
-// 128 MB ahead of the stream.
+// Every length once, as prompts come: what the allocator reserves stays near the peak of what is live, and uploads run
+// at most 128 MB ahead of the stream.
 import { add, check, native, run, tensor } from '../native-runtime/native.mjs';
 
 const width = 256;

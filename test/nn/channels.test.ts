@@ -1,5 +1,5 @@
-// Layers of channels against what PyTorch gave (channels.py in test/golden/nn): results, gradients, keys, running statistics
-// after several steps. And what they refuse, and how they start.
+// Layers of channels against what PyTorch gave (channels.py in test/golden/nn): results, gradients, keys, running
+// statistics after several steps. And what they refuse, and how they start.
 import { manualSeed, nn, noGrad, randn, record, type Tensor, zeros } from 'fovea';
 import { describe, expect, it, test } from 'vitest';
 import { expectNear, fill, numbers, precisions, type Precision, readJson, tolerances } from '../golden.js';

@@ -1,4 +1,5 @@
-// Attention by itself against what PyTorch and transformers gave (test/golden/nn/attention.py): results, weights, all gradients.
+// Attention by itself against what PyTorch and transformers gave (test/golden/nn/attention.py): results, weights, all
+// gradients.
 import { functional as F, nn, type Tensor, tensor } from 'fovea';
 import { describe, expect, it, test } from 'vitest';
 import {

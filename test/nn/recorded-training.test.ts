@@ -1,5 +1,5 @@
-// Twenty steps of training against PyTorch's (test/golden/nn/training.json): convolutions with norms of batches and of groups,
-// post-norm stacks, a plain RNN.
+// Twenty steps of training against PyTorch's (test/golden/nn/training.json): convolutions with norms of batches and of
+// groups, post-norm stacks, a plain RNN.
 import { functional as F, nn, optim, type Tensor, tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import {

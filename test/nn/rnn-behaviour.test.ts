@@ -1,4 +1,5 @@
-// What recurrent layers do beyond one forward and backward: second derivatives, unequal lengths, dropout, memory, modes.
+// What recurrent layers do beyond one forward and backward: second derivatives, unequal lengths, dropout, memory,
+// modes.
 import {
   autocast,
   functional as F,

@@ -1,4 +1,5 @@
-// Attention under masks: random expressions of them against the dense mask, forward and backward, and what else meets them.
+// Attention under masks: random expressions of them against the dense mask, forward and backward, and what else meets
+// them.
 import * as fc from 'fast-check';
 import {
   attention,

@@ -1,4 +1,5 @@
-// What the op table does not ask of convolutions: the references of all three kernels, second derivatives, mixed precision.
+// What the op table does not ask of convolutions: the references of all three kernels, second derivatives, mixed
+// precision.
 import { autocast, functional as F, grad, randn, type Tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { definedOps } from '../../dist/ops/define-op.js';

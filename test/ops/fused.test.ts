@@ -1,4 +1,5 @@
-// Ops that put two together, beside the two: gradients of one result alone, second derivatives, and layers that use them.
+// Ops that put two together, beside the two: gradients of one result alone, second derivatives, and layers that use
+// them.
 import { functional as F, grad, nn, ones, randn, type Tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { FUSED_ACTIVATIONS, values } from './samples.js';

@@ -1,4 +1,5 @@
-// linearCrossEntropy against crossEntropy(linear()): gradients in every precision, graphs that are walked again, memory.
+// linearCrossEntropy against crossEntropy(linear()): gradients in every precision, graphs that are walked again,
+// memory.
 import {
   autocast,
   type Device,

@@ -1,5 +1,5 @@
-// Losses and objectives against what PyTorch gave (test/golden/losses): values, gradients, dtypes; and what no recorded case
-// can say.
+// Losses and objectives against what PyTorch gave (test/golden/losses): values, gradients, dtypes; and what no recorded
+// case can say.
 import { autocast, type Dtype, functional as F, type Tensor, tensor, tidy, train, zeros } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { readJson } from '../golden.js';

@@ -164,7 +164,9 @@ export function erfcOfPositive(a: number, x = a * Math.SQRT2): number {
   return (Math.exp((-high * high) / 2) * Math.exp((-(x - high) * (x + high)) / 2)) / (Math.sqrt(Math.PI) * fraction);
 }
 
-/** erf in double precision: a series of positive terms (Abramowitz & Stegun 7.1.6), and 1 - erfc for large arguments. */
+/**
+ * erf in double precision: a series of positive terms (Abramowitz & Stegun 7.1.6), and 1 - erfc for large arguments.
+ */
 export function erf(x: number): number {
   if (Number.isNaN(x)) return x;
   const a = Math.abs(x);

@@ -37,7 +37,10 @@ export interface Row {
   errors: readonly ErrorCase[];
   /** Inputs that have a gradient, by position; none: the op is not differentiable. */
   differentiable?: readonly number[];
-  /** Results that are sums in another order than the reference's vary between instruction sets; elementwise ones may by a few ULP. */
+  /**
+   * Results that are sums in another order than the reference's vary between instruction sets; elementwise ones may by
+   * a few ULP.
+   */
   randomness?: boolean;
 }
 

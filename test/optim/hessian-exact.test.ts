@@ -1,5 +1,5 @@
-// The estimators of the Hessian's diagonal without chance: the mean over every draw that there is, by its probability, is
-// the diagonal itself, off-diagonal elements and all.
+// The estimators of the Hessian's diagonal without chance: the mean over every draw that there is, by its probability,
+// is the diagonal itself, off-diagonal elements and all.
 import { type Dtype, functional as F, nn, type Tensor, tensor, tidy } from 'fovea';
 import { describe, expect, it } from 'vitest';
 // The random part is beside these; users draw.
@@ -70,8 +70,8 @@ describe('hutchinson over all signs', () => {
 });
 
 describe('gaussNewtonBartlett over all labels', () => {
-  // logits = tanh(x V) W: of logit c, d / d W_hc = t_h and d / d V_ih = W_hc (1 - t_h²) x_i; the diagonal of the Gauss-Newton
-  // matrix of the mean cross entropy is 1 / n Σ over rows of Σ_c p_c J_c² - (Σ_c p_c J_c)².
+  // logits = tanh(x V) W: of logit c, d / d W_hc = t_h and d / d V_ih = W_hc (1 - t_h²) x_i; the diagonal of the
+  // Gauss-Newton matrix of the mean cross entropy is 1 / n Σ over rows of Σ_c p_c J_c² - (Σ_c p_c J_c)².
   const [rows, width, hidden, classes] = [3, 2, 3, 3];
   const [x, v, w] = [wave(rows * width, 4), wave(width * hidden, 5), wave(hidden * classes, 6)];
   const each = <T>(count: number, of: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => of(i));

@@ -109,8 +109,8 @@ describe('factors', () => {
   ];
   it.each(cases)('%s', (name, make) => {
     const recorded = golden.factors[name]!;
-    // The warm-up of transformers begins with a step at rate 0, which is left out here, and that of WSD at the least rate;
-    // what falls begins at the same step, but for the square root, which counts on from the warm-up.
+    // The warm-up of transformers begins with a step at rate 0, which is left out here, and that of WSD at the least
+    // rate; what falls begins at the same step, but for the square root, which counts on from the warm-up.
     const expected = recorded.slice(0, -1).map((factor, step) => {
       if (name === 'noam') return factor;
       if (step < warmupSteps && name.startsWith('wsd')) return (step + 1) / warmupSteps;

@@ -1,4 +1,5 @@
-// Averages of weights against PyTorch's (test/golden/optim) and against the formula; swapped in and out, saved, recorded.
+// Averages of weights against PyTorch's (test/golden/optim) and against the formula; swapped in and out, saved,
+// recorded.
 import { memory, nn, noGrad, optim, record, type Tensor, tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { readJson } from '../golden.js';

@@ -1,5 +1,5 @@
-// What optimizers say of a step: one native call for each group, whatever the number of parameters, and in place, so that
-// no copy of a parameter or of a state is made on the way.
+// What optimizers say of a step: one native call for each group, whatever the number of parameters, and in place, so
+// that no copy of a parameter or of a state is made on the way.
 import { inspect, memory, nn, optim, randn, resetPeakMemory, synchronizeSync, type Tensor, tidy } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { device } from '../helpers.js';

@@ -1,5 +1,5 @@
-// Every optimizer against its formulas in float64 (models.ts), over seven steps: its options, groups, dtypes, parameters
-// that pause, saved states.
+// Every optimizer against its formulas in float64 (models.ts), over seven steps: its options, groups, dtypes,
+// parameters that pause, saved states.
 import { type Dtype, FoveaError, nn, optim, type Tensor, tensor, tidy } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { device } from '../helpers.js';

@@ -1,5 +1,6 @@
 // Twenty steps of every optimizer, from parameters and gradients of small whole numbers, against what PyTorch gave in
-// float64, and for Lion and Sophia their papers' algorithms on its tensors (test/golden/optim); groups, and saved states.
+// float64, and for Lion and Sophia their papers' algorithms on its tensors (test/golden/optim); groups, and saved
+// states.
 import { type Dtype, nn, optim, type Tensor, tensor, tidy } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { readJson } from '../golden.js';

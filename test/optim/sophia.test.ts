@@ -1,5 +1,5 @@
-// Sophia against its formulas, and its estimators against diagonals by central differences and by enumeration: their means
-// over many draws, within the error of such means; exact where a single draw is.
+// Sophia against its formulas, and its estimators against diagonals by central differences and by enumeration: their
+// means over many draws, within the error of such means; exact where a single draw is.
 import { functional as F, Generator, grad, memory, nn, optim, randn, record, type Tensor, tensor, tidy } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { codeOf, device, list } from '../helpers.js';
@@ -111,7 +111,9 @@ describe('hutchinson', () => {
 });
 
 describe('gaussNewtonBartlett', () => {
-  /** The mean over rows of Σ over classes of p (d -log p / d θ)²: every label that could be drawn, by its probability. */
+  /**
+   * The mean over rows of Σ over classes of p (d -log p / d θ)²: every label that could be drawn, by its probability.
+   */
   function enumerated(params: readonly Tensor[], logits: (params: readonly Tensor[]) => Tensor): number[] {
     const [rows, classes] = logits(params).shape as [number, number];
     const total: number[] = params.flatMap(list).map(() => 0);

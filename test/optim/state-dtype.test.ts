@@ -1,5 +1,5 @@
-// States of Adam, AdamW and Lion in 16 and 8 bits: how much memory they take, how near training stays to float32 states,
-// what becomes of slow averages, NaN and odd sizes, saving, recording.
+// States of Adam, AdamW and Lion in 16 and 8 bits: how much memory they take, how near training stays to float32
+// states, what becomes of slow averages, NaN and odd sizes, saving, recording.
 import {
   functional as F,
   Generator,

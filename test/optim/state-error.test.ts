@@ -1,5 +1,5 @@
-// States of optimizers in bfloat16 and in bytes, step by step: from the same states, a step that keeps float32 and one that
-// rounds differ, in each element, by no more than the distance of the two numbers around it that the format has.
+// States of optimizers in bfloat16 and in bytes, step by step: from the same states, a step that keeps float32 and one
+// that rounds differ, in each element, by no more than the distance of the two numbers around it that the format has.
 import { type Dtype, Generator, nn, optim, randn, type Tensor, tensor, tidy } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { device, list } from '../helpers.js';
@@ -9,7 +9,10 @@ const RUN = 256;
 /** What has a sign has 7 bits beside it; averages of squares have 8. */
 const bitsOf = (name: string): number => (name === 'expAvg' ? 7 : 8);
 
-/** The numbers of a byte for a run whose largest magnitude is 1 (Dettmers et al. 2021): each decade half as many as the next. */
+/**
+ * The numbers of a byte for a run whose largest magnitude is 1 (Dettmers et al. 2021): each decade half as many as the
+ * next.
+ */
 function gridOf(bits: number): number[] {
   const decades = Array.from({ length: bits }, (_, i) =>
     Array.from({ length: 2 ** i }, (__, j) => 10 ** (i + 1 - bits) * (1 - 0.9 * (1 - (j + 1) / 2 ** i))),

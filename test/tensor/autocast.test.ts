@@ -198,7 +198,9 @@ describe('converted parameters', () => {
   const bytes = 2 * SIZE * SIZE;
   const weight = (): Tensor => randn([SIZE, SIZE], { requiresGrad: true });
   const x = ones([1, SIZE]);
-  /** Conversions of the weight that stay live after `run`, which leaves no graph behind; blocks are rounded up a little. */
+  /**
+   * Conversions of the weight that stay live after `run`, which leaves no graph behind; blocks are rounded up a little.
+   */
   const grown = (run: () => void): number => {
     const before = memory().live;
     noGrad(() =>

@@ -1,5 +1,5 @@
-// Whole steps of training, recorded: gradients cleared, dropout, clipping, every optimizer and its schedule, against the
-// same function called anew. Equal bits of losses, parameters and states.
+// Whole steps of training, recorded: gradients cleared, dropout, clipping, every optimizer and its schedule, against
+// the same function called anew. Equal bits of losses, parameters and states.
 import { defaultGenerator, functional as F, manualSeed, nn, optim, record, type Tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { codeOf, list } from '../helpers.js';

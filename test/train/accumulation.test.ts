@@ -1,4 +1,5 @@
-// A GPT-2 learns from batches of unequal numbers of tokens, accumulated by these numbers, what it learns from all as one.
+// A GPT-2 learns from batches of unequal numbers of tokens, accumulated by these numbers, what it learns from all as
+// one.
 import { manualSeed, type Tensor } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { SGD } from 'fovea/optim';
@@ -62,8 +63,8 @@ function apart(given: Step, expected: Step): number {
 
 test.each([
   ['float32', 1e-6],
-  // Each gradient that flows back is rounded to 8 bits, of the whole batch's mean otherwise than of a part's: 2^-9 of each
-  // of the terms that a weight's gradient is a sum of, which agree in sign with its greatest ones.
+  // Each gradient that flows back is rounded to 8 bits, of the whole batch's mean otherwise than of a part's: 2^-9 of
+  // each of the terms that a weight's gradient is a sum of, which agree in sign with its greatest ones.
   ['bfloat16', 2 ** -7],
 ] as const)('four batches are one of all their texts, in %s', async (precision, limit) => {
   const parts = texts.map((part) => collate(part));

@@ -1,4 +1,5 @@
-// What 16 bits cost the demo of `npm start` (4 layers, 128 wide, bytes of text), which is shortened here: nothing to speak of.
+// What 16 bits cost the demo of `npm start` (4 layers, 128 wide, bytes of text), which is shortened here: nothing to
+// speak of.
 import { fileURLToPath } from 'node:url';
 import { ByteTokenizer, manualSeed } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';

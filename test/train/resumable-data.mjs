@@ -1,4 +1,5 @@
-// Data of a run that is resumed, by name; what a worker of a DataLoader runs, too. Batches are { x: [b, n, 16], y: [b] }.
+// Data of a run that is resumed, by name; what a worker of a DataLoader runs, too. Batches are { x: [b, n, 16], y: [b]
+// }.
 import { Generator, randn, tensor } from 'fovea';
 import { DataLoader, LengthBatchSampler, map, shuffleBuffer, textLines } from 'fovea/train';
 import { writeFileSync } from 'node:fs';

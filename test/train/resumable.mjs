@@ -1,5 +1,5 @@
-// A run with everything that has a state: dropout, shuffled data, accumulation, a schedule, early stopping, float16's scale.
-// Prints losses and digests of the weights and all states as a line of JSON.
+// A run with everything that has a state: dropout, shuffled data, accumulation, a schedule, early stopping, float16's
+// scale. Prints losses and digests of the weights and all states as a line of JSON.
 //
 //   node resumable.mjs <folder> whole|killed|resumed <precision> <data> <what is learnt with>
 import { createHash } from 'node:crypto';

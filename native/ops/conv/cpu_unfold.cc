@@ -1,5 +1,5 @@
-// unfold: columns[c, i, j, y, x] = image[c, y strideY + i dilationY - paddingY, ...], 0 outside of it; fold adds columns up
-// where they came from, line after line of the image, so that it does not matter which thread does it.
+// unfold: columns[c, i, j, y, x] = image[c, y strideY + i dilationY - paddingY, ...], 0 outside of it; fold adds
+// columns up where they came from, line after line of the image, so that it does not matter which thread does it.
 #include "cpu/rows.h"
 #include "ops/conv/geometry.h"
 #include "ops/conv/kernels.h"

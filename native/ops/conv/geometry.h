@@ -1,11 +1,12 @@
-// Convolution along one axis, as products without gaps. Tap t of window w is at image index i = w s + t d - p (stride s,
-// dilation d, padding p). With g = gcd(s, d), phase u has the taps t = u + m s/g, and
+// Convolution along one axis, as products without gaps. Tap t of window w is at image index i = w s + t d - p (stride
+// s, dilation d, padding p). With g = gcd(s, d), phase u has the taps t = u + m s/g, and
 //
 //   i = v s + u d - p   where v = w + m d/g
 //
-// cuts the image into planes, one for each phase, on which a tap is a shift by m d/g: a convolution of stride 1, whatever
-// s and d are. The other way round, place v of phase u is reached from windows v - m d/g: a transposed convolution
-// writes every phase as a convolution of stride 1, too. No zeros are multiplied that strides would put between elements.
+// cuts the image into planes, one for each phase, on which a tap is a shift by m d/g: a convolution of stride 1,
+// whatever s and d are. The other way round, place v of phase u is reached from windows v - m d/g: a transposed
+// convolution writes every phase as a convolution of stride 1, too. No zeros are multiplied that strides would put
+// between elements.
 #pragma once
 #include "core/arithmetic.h"
 #include "core/kernel.h"

@@ -20,7 +20,8 @@ constexpr int64_t kConvTask = int64_t(1) << 19;  // multiplications that are wor
 constexpr int64_t kDotRun = 4096;                // places that a sum of a weight's gradient takes in one run
 
 FOVEA_INLINE int64_t places_of(const PhasedAxis& y, const PhasedAxis& x) { return y.count * x.count; }
-// Elements from one plane to the next: an odd number of cache lines, since planes a power of two apart would share sets.
+// Elements from one plane to the next: an odd number of cache lines, since planes a power of two apart would share
+// sets.
 FOVEA_INLINE int64_t plane_step(const PhasedAxis& y, const PhasedAxis& x) {
   constexpr int64_t kLine = 16;
   return (ceil_div(places_of(y, x), kLine) | 1) * kLine;

@@ -1,5 +1,5 @@
-// Laying out planes (geometry.h): lines of an image, every `step`-th element of each, in the type that is computed in, with
-// zeros where a plane reaches beyond the image.
+// Laying out planes (geometry.h): lines of an image, every `step`-th element of each, in the type that is computed in,
+// with zeros where a plane reaches beyond the image.
 #pragma once
 #include "cpu/rows.h"
 #include "ops/conv/plan.h"

@@ -1,15 +1,16 @@
 // States of optimisers in 16 and 8 bits, the same on the CPU and on CUDA.
 //
-// bfloat16, or bytes with one float32 for every kStateRun elements, the largest magnitude L among them: "8-bit optimizers
-// via block-wise quantization" (Dettmers et al. 2021, https://arxiv.org/abs/2110.02861). A byte is a code c for
-// |x| / L on a grid that is finer where values are larger; with `bits` bits of it, i = floor(log2 c) and j = c - 2^i + 1,
+// bfloat16, or bytes with one float32 for every kStateRun elements, the largest magnitude L among them: "8-bit
+// optimizers via block-wise quantization" (Dettmers et al. 2021, https://arxiv.org/abs/2110.02861). A byte is a code c
+// for |x| / L on a grid that is finer where values are larger; with `bits` bits of it, i = floor(log2 c) and j = c -
+// 2^i + 1,
 //   value(0) = 0,  value(c) = 10^(i + 1 - bits) (1 - 0.9 (1 - j / 2^i)),
-// so 1 is on the grid and each power of ten has half the codes of the next. What has a sign takes 7 bits and a sign bit;
-// averages of squares take 8, and are never rounded to 0 (in bytes), as they are divided by.
+// so 1 is on the grid and each power of ten has half the codes of the next. What has a sign takes 7 bits and a sign
+// bit; averages of squares take 8, and are never rounded to 0 (in bytes), as they are divided by.
 //
-// Rounding up or down follows a sequence over elements and steps that fills [0, 1) evenly (Roberts 2018, "The unreasonable
-// effectiveness of quasirandom sequences"), so that on average nothing is lost. Rounded to nearest, an average of decay
-// 0.999 would stand still, since what it takes in is less than half the distance of neighbours.
+// Rounding up or down follows a sequence over elements and steps that fills [0, 1) evenly (Roberts 2018, "The
+// unreasonable effectiveness of quasirandom sequences"), so that on average nothing is lost. Rounded to nearest, an
+// average of decay 0.999 would stand still, since what it takes in is less than half the distance of neighbours.
 #pragma once
 #include "core/half.h"
 #include "core/inline.h"
@@ -55,7 +56,8 @@ FOVEA_INLINE uint32_t code_of_value(float x, int bits, uint32_t dither) {
   return uint32_t(int32_t(codes) - 1 + int32_t(place > 0 ? (place < codes ? place : codes) : 0.0f));
 }
 
-// `x` of a run with the largest magnitude `largest`. A NaN or an infinity makes `largest` one, and so all of its run NaN.
+// `x` of a run with the largest magnitude `largest`. A NaN or an infinity makes `largest` one, and so all of its run
+// NaN.
 FOVEA_INLINE uint8_t encode_signed(float x, float largest, uint32_t dither) {
   const uint32_t sign = bits_of(x) >> 31 << 7;
   return uint8_t(sign | code_of_value(float_of(uint32_t(magnitude_bits(x))) / largest, 7, dither));

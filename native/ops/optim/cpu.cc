@@ -1,8 +1,8 @@
 // Optimiser steps over all parameters in one command (formulas in op.cc). call.in holds tuples of views one after the
 // other; every tensor is cut into pieces of kStepPiece elements, whatever the thread count.
 //
-// Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters), and of the ops
-// for compact states in 16 or 8 bits (compact.h), computed in float32 or float64 all the same.
+// Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters), and of the
+// ops for compact states in 16 or 8 bits (compact.h), computed in float32 or float64 all the same.
 #include "cpu/rows.h"
 #include "ops/optim/adafactor.h"
 #include "ops/optim/attrs.h"

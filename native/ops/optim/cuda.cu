@@ -2,8 +2,8 @@
 // other; a launch takes some dozens of tuples, which travel as kernel parameters, and gives every piece of kPiece
 // elements of every tensor to a block.
 //
-// Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters), and of the ops
-// for compact states in 16 or 8 bits (compact.h), computed in float32 or float64 all the same.
+// Parameters and gradients of 16 bits are converted; states are float32 (float64 for float64 parameters), and of the
+// ops for compact states in 16 or 8 bits (compact.h), computed in float32 or float64 all the same.
 #include <cmath>
 
 #include "cuda/block.h"

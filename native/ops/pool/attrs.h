@@ -3,8 +3,8 @@
 
 namespace fovea {
 
-// Windows as in ops/conv/attrs.h; with `adaptive`, window w of n covers [floor(w size / n), ceil((w + 1) size / n)), and the
-// attributes between are not read.
+// Windows as in ops/conv/attrs.h; with `adaptive`, window w of n covers [floor(w size / n), ceil((w + 1) size / n)),
+// and the attributes between are not read.
 struct PoolAttrs {
   int64_t kernelY = 1, kernelX = 1, strideY = 1, strideX = 1, dilationY = 1, dilationX = 1, paddingY = 0, paddingX = 0;
   int64_t height = 0, width = 0;  // of the result

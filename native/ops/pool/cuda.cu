@@ -1,5 +1,5 @@
-// Pooling on the device, an element of the result to a thread; the gradient of means adds up the windows that an element
-// is in, in order.
+// Pooling on the device, an element of the result to a thread; the gradient of means adds up the windows that an
+// element is in, in order.
 #include <math.h>
 
 #include "cuda/convert.h"

@@ -1,5 +1,5 @@
-// Pooling over windows of each channel: the largest element and where it is (y w + x, the last NaN where there are some),
-// or the mean. avgPool and avgPoolBackward are linear, and each is the other's gradient.
+// Pooling over windows of each channel: the largest element and where it is (y w + x, the last NaN where there are
+// some), or the mean. avgPool and avgPoolBackward are linear, and each is the other's gradient.
 #include "core/registry.h"
 #include "ops/families.h"
 #include "ops/pool/attrs.h"

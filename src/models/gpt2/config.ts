@@ -35,7 +35,9 @@ export interface GPT2Options {
   scaleAttnWeights: boolean;
   /** Whether scores of block i are divided by i + 1 besides (default false). */
   scaleAttnByInverseLayerIdx: boolean;
-  /** Whether scores are computed in float32 (default false). fovea's kernels always do, so both values give the same. */
+  /**
+   * Whether scores are computed in float32 (default false). fovea's kernels always do, so both values give the same.
+   */
   reorderAndUpcastAttn: boolean;
   /** Whether logits come from the token embeddings instead of a matrix of their own (default true). */
   tieWordEmbeddings: boolean;

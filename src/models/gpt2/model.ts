@@ -311,7 +311,9 @@ export class GPT2LMHeadModel extends CausalLM {
     };
   }
 
-  /** The loss of hidden states [B, n, width], whose logits exist all at once only where the head is more than a weight. */
+  /**
+   * The loss of hidden states [B, n, width], whose logits exist all at once only where the head is more than a weight.
+   */
   #lossWithoutLogits(hidden: Tensor, labels: Tensor): Tensor {
     const { lmHead } = this;
     if (!(lmHead instanceof Linear && runsOnly(lmHead, Linear))) return nextTokenLoss(lmHead.forward(hidden), labels);

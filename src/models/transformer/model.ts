@@ -1,11 +1,12 @@
 /**
- * The transformer as its paper has it (Vaswani et al. 2017, "Attention Is All You Need", https://arxiv.org/abs/1706.03762):
+ * The transformer as its paper has it (Vaswani et al. 2017, "Attention Is All You Need",
+ * https://arxiv.org/abs/1706.03762):
  *
  *   x = dropout(sqrt(d) E[source] + P);  memory = encoder(x)                         P: sinusoids of positions
  *   y = decoder(dropout(sqrt(d) E[target] + P), memory);  logits = y Eᵀ
  *
- * with one table E for sources, targets and logits (section 3.4). B sources of S tokens, targets of L. `generate` keeps keys and
- * values, so that a token costs one position of the decoder.
+ * with one table E for sources, targets and logits (section 3.4). B sources of S tokens, targets of L. `generate` keeps
+ * keys and values, so that a token costs one position of the decoder.
  */
 import { FoveaError } from '../../errors.js';
 import { noGrad } from '../../autograd/backward.js';
@@ -60,7 +61,10 @@ export interface Seq2SeqGenerateOptions {
   signal?: AbortSignal;
 }
 
-/** Encoder and decoder with embeddings and head. Keys: `shared.weight`, `transformer.*`, and `lm_head.weight` unless tied. */
+/**
+ * Encoder and decoder with embeddings and head. Keys: `shared.weight`, `transformer.*`, and `lm_head.weight` unless
+ * tied.
+ */
 export class Seq2SeqTransformer extends Module {
   static override readonly stateDictKeys = { lmHead: 'lm_head' };
   /** Sizes and tokens. */
@@ -152,8 +156,8 @@ export class Seq2SeqTransformer extends Module {
   /**
    * Takes the batches of `seq2seqCollator` and `spanCorruptionCollator` as they are.
    *
-   * @throws FOVEA_SHAPE for ids that are not [B, n], labels of another shape than `decoderInputIds`, or a mask of another
-   *   than `inputIds`
+   * @throws FOVEA_SHAPE for ids that are not [B, n], labels of another shape than `decoderInputIds`, or a mask of
+   *   another than `inputIds`
    */
   override forward(input: Seq2SeqInput): Seq2SeqOutput {
     const names = ['inputIds', 'attentionMask', 'decoderInputIds', 'labels'] as const;

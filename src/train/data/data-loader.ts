@@ -152,8 +152,8 @@ function settingsOf<T, B>(options: DataLoaderOptions<T, B> | undefined, isStream
  * begins the same epoch anew. After `loadStateDict` the next iteration gives exactly the batches of the epoch that had
  * not been given out, whether or not others were read ahead by then.
  *
- * Tensors of a batch belong to the `tidy` in which the iteration began; outside of one, dispose of them or leave them to
- * the garbage collector.
+ * Tensors of a batch belong to the `tidy` in which the iteration began; outside of one, dispose of them or leave them
+ * to the garbage collector.
  */
 export class DataLoader<T, B = T[]> implements AsyncIterable<B> {
   readonly #dataset: AnyDataset<T>;

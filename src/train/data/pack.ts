@@ -241,8 +241,8 @@ export interface PackedCausalLMCollatorOptions extends PackOptions {
  * @example
  * const collate = packedCausalLMCollator({ padId: 0, length: 1024 });
  * const { loss } = model.forward(collate([[5, 6, 7], [8, 9]]));
- * @returns a collate function, which throws FOVEA_ARGUMENT for items that are no tokens, or longer than a row unless `split`
- *   is given, FOVEA_SHAPE for labels that are not as many as the tokens
+ * @returns a collate function, which throws FOVEA_ARGUMENT for items that are no tokens, or longer than a row unless
+ *   `split` is given, FOVEA_SHAPE for labels that are not as many as the tokens
  * @throws FOVEA_ARGUMENT for options out of range
  */
 export function packedCausalLMCollator(options: PackedCausalLMCollatorOptions): Collator<TokenItem, PackedBatch> {

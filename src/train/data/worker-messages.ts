@@ -1,7 +1,7 @@
 /**
  * What a DataLoader and its workers say to each other. Items and batches cross as structured clones; typed arrays are
- * copied once and moved, tensors cross as their values, masks as what they are made of. Both sides see the same, but for classes of the user's own, of
- * which the fields alone arrive, and Buffers, which arrive as Uint8Array.
+ * copied once and moved, tensors cross as their values, masks as what they are made of. Both sides see the same, but
+ * for classes of the user's own, of which the fields alone arrive, and Buffers, which arrive as Uint8Array.
  */
 import { errorCodes, FoveaError, type FoveaErrorCode } from '../../errors.js';
 import { tensor } from '../../ops/index.js';

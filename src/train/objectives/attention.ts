@@ -4,9 +4,10 @@
  *   kl    Σ_j t_j (log t_j - log w_j)
  *   mse   the mean over visible keys j of (w_j - t_j)²
  *
- * t is the given row, brought to the sum 1 over what is visible. A row of which nothing is visible, or whose given weights
- * are all 0, as those of a query that sees no key, does not count. Weights with gradients come per head from
- * `MultiheadAttention.forward` and from models' `attentions`; those of `inspect`'s captures have none, and serve as teachers.
+ * t is the given row, brought to the sum 1 over what is visible. A row of which nothing is visible, or whose given
+ * weights are all 0, as those of a query that sees no key, does not count. Weights with gradients come per head from
+ * `MultiheadAttention.forward` and from models' `attentions`; those of `inspect`'s captures have none, and serve as
+ * teachers.
  */
 import { clamp, div, gt, log, mean, mul, ne, type Reduction, square, squeeze, stack } from '../../ops/index.js';
 import { sub, sum, where } from '../../ops/index.js';
@@ -35,7 +36,9 @@ export interface AttentionTransferOptions extends AttentionSupervisionOptions {
   mask?: Tensor | null;
 }
 
-/** A weight below the smallest normal float32 counts as that, so that a key that was given up costs 87 and not Infinity. */
+/**
+ * A weight below the smallest normal float32 counts as that, so that a key that was given up costs 87 and not Infinity.
+ */
 const LEAST_WEIGHT = 2 ** -126;
 const KEEP = { keepdim: true };
 
@@ -87,15 +90,16 @@ function squaredError(t: Tensor, w: Tensor, mask: Tensor | undefined): Tensor {
 }
 
 /**
- * Draws attention to where it is known to belong: alignments (Liu et al. 2016, https://arxiv.org/abs/1609.04186), the heads
- * of syntax (Strubell et al. 2018, https://arxiv.org/abs/1804.08199).
+ * Draws attention to where it is known to belong: alignments (Liu et al. 2016, https://arxiv.org/abs/1609.04186), the
+ * heads of syntax (Strubell et al. 2018, https://arxiv.org/abs/1804.08199).
  *
- * @param weights [n, m], [h, n, m] or [b, h, n, m]: the probabilities of each head; narrow them to the heads that are meant
- * @param targetWeights broadcasts to `weights`, any dtype: 0 and 1, or weights; each row is brought to the sum 1. Gets no
- *   gradient
+ * @param weights [n, m], [h, n, m] or [b, h, n, m]: the probabilities of each head; narrow them to the heads that are
+ *   meant
+ * @param targetWeights broadcasts to `weights`, any dtype: 0 and 1, or weights; each row is brought to the sum 1.
+ *   Gets no gradient
  * @param mask bool, broadcasts to `weights`: true where a key is visible (default: all)
- * @returns 0-d, or with reduction 'none' the losses of the rows [..., n], 0 for those that do not count; float32 (float64
- *   for float64). The mean over no rows is NaN
+ * @returns 0-d, or with reduction 'none' the losses of the rows [..., n], 0 for those that do not count; float32
+ *   (float64 for float64). The mean over no rows is NaN
  * @throws FOVEA_SHAPE or FOVEA_DTYPE for what does not fit, FOVEA_ARGUMENT for an unknown measure or reduction
  */
 export function attentionSupervisionLoss(
@@ -120,16 +124,16 @@ function layersArg(op: string, argument: string, maps: Tensor | readonly Tensor[
 
 /**
  * Draws a student's attention to its teacher's, head by head: 'kl' as MobileBERT (Sun et al. 2020,
- * https://arxiv.org/abs/2004.02984) and MiniLM do, 'mse' as TinyBERT (Jiao et al. 2020, https://arxiv.org/abs/1909.10351)
- * does.
+ * https://arxiv.org/abs/2004.02984) and MiniLM do, 'mse' as TinyBERT (Jiao et al. 2020,
+ * https://arxiv.org/abs/1909.10351) does.
  *
  * @param studentMaps [n, m], [h, n, m] or [b, h, n, m], or a list of such for several layers
  * @param teacherMaps of the same shapes, or broadcasting to them; as many layers. Get no gradient. Where the numbers of
  *   heads differ, average them on both sides: `mean(1, { keepdim: true })`
- * @returns 0-d: of several layers the mean of their means, or the sum of their sums; with reduction 'none' the losses of the
- *   rows [..., n], of a list [layers, ..., n]. float32 (float64 for float64); the mean over no rows is NaN
- * @throws FOVEA_SHAPE or FOVEA_DTYPE for maps that do not fit, FOVEA_ARGUMENT for other numbers of layers, or an unknown
- *   measure or reduction
+ * @returns 0-d: of several layers the mean of their means, or the sum of their sums; with reduction 'none' the losses
+ *   of the rows [..., n], of a list [layers, ..., n]. float32 (float64 for float64); the mean over no rows is NaN
+ * @throws FOVEA_SHAPE or FOVEA_DTYPE for maps that do not fit, FOVEA_ARGUMENT for other numbers of layers, or an
+ *   unknown measure or reduction
  */
 export function attentionTransferLoss(
   studentMaps: Tensor | readonly Tensor[],

@@ -19,14 +19,14 @@ export interface SequenceClassificationLossOptions {
   reduction?: Reduction;
 }
 /**
- * What Hugging Face's `…ForSequenceClassification` train on: `mseLoss` for a regression, `crossEntropy` for one label of
- * several, `binaryCrossEntropyWithLogits` for any of them.
+ * What Hugging Face's `…ForSequenceClassification` train on: `mseLoss` for a regression, `crossEntropy` for one label
+ * of several, `binaryCrossEntropyWithLogits` for any of them.
  *
  * @param logits [n, c], floats
  * @param labels class numbers [n]; or numbers or 0 and 1 [n, c], floats ([n], too, where c = 1)
  * @returns 0-d, or with reduction 'none' the losses [n] of one label, else [n, c]
- * @throws FOVEA_SHAPE or FOVEA_DTYPE for labels that do not fit, FOVEA_ARGUMENT for an unknown problem type; rejects with
- *   FOVEA_INDEX for a label that is no class
+ * @throws FOVEA_SHAPE or FOVEA_DTYPE for labels that do not fit, FOVEA_ARGUMENT for an unknown problem type; rejects
+ *   with FOVEA_INDEX for a label that is no class
  */
 export function sequenceClassificationLoss(
   logits: Tensor,

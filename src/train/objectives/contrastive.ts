@@ -3,8 +3,8 @@
  *
  *   -log(e^{z_i} / Σ_j e^{z_j}),  z = scale · cos(query, candidate)
  *
- * Embeddings are brought to unit length here; similarities are float32 (float64 for float64), also under `autocast`, since
- * a scale of 100 leaves 16-bit floats no fractions.
+ * Embeddings are brought to unit length here; similarities are float32 (float64 for float64), also under `autocast`,
+ * since a scale of 100 leaves 16-bit floats no fractions.
  */
 import {
   add,
@@ -59,8 +59,8 @@ export interface ClipLossOptions {
   reduction?: Reduction;
 }
 /**
- * The symmetric loss of CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020, figure 3): each image is to find its
- * text among those of the batch, and each text its image; the loss of a pair is the mean of both cross entropies.
+ * The symmetric loss of CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020, figure 3): each image is to find
+ * its text among those of the batch, and each text its image; the loss of a pair is the mean of both cross entropies.
  *
  * @param imageEmbeddings [n, d], floats of any length
  * @param textEmbeddings [n, d]: row i belongs to row i of the images
@@ -114,9 +114,9 @@ function checkNegatives(op: string, query: Tensor, negatives: Tensor): void {
 }
 
 /**
- * InfoNCE (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748): the cross entropy of finding the positive among the
- * negatives by their cosines, divided by a temperature. Without negatives the other positives of the batch are those
- * (SimCLR, Chen et al. 2020).
+ * InfoNCE (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748): the cross entropy of finding the positive among
+ * the negatives by their cosines, divided by a temperature. Without negatives the other positives of the batch are
+ * those (SimCLR, Chen et al. 2020).
  *
  * @param query [n, d], floats of any length
  * @param positive [n, d]: row i belongs to row i of the queries

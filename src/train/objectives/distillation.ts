@@ -44,14 +44,14 @@ function divergence(logP: Tensor, logQ: Tensor): Tensor {
 }
 
 /**
- * α T² KL(softmax(teacher / T) ‖ softmax(student / T)) + (1 - α) crossEntropy(student, labels) for each row (Hinton et al.
- * 2015, https://arxiv.org/abs/1503.02531). T² keeps the size of the gradient, which falls by T².
+ * α T² KL(softmax(teacher / T) ‖ softmax(student / T)) + (1 - α) crossEntropy(student, labels) for each row (Hinton et
+ * al. 2015, https://arxiv.org/abs/1503.02531). T² keeps the size of the gradient, which falls by T².
  *
  * @param studentLogits [..., c], floats
  * @param teacherLogits the shape of `studentLogits`; gets no gradient
  * @returns 0-d, or with reduction 'none' the losses [...]; float32 (float64 for float64). The mean over no rows is NaN
- * @throws FOVEA_SHAPE or FOVEA_DTYPE for logits or labels that do not fit, FOVEA_ARGUMENT for options out of range or an
- *   alpha without labels; rejects with FOVEA_INDEX for a label that is no class
+ * @throws FOVEA_SHAPE or FOVEA_DTYPE for logits or labels that do not fit, FOVEA_ARGUMENT for options out of range or
+ *   an alpha without labels; rejects with FOVEA_INDEX for a label that is no class
  */
 export function distillationLoss(
   studentLogits: Tensor,

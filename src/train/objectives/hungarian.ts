@@ -1,13 +1,14 @@
 /**
- * The loss of a set of predictions whose order means nothing (DETR, Carion et al. 2020, https://arxiv.org/abs/2005.12872):
- * predictions are matched with targets at the least cost, and each then learns from its own target, those left over from
- * "no object" ∅.
+ * The loss of a set of predictions whose order means nothing (DETR, Carion et al. 2020,
+ * https://arxiv.org/abs/2005.12872): predictions are matched with targets at the least cost, and each then learns from
+ * its own target, those left over from "no object" ∅.
  *
  *   cost[q][k] = pair[q][k] - λ softmax(z_q)[c_k]
  *   loss       = Σ_q w crossEntropy(z_q, class of q's target or ∅) + Σ over matches pair[q][k]
  *
- * z [b, q, c + 1], ∅ being the last class; w is 1 for classes and `noObjectWeight` for ∅. What else makes a pair good or bad
- * (boxes, for DETR) comes as a matrix of costs, of which the matching reads the numbers and the loss takes the matches.
+ * z [b, q, c + 1], ∅ being the last class; w is 1 for classes and `noObjectWeight` for ∅. What else makes a pair good
+ * or bad (boxes, for DETR) comes as a matrix of costs, of which the matching reads the numbers and the loss takes the
+ * matches.
  */
 import { noGrad } from '../../autograd/backward.js';
 import { FoveaError } from '../../errors.js';
@@ -36,8 +37,8 @@ export interface HungarianLossOptions {
   /** The weight of ∅ in the cross entropy; default 0.1. */
   noObjectWeight?: number;
   /**
-   * 'mean' (default), as DETR's code: the weighted mean of the cross entropies plus the pair costs per target of the batch;
-   * 'none', as its formula (2): the sum for each image, [b]; 'sum': the sum of these.
+   * 'mean' (default), as DETR's code: the weighted mean of the cross entropies plus the pair costs per target of the
+   * batch; 'none', as its formula (2): the sum for each image, [b]; 'sum': the sum of these.
    */
   reduction?: Reduction;
 }
@@ -173,16 +174,16 @@ function pairLossOf({ logits, labels, pairs }: Sets, matches: readonly SetMatch[
 }
 
 /**
- * DETR's loss (Carion et al. 2020, https://arxiv.org/abs/2005.12872, section 3.1) of predictions in no order, for any kind
- * of pair cost. Waits for the costs of the batch, without blocking; the matching itself (see {@link linearSumAssignment})
- * runs on the thread of the caller.
+ * DETR's loss (Carion et al. 2020, https://arxiv.org/abs/2005.12872, section 3.1) of predictions in no order, for any
+ * kind of pair cost. Waits for the costs of the batch, without blocking; the matching itself (see {@link
+ * linearSumAssignment}) runs on the thread of the caller.
  *
  * @param logits [b, q, c + 1], floats: q predictions for each image, ∅ being the last class
  * @param labels for each image the classes of its targets, [k], integers below c; k may be 0
  * @returns the loss, 0-d ([b] with reduction 'none'), its parts, and the matches
- * @throws rejects with FOVEA_SHAPE, FOVEA_DTYPE or FOVEA_ARGUMENT for what does not fit, FOVEA_INDEX for a label that is no
- *   class, FOVEA_NAN naming the image for costs that are NaN, FOVEA_ARGUMENT for so many infinite ones that a target finds
- *   no prediction
+ * @throws rejects with FOVEA_SHAPE, FOVEA_DTYPE or FOVEA_ARGUMENT for what does not fit, FOVEA_INDEX for a label that
+ *   is no class, FOVEA_NAN naming the image for costs that are NaN, FOVEA_ARGUMENT for so many infinite ones that a
+ *   target finds no prediction
  */
 export async function hungarianLoss(
   logits: Tensor,

@@ -67,7 +67,9 @@ class Augmenting {
   /** Prices of rows and columns. */
   readonly #u: Float64Array;
   readonly #v: Float64Array;
-  /** Of the search at hand: the length of the shortest path to each column, the row before it, and what it has visited. */
+  /**
+   * Of the search at hand: the length of the shortest path to each column, the row before it, and what it has visited.
+   */
   readonly #length: Float64Array;
   readonly #before: Int32Array;
   readonly #seenRow: Uint8Array;
@@ -144,8 +146,8 @@ class Augmenting {
 }
 
 /**
- * Assigns rows to columns at the least sum of costs, like SciPy's `linear_sum_assignment`: all rows, or all columns where
- * those are fewer. O(n³), on the thread of the caller: some milliseconds for 200 × 200.
+ * Assigns rows to columns at the least sum of costs, like SciPy's `linear_sum_assignment`: all rows, or all columns
+ * where those are fewer. O(n³), on the thread of the caller: some milliseconds for 200 × 200.
  *
  * @param cost rows of equal lengths; Infinity (with `maximize`: -Infinity) rules a pair out
  * @returns the pairs; where several assignments are best, one of them

@@ -17,8 +17,8 @@ export interface ZLossOptions {
   reduction?: Reduction;
 }
 /**
- * weight · log² Z with Z = Σ e^x over the classes, to be added to the cross entropy of the same logits: it draws log Z to 0,
- * so that logits do not drift (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5).
+ * weight · log² Z with Z = Σ e^x over the classes, to be added to the cross entropy of the same logits: it draws log Z
+ * to 0, so that logits do not drift (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311, section 5).
  *
  * @param logits [..., c], floats
  * @returns 0-d, or with reduction 'none' the losses [...]; float32 (float64 for float64). The mean over no rows is NaN

@@ -7,7 +7,9 @@ import { type Args, close, type Row } from '../row.js';
 import { referenceOfScored, runScored, scoredSamples } from './attention-scores.js';
 import { FLOATS, type InputSpec, type Layout, type Sample } from '../samples.js';
 
-/** Tensor cores, and what multiplies pairs on the CPU, take probabilities in 16 bits, rounded before they meet values. */
+/**
+ * Tensor cores, and what multiplies pairs on the CPU, take probabilities in 16 bits, rounded before they meet values.
+ */
 const multipliesPairs = ['avx512bf16', 'amx'].includes(info().isa);
 const onTensorCores = device === 'cpu' && !multipliesPairs ? {} : { roundings: 2 };
 

@@ -73,7 +73,8 @@ export const gatedLinear: Row = {
     const g = linear(x!, part(gate, 0, n)!, part(gateBias, 0, n)).map(activations[activation as Activation]);
     return zip((p, q) => p * q, g, linear(x!, up ?? part(gate, n, 2 * n)!, up ? upBias : part(gateBias, n, 2 * n)));
   },
-  // Errors of the two products reach the result multiplied by the other: a share of the largest, and two roundings more.
+  // Errors of the two products reach the result multiplied by the other: a share of the largest, and two roundings
+  // more.
   tolerance: close(256, { roundings: 4 }),
   differentiable: [0, 1, 2, 3, 4],
   errors: [

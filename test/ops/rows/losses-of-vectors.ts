@@ -134,8 +134,8 @@ const tripletMarginLoss: Row = {
 };
 
 /**
- * The probability of a label sequence, from probabilities (Graves 2006 in another form): after each time, of having said the
- * first u labels and ending in a blank, or in label u. Without logarithms, so for short inputs alone.
+ * The probability of a label sequence, from probabilities (Graves 2006 in another form): after each time, of having
+ * said the first u labels and ending in a blank, or in label u. Without logarithms, so for short inputs alone.
  */
 function labelProbability(
   at: (t: number, c: number) => number,
