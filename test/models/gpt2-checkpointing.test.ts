@@ -27,7 +27,7 @@ async function outcome(model: GPT2LMHeadModel, extra: object = {}): Promise<{ nu
   const bytes = memory().live - before;
   loss!.backward();
   const parts = [loss!, ...model.parameters().flatMap(({ grad }) => (grad ? [grad] : []))];
-  const numbers = await Promise.all(parts.map(async (x) => Array.from(await x.data<Float32Array>())));
+  const numbers = await Promise.all(parts.map(async (x) => Array.from(await x.data())));
   model.zeroGrad();
   return { numbers, bytes };
 }

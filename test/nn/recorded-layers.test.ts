@@ -1,5 +1,5 @@
 // Layers of vectors against what PyTorch gave (test/golden/nn/layers.py): results, shapes, all gradients.
-import { nn, type Tensor, tensor } from 'fovea';
+import { type nn, type Tensor, tensor } from 'fovea';
 import { describe, expect, it } from 'vitest';
 import { expectGradients, expectNear, fill, numbers, precisions, readJson, tolerances } from '../golden.js';
 import { device } from '../helpers.js';
@@ -18,7 +18,7 @@ type Layer = nn.Module & { forward(x: Tensor): Tensor | nn.MixtureOfExpertsOutpu
 describe.each(precisions)('what PyTorch gives, in %s', (dtype) => {
   const tolerance = tolerances[dtype];
   it.each(cases.map((one) => [titleOf(one), one] as const))('%s', (_, recorded) => {
-    const layer = fill(makeLayer<Layer>(recorded, dtype), 2);
+    const layer = fill(makeLayer(recorded, dtype) as Layer, 2);
     const x =
       'ids' in recorded
         ? tensor(recorded.ids, { dtype: 'int64', device })

@@ -8,11 +8,8 @@ export interface RecordedLayer {
   arguments: unknown[];
   options: Record<string, unknown> | null;
 }
-export function makeLayer<L extends nn.Module>(
-  { name, arguments: given, options }: RecordedLayer,
-  dtype: Precision,
-): L {
-  const Layer = (nn as unknown as Record<string, new (...args: unknown[]) => L>)[name]!;
+export function makeLayer({ name, arguments: given, options }: RecordedLayer, dtype: Precision): nn.Module {
+  const Layer = (nn as unknown as Record<string, new (...args: unknown[]) => nn.Module>)[name]!;
   return new Layer(...given, ...(options ? [options] : [])).to(dtype);
 }
 export const titleOf = ({ name, arguments: given, options }: RecordedLayer): string =>

@@ -29,13 +29,15 @@ const changed = (from: Dtype, to: Dtype): string[] =>
     .sort();
 
 it('products are lowered', () => {
-  const names = ['addmm', 'attention', 'einsum', 'gatedLinear', 'groupedMatmul', 'linear', 'matmul'];
-  expect(changed('float32', 'bfloat16')).toEqual([...names, 'scaledDotProductAttention']);
+  const products = ['addmm', 'einsum', 'gatedLinear', 'groupedMatmul', 'linear', 'matmul'];
+  const convolutions = ['conv1d', 'conv2d', 'convTranspose1d', 'convTranspose2d'];
+  const attention = ['attention', 'scaledDotProductAttention'];
+  expect(changed('float32', 'bfloat16')).toEqual([...products, ...convolutions, ...attention].sort());
 });
 
 it('steep functions, sums and losses are widened', () => {
   const functions = ['exp', 'expm1', 'log', 'log1p', 'log2', 'pow', 'reciprocal', 'rsqrt', 'softplus', 'square'];
-  const sums = ['cumsum', 'layerNorm', 'logSoftmax', 'logsumexp', 'norm', 'prod', 'softmax', 'sum'];
+  const sums = ['cumsum', 'groupNorm', 'layerNorm', 'logSoftmax', 'logsumexp', 'norm', 'prod', 'softmax', 'sum'];
   const ofPairs = ['binaryCrossEntropyWithLogits', 'huberLoss', 'klDiv', 'l1Loss', 'mseLoss', 'sigmoidFocalLoss'];
   const losses = [...ofPairs, 'cosineEmbeddingLoss', 'nllLoss', 'smoothL1Loss', 'tripletMarginLoss'];
   expect(changed('bfloat16', 'float32')).toEqual([...functions, ...sums, ...losses].sort());
