@@ -92,8 +92,8 @@ export interface RecordedTraining {
 }
 
 /**
- * Asserts that training goes the recorded way: the first loss within 1e-5 (float64: 1e-10), each first norm of a gradient
- * and all losses within 1e-4 (1e-9).
+ * Asserts that training goes the recorded way: the first loss within 1e-5 (float64: 1e-10), each first norm of a
+ * gradient and all losses within 1e-4 (1e-9).
  */
 export function expectTraining(
   model: nn.Module,

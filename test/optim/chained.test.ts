@@ -36,7 +36,7 @@ function run(params: Pair, optimizers: readonly optim.Optimizer<{ lr: number }>[
 }
 
 const valuesOf = async (params: readonly Tensor[]): Promise<number[][]> =>
-  Promise.all(params.map(async (p) => Array.from(await p.data())));
+  Promise.all(params.map(async (p) => [...(await p.data())]));
 
 test('changes what its members change alone', async () => {
   const [together, apart] = [weights(1) as Pair, weights(1) as Pair];

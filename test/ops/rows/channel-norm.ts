@@ -142,8 +142,8 @@ const batchNorm: Row = {
       ),
     ];
   },
-  // Of sums of up to 2480 elements, for which 2 sqrt(2480) units would do; 9 were seen at most. Running ones of 16 bits are
-  // followed in 16 bits.
+  // Of sums of up to 2480 elements, for which 2 sqrt(2480) units would do; 9 were seen at most. Running ones of 16 bits
+  // are followed in 16 bits.
   tolerance: close(32, { roundings: 4 }),
   differentiable: [0, 3, 4],
   errors: [

@@ -68,7 +68,7 @@ const pairSamples = ({ first = 'normal', second, variants = [{}] }: PairLoss): S
     })),
   ]);
 
-/** An element is 2 sqrt(terms) units off at most, 4 if nothing else is said, as elementwise ops are; elements are added. */
+/** An element is 2 sqrt(terms) units off at most, 4 if nothing is said, as elementwise ops are; elements are added. */
 const asPairSums = (magnitude: (x: Nd[], args: Args) => Nd, terms = 4): Tolerance => ({
   kind: 'sum',
   k: ({ inputs: [x], args }) =>
