@@ -45,8 +45,8 @@ const special = (gates: number): Sample => ({
 });
 
 /**
- * Not elementwise ops, but up to ten of them: the sums of both projections are rounded before sigmoid and tanh, and terms
- * of both signs are added. 8 units were seen at most.
+ * Not elementwise ops, but up to ten of them: the sums of both projections are rounded before sigmoid and tanh, and
+ * terms of both signs are added. 8 units were seen at most.
  */
 const fewRoundings = close(16);
 
