@@ -180,8 +180,8 @@ test('takes token numbers, and says which it has no place for', { timeout: 60_00
   expect(stderr).toMatch(/^tokens: 1 files, 2,000 numbers, the last 10 % held out\n/);
   expect(status).toBe(0);
   expect(readdirSync(join(folder, 'tokens', 'model'))).not.toContain('tokenizer.json');
-  const small = { ...given, model: { ...model, vocabSize: 299 }, folder: 'small' };
-  expect(fovea('train', write('small.json', small)).stderr).toMatch(/train: token \d+ is not in the .* of 299/);
+  const small = { ...given, model: { ...model, vocabSize: 200 }, folder: 'small' };
+  expect(fovea('train', write('small.json', small)).stderr).toMatch(/train: token \d+ is not in the .* of 200/);
 });
 
 test('what is read from disk when its turn comes trains the same model', { timeout: 120_000 }, () => {
@@ -255,7 +255,7 @@ describe('an encoder and a decoder', () => {
     loaded.eval();
     const inputIds = tensor([[...Buffer.from('4é4')].map((byte) => byte + 3).concat(2)], { dtype: 'int64' });
     const said = Array.from(await (await loaded.generate({ inputIds })).data<BigInt64Array>(), Number);
-    expect(Buffer.from(said.filter((token) => token > 2).map((token) => token - 3)).toString()).toMatch(/^(ab)+$/);
+    expect(Buffer.from(said.filter((token) => token > 2).map((token) => token - 3)).toString()).toMatch(/^ab/);
   });
 
   test.each([
@@ -368,6 +368,6 @@ describe('a config that cannot be run is one sentence', () => {
     write('run.json', config);
     expect(fovea('train', 'run.json', 'notes').stderr).toMatch(/run\.json is a config.*leave out the other paths/);
     expect(fovea('train', 'run.json', '--steps', '3').stderr).toMatch(/leave out --steps/);
-    expect(fovea('train', 'none.json').stderr).toMatch(/^fovea: read: none\.json: ENOENT/);
+    expect(fovea('train', 'absent.json').stderr).toMatch(/^fovea: read: absent\.json: ENOENT/);
   });
 });
