@@ -116,7 +116,8 @@ export function difference(
     // Just below the largest number, rounding may go either way to infinity.
     if (!Number.isFinite(got) && Number.isFinite(want) && Math.abs(want) > LARGEST[dtype]! * (1 - 4 * EPSILON[dtype]!))
       continue;
-    if (!(error <= allowed(i)))
+    // Of an infinity, any share is one, too: a number in its place is never near.
+    if (!(error <= allowed(i) && error < Number.POSITIVE_INFINITY))
       return `element ${i}: ${got} instead of ${want} (error ${error.toExponential(2)}, allowed ${allowed(i).toExponential(2)})`;
   }
   return undefined;
