@@ -9,14 +9,16 @@
  * conv is linear in both operands, and so are the others: each has the other two as gradients, of any order. So are
  * unfold, which gives the taps of every window, and fold, which adds them up where they came from.
  */
+import { accumulatorOf } from '../tensor/dtype.js';
 import { sizeOf } from '../tensor/layout.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { sumOver } from './broadcast.js';
 import { defineOp, type DefinedOp } from './define-op.js';
+import { castTo } from './cast.js';
 import { add } from './elementwise.js';
 import type { Kernels } from './kernels.gen.js';
 import { matmulOp, swapped } from './matmul.js';
-import { reshape } from './shape.js';
+import { permute, reshape } from './shape.js';
 
 type Attrs = Kernels['conv']['attrs'];
 type Sizes = readonly number[];
@@ -73,7 +75,11 @@ function windowsOf(x: Tensor, groups: number): Tensor {
   const [b, o, p, q] = x.shape as [number, number, number, number];
   return reshape(x, [b, groups, o / groups, p * q]);
 }
-const withBias = (y: Tensor, bias: Tensor | undefined): Tensor => (bias ? add(y, reshape(bias, [bias.size, 1, 1])) : y);
+/** [b, groups, rows, windows] -> [groups, rows, b · windows], so that one product sums over images, too. */
+function besides(x: Tensor): Tensor {
+  const [b, groups, rows, windows] = x.shape as [number, number, number, number];
+  return reshape(permute(x, [1, 2, 0, 3]), [groups, rows, b * windows]);
+}
 
 /** Of two factors x and y, by their names, those that the gradient of the other needs. */
 function saved<A extends string, B extends string>(a: A, b: B, x: Tensor, y: Tensor): readonly (A | B)[] {
@@ -87,9 +93,12 @@ export const convOp: DefinedOp<'conv'> = defineOp({
   shapes: true,
   reference({ x, weight, bias }, attrs) {
     const { groups = 1, height = 0, width = 0 } = attrs;
+    const outs = weight.shape[0]!;
     const columns = columnsOf(x, attrs, weight.shape.slice(2), [height, width]);
-    const { c } = matmulOp({ a: matricesOf(weight, groups), b: columns });
-    return { y: withBias(reshape(c, [x.shape[0]!, weight.shape[0]!, height, width]), bias) };
+    // The product adds the bias before it rounds.
+    const added = bias && reshape(bias, [groups, outs / groups, 1]);
+    const { c } = matmulOp({ a: matricesOf(weight, groups), b: columns, bias: added });
+    return { y: reshape(c, [x.shape[0]!, outs, height, width]) };
   },
   gradient({ x, weight }, { y: dy }, attrs, s, wants) {
     return {
@@ -109,8 +118,13 @@ export const convTransposeOp: DefinedOp<'convTranspose'> = defineOp({
     const { groups = 1 } = attrs;
     const [b, , p, q] = x.shape as [number, number, number, number];
     const [, each, i, j] = weight.shape as [number, number, number, number];
-    const { c } = matmulOp({ a: swapped(matricesOf(weight, groups)), b: windowsOf(x, groups) });
-    return { y: withBias(foldOp({ columns: reshape(c, [b, groups * each, i, j, p, q]) }, attrs).x, bias) };
+    // Products that fold adds up are not rounded to 16 bits one by one.
+    const wide = accumulatorOf(x.slot!.dtype);
+    const a = swapped(matricesOf(castTo(weight, wide), groups));
+    const { c } = matmulOp({ a, b: windowsOf(castTo(x, wide), groups) });
+    const folded = foldOp({ columns: reshape(c, [b, groups * each, i, j, p, q]) }, attrs).x;
+    const y = bias ? add(folded, reshape(castTo(bias, wide), [bias.size, 1, 1])) : folded;
+    return { y: castTo(y, x.slot!.dtype) };
   },
   gradient({ x, weight }, { y: dy }, attrs, s, wants) {
     return {
@@ -129,8 +143,8 @@ export const convWeightOp: DefinedOp<'convWeight'> = defineOp({
   reference({ x, dy }, attrs) {
     const { groups = 1, channels = 0, kernelY = 1, kernelX = 1 } = attrs;
     const columns = columnsOf(x, attrs, [kernelY, kernelX], dy.shape.slice(2));
-    const { c } = matmulOp({ a: windowsOf(dy, groups), b: swapped(columns) });
-    return { dweight: reshape(sumOver(c, [0]), [dy.shape[1]!, channels, kernelY, kernelX]) };
+    const { c } = matmulOp({ a: besides(windowsOf(dy, groups)), b: swapped(besides(columns)) });
+    return { dweight: reshape(c, [dy.shape[1]!, channels, kernelY, kernelX]) };
   },
   gradient({ x, dy }, { dweight: weight }, attrs, s, wants) {
     return {
