@@ -1,5 +1,5 @@
 // GPT-2 that keeps only what goes into each block: the same numbers, and less memory, in training alone.
-import { manualSeed, memory, nn, synchronize, tensor, type Tensor } from 'fovea';
+import { manualSeed, mask, memory, nn, synchronize, tensor, type Tensor } from 'fovea';
 import { GPT2LMHeadModel } from 'fovea/models';
 import { expect, test } from 'vitest';
 import { device } from '../helpers.js';
@@ -32,15 +32,18 @@ async function outcome(model: GPT2LMHeadModel, extra: object = {}): Promise<{ nu
   return { numbers, bytes };
 }
 
-test('loss and gradients are the same to the bit, dropout and mask included', async () => {
+test('loss and gradients are the same to the bit, dropout and masks included', async () => {
   const model = makeModel(3);
-  const mask = tensor(
+  const attentionMask = tensor(
     [new Array(50).fill(1), [...new Array(20).fill(0), ...new Array(30).fill(1)], new Array(50).fill(1)],
     {
       device,
     },
   );
-  for (const extra of [{}, { attentionMask: mask }, { outputAttentions: true }]) {
+  const halves = [...new Array(25).fill(0), ...new Array(25).fill(1)];
+  const documents = mask.documents(tensor([halves, halves, halves], { dtype: 'int64', device }));
+  const masks = [{ attentionMask }, { mask: documents }, { attentionMask, mask: documents }];
+  for (const extra of [{}, ...masks, { outputAttentions: true }]) {
     model.gradientCheckpointing = false;
     const plain = await outcome(model, extra);
     expect(plain.numbers).toHaveLength(1 + model.parameters().length);

@@ -43,8 +43,10 @@ import { type GPT2Config, gpt2Config, gpt2ConfigToJson, type GPT2Options } from 
 
 /** What attention may see and what it should return. */
 interface AttentionContext {
-  /** Beside causality; undefined if there is nothing. */
-  mask: Mask | Tensor | undefined;
+  /** Beside causality and `real`; undefined if there is nothing. */
+  mask: Mask | undefined;
+  /** Bool [B, 1, 1, m], true where a key is real; undefined if all are. */
+  real: Tensor | undefined;
   cache: KvCache | undefined;
   outputAttentions: boolean;
 }
@@ -116,10 +118,11 @@ class GPT2Attention extends Module {
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    { mask, outputAttentions }: AttentionContext,
+    { mask: given, real, outputAttentions }: AttentionContext,
   ): { output: Tensor; weights: Tensor | undefined } {
     const { scale } = this;
     const dropoutP = this.training ? this.attnPdrop : 0;
+    const mask = given && real ? given.and(real) : (given ?? real);
     // Query i is position m - n + i.
     const asked = { mask, causal: 'bottomRight', scale, dropoutP } as const;
     if (outputAttentions) return attentionWithWeights(q, k, v, asked);
@@ -177,12 +180,12 @@ class GPT2Block extends Module {
   }
 
   /** The same, but that backward computes it again instead of keeping it. */
-  recomputed(x: Tensor, { mask, ...context }: AttentionContext): { hidden: Tensor; weights: Tensor | undefined } {
-    const run = (h: Tensor, m: AttentionContext['mask']): [Tensor, Tensor | undefined] => {
-      const { hidden, weights } = this.forward(h, { ...context, mask: m });
+  recomputed(x: Tensor, { real, ...context }: AttentionContext): { hidden: Tensor; weights: Tensor | undefined } {
+    const run = (h: Tensor, r: Tensor | undefined): [Tensor, Tensor | undefined] => {
+      const { hidden, weights } = this.forward(h, { ...context, real: r });
       return [hidden, weights];
     };
-    const [hidden, weights] = checkpoint(run, x, mask);
+    const [hidden, weights] = checkpoint(run, x, real);
     return { hidden, weights };
   }
 }
@@ -224,15 +227,14 @@ class GPT2Model extends Module {
 
   /** @returns hidden states after the embeddings and after each block, the last one normalised; weights by block */
   override forward(input: CausalLMInput, recompute = false): { hidden: Tensor[]; attentions: Tensor[] } {
-    const { attentionMask, outputAttentions = false, outputHiddenStates = false, pastKeyValues: cache } = input;
+    const { attentionMask, mask, outputAttentions = false, outputHiddenStates = false, pastKeyValues: cache } = input;
     const [batch, n] = input.inputIds.shape as [number, number];
     const real = attentionMask?.to('bool').reshape([batch, 1, 1, (cache?.length ?? 0) + n]);
-    const mask = input.mask && real ? input.mask.and(real) : (input.mask ?? real);
     let x = this.#embed(input);
     const hidden = [x];
     const attentions: Tensor[] = [];
     for (const block of this.h) {
-      const context = { mask, cache, outputAttentions };
+      const context = { mask, real, cache, outputAttentions };
       const result = recompute ? block.recomputed(x, context) : block.forward(x, context);
       x = result.hidden;
       hidden.push(x);
