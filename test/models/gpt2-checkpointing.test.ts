@@ -16,15 +16,18 @@ function inputOf(batch: number, n: number): { inputIds: Tensor; labels: Tensor }
   return { inputIds, labels: inputIds };
 }
 
+/** Bytes of tensors where the model is. */
+const live = (): number => (device === 'cpu' ? memory() : memory().devices['cuda:0']!).live;
+
 /** The loss, all gradients, and the bytes that forward leaves behind. */
 async function outcome(model: GPT2LMHeadModel, extra: object = {}): Promise<{ numbers: number[][]; bytes: number }> {
   manualSeed(2);
   const input = { ...inputOf(3, 50), ...extra };
   await synchronize();
-  const before = memory().live;
+  const before = live();
   const { loss } = model.forward({ ...input, outputLogits: false });
   await synchronize();
-  const bytes = memory().live - before;
+  const bytes = live() - before;
   loss!.backward();
   const parts = [loss!, ...model.parameters().flatMap(({ grad }) => (grad ? [grad] : []))];
   const numbers = await Promise.all(parts.map(async (x) => Array.from(await x.data())));
