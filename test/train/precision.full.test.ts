@@ -35,6 +35,7 @@ async function run(precision: Precision, without: readonly number[]): Promise<Ou
   const losses: number[] = [];
   const skipped: number[] = [];
   const leaveOut: Guard = {
+    name: 'leaveOut',
     beforeUpdate: ({ step }) => (without.includes(step) ? { action: 'skip', reason: 'as float16' } : undefined),
   };
   const trainer = new Trainer({
