@@ -70,11 +70,10 @@ function dataOf(
     evalData: new DataLoader(arrayDataset(validation), { batchSize, collate }),
     loss: (model, { padded }) => {
       const { device } = model;
-      const labels = padded.labels.to(device);
       return model.forward({
         inputIds: padded.inputIds.to(device),
         decoderInputIds: padded.decoderInputIds.to(device),
-        labels: labels.maskedFill(labels.lt(0), padTokenId),
+        labels: padded.labels.to(device),
       }).loss!;
     },
     weight: ({ tokens }) => tokens,

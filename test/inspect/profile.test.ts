@@ -362,6 +362,7 @@ describe('what is shown', () => {
     await expect(found.save(join(path, 'below'))).rejects.toMatchObject({ code: 'FOVEA_IO' });
   });
 
+  // They are the processor's; shares of limits that are given are tested above on every device.
   it.runIf(onCpu)('limits that are measured', async () => {
     const limits = await inspect.machineLimits({ megabytes: 8 });
     for (const rate of [...Object.values(limits.flops), limits.bytes]) expect(rate).toBeGreaterThan(1e8);
