@@ -13,8 +13,10 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 export class Skip extends Error {}
 
 const rows = [];
-/** Of runs on the same sources, if they are kept: steps that passed, and where. */
+/** Of runs on the same sources, if they are kept: steps that passed, where, and whether they count again. */
 let kept;
+/** What is in the name of every step that runs. */
+let wanted = '';
 
 /** What results are of: every file that git does not ignore, this Node and this processor. */
 function sources() {
@@ -31,16 +33,20 @@ function sources() {
  * From here on, steps that pass are written down in a file of the build folder, for the sources that they ran on.
  *
  * @param resume whether steps that are written down for these very sources count as they are, and do not run
+ * @param only what is in the name of every step that runs
  */
-export function keepSteps(name, { resume }) {
+export function keepSteps(name, { resume, only = '' }) {
   const path = join(root, 'build', name);
   const now = sources();
-  const before = resume && existsSync(path) ? JSON.parse(readFileSync(path)) : {};
-  kept = { path, sources: now, passed: before.sources === now ? before.passed : [] };
+  const before = existsSync(path) ? JSON.parse(readFileSync(path)) : {};
+  kept = { path, resume, sources: now, passed: before.sources === now ? before.passed : [] };
+  wanted = only;
 }
 
-function write(row) {
-  kept.passed.push(row);
+/** Writes down what a step that ran has come to, in place of what was known of it. */
+function keep(row) {
+  kept.passed = kept.passed.filter(({ name }) => name !== row.name);
+  if (row.outcome === 'passed') kept.passed.push(row);
   mkdirSync(dirname(kept.path), { recursive: true });
   writeFileSync(kept.path, JSON.stringify({ sources: kept.sources, passed: kept.passed }));
 }
@@ -49,8 +55,9 @@ function write(row) {
  * Runs one step; what it throws is its failure and the next step still runs. `body` returns counts, or nothing for one.
  */
 export function step(name, body) {
+  if (!name.includes(wanted)) return;
   console.log(`\n── ${name}`);
-  const before = kept?.passed.find((row) => row.name === name);
+  const before = kept?.resume && kept.passed.find((row) => row.name === name);
   if (before) {
     console.log('passed in an earlier run on the same sources');
     rows.push({ ...before, outcome: 'passed before' });
@@ -68,7 +75,7 @@ export function step(name, body) {
   }
   row.seconds = (performance.now() - start) / 1000;
   rows.push(row);
-  if (kept && row.outcome === 'passed') write(row);
+  if (kept) keep(row);
 }
 
 /** Runs a command with its output shown; throws when it fails. */
@@ -151,6 +158,7 @@ export function vitestOnEmulator(build, filters, env = {}) {
 
 /** Prints the table and, as the last line, `N passed, N failed`; ends the process. */
 export function finish() {
+  if (rows.length === 0) throw new Error(`no step has '${wanted}' in its name`);
   console.log('');
   const width = Math.max(...rows.map(({ name }) => name.length));
   for (const { name, outcome, passed, failed, seconds } of rows) {

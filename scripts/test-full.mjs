@@ -2,13 +2,14 @@
 // native tests here and for arm64 under qemu, and the other Node versions. A step whose tool cannot be had is skipped
 // with its reason. Ends with a table and `N passed, N failed`.
 //
-//   npm run test:full -- [--resume]
+//   npm run test:full -- [--resume] [--only <part of the names of steps>]
 //
-// Hours long; what has passed is written to build/full-tier.json, and `--resume` goes on behind it if no source has
-// changed.
+// Hours long; what has passed is written to build/full-tier.json, and with `--resume` does not run again if no source
+// has changed. The build comes first: `--only` takes what is built.
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { parseArgs } from 'node:util';
 import {
   buildEmulator,
   ctest,
@@ -98,7 +99,8 @@ function otherNode(major) {
   }
 }
 
-keepSteps('full-tier.json', { resume: process.argv.includes('--resume') });
+const { values } = parseArgs({ options: { resume: { type: 'boolean' }, only: { type: 'string' } } });
+keepSteps('full-tier.json', values);
 step('build', () => sh('npm', ['run', 'build']));
 step('lint', () => sh('npm', ['run', 'lint']));
 step('types', () => sh('npm', ['run', 'typecheck']));
