@@ -7,9 +7,8 @@ import { zeros } from '../ops/index.js';
 import { ExponentialMovingAverage } from '../optim/index.js';
 import { isDeviceName, type Device } from '../tensor/device.js';
 import { type Precision, precisionNames } from '../train/precision.js';
-import type { Guard } from '../train/trainer-events.js';
 import { ConfigFields } from './config-fields.js';
-import { guardsOf } from './train-guards.js';
+import { type GuardsConfig, guardsConfig } from './train-guards.js';
 import { type OptimizerConfig, optimizerConfig } from './train-optimizers.js';
 import { defaultTrainOptions } from './train-options.js';
 import { type ScheduleConfig, scheduleConfig } from './train-schedules.js';
@@ -20,7 +19,7 @@ export interface TrainConfig {
   subject: Subject;
   optimizer: OptimizerConfig;
   schedule: ScheduleConfig;
-  guards: Guard[];
+  guards: GuardsConfig;
   ema: JsonObject | undefined;
   steps: number;
   batchSize: number;
@@ -80,7 +79,7 @@ function methodOf(
   return {
     optimizer: optimizerConfig(fields.object('optimizer'), otherwise),
     schedule,
-    guards: guardsOf(fields.object('guards')),
+    guards: guardsConfig(fields.object('guards')),
     ema: fields.has('ema') ? emaOf(fields.object('ema')) : undefined,
     clipNorm: limit('clipNorm', 1),
     clipValue: limit('clipValue'),

@@ -15,7 +15,7 @@ import {
   spreadWindows,
   type Tokens,
   type WindowBatch,
-  windowsLoss,
+  windowsLogits,
 } from '../train/windows.js';
 import { byteTokens } from './byte-tokens.js';
 import { newModel } from './new-model.js';
@@ -23,6 +23,7 @@ import { say } from './say.js';
 import type { TrainConfig } from './train-config.js';
 import { sayCorpus } from './train-shown.js';
 import type { DataConfig, LanguageSubject } from './train-subject.js';
+import { windowsObjective } from './train-objective.js';
 import type { TrainTask } from './train-task.js';
 
 /** Windows that an evaluation reads. */
@@ -79,7 +80,7 @@ function windowsOf(
   tokens: ConfigTokens,
   { batchSize, seed }: Pick<TrainConfig, 'batchSize' | 'seed'>,
   length: number,
-): TrainTask<WindowBatch, CausalLM>['data'] {
+): Omit<TrainTask<WindowBatch, CausalLM>['data'], 'loss'> {
   checkLength('train', tokens.train, length);
   checkLength('train: held-out text', tokens.validation, length);
   const { train, validation } = tokens.of(model, length);
@@ -91,7 +92,6 @@ function windowsOf(
         for (const batch of measured) yield await readWindows(batch, length);
       },
     },
-    loss: (lm, batch) => windowsLoss(lm, batch, length),
     weight: ({ starts }) => starts.length,
   };
 }
@@ -138,10 +138,18 @@ export async function languageTask(
   const tokens = await tokensOf(subject);
   const model = await modelOf(subject, config);
   const context = 'load' in subject.model ? subject.model.context : undefined;
+  const length = context ?? model.config.nPositions;
+  const data = windowsOf(model, tokens, config, length);
+  const objective = await windowsObjective(subject.objective, model, length);
   return {
     model,
     width: widthOf(model),
-    data: windowsOf(model, tokens, config, context ?? model.config.nPositions),
+    data: { ...data, loss: (lm, batch) => objective.loss(lm, batch) },
+    logits: (lm, batch) => windowsLogits(lm, batch, length).logits,
     save: (out, cancel) => save(model, subject, out, cancel),
+    [Symbol.dispose]() {
+      objective[Symbol.dispose]();
+      model.dispose();
+    },
   };
 }

@@ -1,6 +1,7 @@
 /**
- * Optimizers by the names of a config: all that work from gradients alone. Their options are their own, and they check
- * them. `Muon` takes the matrices of hidden layers, and `AdamW` beside it, with the options `others`, what is left.
+ * Optimizers by the names of a config. Their options are their own, and they check them. `Muon` takes the matrices of
+ * hidden layers, and `AdamW` beside it, with the options `others`, what is left. `Sophia` has `estimator` and
+ * `estimateEvery` besides.
  */
 import type { JsonObject } from '../io/strict-json.js';
 import type { Module } from '../nn/module.js';
@@ -19,6 +20,7 @@ import {
   RAdam,
   RMSprop,
   SGD,
+  Sophia,
 } from '../optim/index.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { type DecayGroup, decayGroups, hiddenMatrices } from '../train/param-groups.js';
@@ -37,9 +39,10 @@ export type OptimizerType =
   | 'Adagrad'
   | 'Adafactor'
   | 'Lion'
-  | 'Muon';
+  | 'Muon'
+  | 'Sophia';
 
-const types = { AdamW, Adam, SGD, RAdam, NAdam, RMSprop, Adagrad, Adafactor, Lion, Muon } satisfies Record<
+const types = { AdamW, Adam, SGD, RAdam, NAdam, RMSprop, Adagrad, Adafactor, Lion, Muon, Sophia } satisfies Record<
   OptimizerType,
   unknown
 >;
@@ -57,10 +60,23 @@ interface Plan {
   weightDecay: number;
 }
 
+/** Where Sophia's estimates of the curvature come from, and every how many updates. */
+export interface HessianConfig {
+  estimator: 'gaussNewtonBartlett' | 'hutchinson';
+  every: number;
+}
+
 /** What a config says of the optimizer. */
 export interface OptimizerConfig extends Plan {
   /** Beside Muon. */
   others: Plan | undefined;
+  /** Of Sophia. */
+  hessian: HessianConfig | undefined;
+}
+
+function hessianOf(fields: ConfigFields): HessianConfig {
+  const estimator = fields.oneOf('estimator', ['gaussNewtonBartlett', 'hutchinson'], 'gaussNewtonBartlett');
+  return { estimator, every: fields.count('estimateEvery', 1, 10) };
 }
 
 /** @param groups parameters, or groups of them */
@@ -97,7 +113,8 @@ function planOf(fields: ConfigFields, type: OptimizerType, otherwise: JsonObject
 export function optimizerConfig(fields: ConfigFields, otherwise: JsonObject): OptimizerConfig {
   const type = fields.oneOf('type', Object.keys(types) as OptimizerType[], 'AdamW');
   const others = type === 'Muon' ? planOf(fields.object('others'), 'AdamW', otherwise) : undefined;
-  return { ...planOf(fields, type, otherwise), others };
+  const hessian = type === 'Sophia' ? hessianOf(fields) : undefined;
+  return { ...planOf(fields, type, otherwise), others, hessian };
 }
 
 /** Makes the optimizer of a model's parameters: matrices decay, biases and the gains of norms do not. */

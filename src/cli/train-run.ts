@@ -5,36 +5,54 @@
 import { join } from 'node:path';
 import type { Module } from '../nn/module.js';
 import { manualSeed } from '../ops/index.js';
-import { ExponentialMovingAverage } from '../optim/index.js';
+import { ExponentialMovingAverage, gaussNewtonBartlett, hutchinson } from '../optim/index.js';
 import { withoutUndefined } from '../tensor/check.js';
 import { earlyStopping } from '../train/early-stopping.js';
 import { lossCurve } from '../train/loss-curve.js';
 import { progressLine } from '../train/progress.js';
 import { Trainer } from '../train/trainer.js';
-import type { TrainerCallback } from '../train/trainer-events.js';
+import type { Guard, TrainerCallback } from '../train/trainer-events.js';
+import type { HessianPart } from '../train/training-step.js';
 import { say } from './say.js';
 import type { TrainConfig } from './train-config.js';
+import { makeGuards } from './train-guards.js';
 import { languageTask } from './train-language.js';
-import { makeOptimizer } from './train-optimizers.js';
+import { type HessianConfig, makeOptimizer } from './train-optimizers.js';
 import { makeSchedule } from './train-schedules.js';
 import type { TrainTask } from './train-task.js';
 import { translationTask } from './train-translation.js';
 
 type Average = ExponentialMovingAverage | undefined;
 
-function callbacksOf({ folder, earlyStopping: stopping }: TrainConfig, ema: Average): TrainerCallback[] {
-  const averaging: TrainerCallback = { onStep: ({ updated }) => (updated ? ema?.update() : undefined) };
+function callbacksOf({ folder, earlyStopping: stopping }: TrainConfig): TrainerCallback[] {
   const early = stopping ? [earlyStopping(stopping)] : [];
-  return [averaging, progressLine(), lossCurve(join(folder, 'loss.svg')), ...early];
+  return [progressLine(), lossCurve(join(folder, 'loss.svg')), ...early];
+}
+
+/** Where Sophia learns of the curvature. */
+function hessianOf<B, M extends Module>(
+  { data, logits }: TrainTask<B, M>,
+  { estimator, every }: HessianConfig,
+): HessianPart<B, M> {
+  return {
+    every,
+    estimate: (model, batch, params) =>
+      estimator === 'hutchinson'
+        ? hutchinson(data.loss(model, batch), params)
+        : gaussNewtonBartlett(logits(model, batch), params),
+  };
 }
 
 function trainerOf<B, M extends Module>(
-  { model, width, data }: TrainTask<B, M>,
+  task: TrainTask<B, M>,
   config: TrainConfig,
-  { ema, signal }: { ema: Average; signal: AbortSignal | undefined },
+  { ema, guards, signal }: { ema: Average; guards: readonly Guard[]; signal: AbortSignal | undefined },
 ): Trainer<B, M> {
-  const { steps, accumulate, precision, evaluateEvery, saveEvery, keepLast, folder, guards } = config;
+  const { steps, accumulate, precision, evaluateEvery, saveEvery, keepLast, folder } = config;
   const { clipNorm, clipValue } = config;
+  const { model, width, data } = task;
+  const { hessian: curvature } = config.optimizer;
+  const hessian = curvature && hessianOf(task, curvature);
   const optimizer = makeOptimizer(model, config.optimizer);
   return new Trainer<B, M>({
     model,
@@ -49,9 +67,8 @@ function trainerOf<B, M extends Module>(
     keepLast,
     folder,
     guards,
-    callbacks: callbacksOf(config, ema),
-    extra: ema ? { ema } : {},
-    ...withoutUndefined({ clipNorm, clipValue, signal }),
+    callbacks: callbacksOf(config),
+    ...withoutUndefined({ clipNorm, clipValue, hessian, ema, signal }),
   });
 }
 
@@ -63,12 +80,11 @@ async function run<B, M extends Module>(
 ): Promise<void> {
   const { step, evalLoss } = await trainer.run();
   ema?.copyTo();
-  const after = ema ? await trainer.evaluate() : evalLoss;
-  if (after === undefined) return;
+  if (evalLoss === undefined) return;
   const bits = (loss: number): string => (loss / Math.LN2).toFixed(2);
   const averaged = ema ? ', of averaged weights' : '';
   const earlier = before === undefined ? '' : `, ${bits(before)} before`;
-  say(`held-out text: ${bits(after)} bits per token after ${step} steps${averaged}${earlier}`);
+  say(`held-out text: ${bits(evalLoss)} bits per token after ${step} steps${averaged}${earlier}`);
 }
 
 async function runTask<B, M extends Module>(
@@ -76,10 +92,11 @@ async function runTask<B, M extends Module>(
   config: TrainConfig,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  using model = task.model;
-  const trained = model.parameters().filter(({ requiresGrad }) => requiresGrad);
+  using owned = task;
+  const trained = owned.model.parameters().filter(({ requiresGrad }) => requiresGrad);
   using ema = config.ema && new ExponentialMovingAverage(trained, config.ema);
-  const trainer = trainerOf(task, config, { ema, signal });
+  using watch = makeGuards(owned.model, config.guards);
+  const trainer = trainerOf(task, config, { ema, guards: watch.guards, signal });
   const from = config.resume ? await trainer.resume() : 0;
   if (from > 0) say(`resumed from step ${from} in ${config.folder}`);
   if (from >= config.steps) say(`all ${config.steps} steps are done; for more, raise steps or choose another folder`);

@@ -7,6 +7,7 @@ import { addAdapter } from '../nn/lora.js';
 import type { Module } from '../nn/module.js';
 import type { TokenKind } from '../train/token-files.js';
 import type { ConfigFields } from './config-fields.js';
+import { type LanguageObjective, languageObjective } from './train-objective.js';
 import { pairTokens } from './pair-tokens.js';
 import { defaultTrainOptions as defaults } from './train-options.js';
 
@@ -44,6 +45,8 @@ export interface LanguageSubject {
   model: LoadedModel | NewModel;
   /** Whether activations are computed again in backward. */
   checkpoint: boolean;
+  /** What is learnt besides the text. */
+  objective: LanguageObjective;
   /** Puts a LoRA adapter into the model, which alone is trained. */
   lora: ((model: Module) => void) | undefined;
 }
@@ -121,5 +124,6 @@ export function subjectOf(fields: ConfigFields, at: (path: string) => string): S
   const lora = fields.has('lora') ? loraOf(fields.object('lora')) : undefined;
   if (lora && !('load' in model))
     throw fields.error('lora', 'nothing beside a new model, which has learnt nothing yet,');
-  return { data, model, checkpoint: fields.boolean('checkpoint', false), lora };
+  const objective = languageObjective(fields, at);
+  return { data, model, checkpoint: fields.boolean('checkpoint', false), objective, lora };
 }

@@ -6,7 +6,9 @@ import { join } from 'node:path';
 import { FoveaError } from '../errors.js';
 import { writeJsonFile } from '../io/files.js';
 import { saveFile } from '../io/safetensors.js';
-import { Seq2SeqTransformer } from '../models/transformer/model.js';
+import { type Seq2SeqInput, Seq2SeqTransformer } from '../models/transformer/model.js';
+import { indexSelect, tensor } from '../ops/index.js';
+import type { Tensor } from '../tensor/tensor.js';
 import { DataLoader } from '../train/data/data-loader.js';
 import { arrayDataset } from '../train/data/dataset.js';
 import { type Seq2SeqBatch, seq2seqCollator, type Seq2SeqItem } from '../train/data/seq2seq.js';
@@ -53,6 +55,18 @@ async function readPairs({ pairs: paths, heldOut }: TranslationSubject): Promise
 interface PairBatch {
   padded: Seq2SeqBatch;
   tokens: number;
+  /** int64 [n]: which positions of the targets, row after row, hold them. */
+  places: Tensor;
+}
+
+function inputOf({ device }: Seq2SeqTransformer, { inputIds, decoderInputIds, labels }: Seq2SeqBatch): Seq2SeqInput {
+  return { inputIds: inputIds.to(device), decoderInputIds: decoderInputIds.to(device), labels: labels.to(device) };
+}
+
+/** Of the tokens of targets, padding left out. */
+function logitsOf(model: Seq2SeqTransformer, { padded, places }: PairBatch): Tensor {
+  const { logits } = model.forward(inputOf(model, padded));
+  return indexSelect(logits.reshape([-1, logits.shape.at(-1)!]), 0, places.to(model.device));
 }
 
 function dataOf(
@@ -62,20 +76,14 @@ function dataOf(
   const { padTokenId, bosTokenId } = pairTokens;
   const pad = seq2seqCollator({ padId: padTokenId, decoderStartId: bosTokenId });
   const collate = (items: Seq2SeqItem[]): PairBatch => {
-    const tokens = items.reduce((sum, { labels }) => sum + labels.length, 0);
-    return { padded: pad(items), tokens };
+    const longest = Math.max(...items.map(({ labels }) => labels.length));
+    const places = items.flatMap(({ labels }, row) => Array.from(labels, (_, i) => row * longest + i));
+    return { padded: pad(items), tokens: places.length, places: tensor(places, { dtype: 'int64' }) };
   };
   return {
     trainData: new DataLoader(arrayDataset(train), { batchSize, shuffle: true, seed, collate }),
     evalData: new DataLoader(arrayDataset(validation), { batchSize, collate }),
-    loss: (model, { padded }) => {
-      const { device } = model;
-      return model.forward({
-        inputIds: padded.inputIds.to(device),
-        decoderInputIds: padded.decoderInputIds.to(device),
-        labels: padded.labels.to(device),
-      }).loss!;
-    },
+    loss: (model, { padded }) => model.forward(inputOf(model, padded)).loss!,
     weight: ({ tokens }) => tokens,
   };
 }
@@ -91,6 +99,8 @@ export async function translationTask(
     model,
     width: subject.transformer.dModel,
     data: dataOf(pairs, config),
+    logits: logitsOf,
+    [Symbol.dispose]: () => model.dispose(),
     async save(out, cancel) {
       await writeJsonFile(join(out, 'config.json'), subject.transformer);
       await saveFile(model.stateDict(), join(out, 'model.safetensors'), { metadata: { format: 'pt' }, ...cancel });

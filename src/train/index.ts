@@ -39,4 +39,5 @@ export type {
   TrainResult,
 } from './trainer-events.js';
 export type { Scheduler, TrainerOptions } from './trainer-options.js';
+export type { HessianPart } from './training-step.js';
 export { Trainer } from './trainer.js';

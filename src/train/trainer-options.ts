@@ -2,13 +2,15 @@
 import { isAbsolute, join } from 'node:path';
 import { FoveaError } from '../errors.js';
 import { Module } from '../nn/module.js';
+import { ExponentialMovingAverage } from '../optim/moving-average.js';
 import { Optimizer } from '../optim/optimizer.js';
+import { Sophia } from '../optim/sophia.js';
 import { argumentError, countArg, functionArg, optionsArg } from '../tensor/check.js';
 import { type Batches, batchesArg } from './batches.js';
 import { nonFinite } from './guards.js';
 import { type Precision, precisionArg } from './precision.js';
 import type { Guard, Stateful, TrainerCallback } from './trainer-events.js';
-import type { StepParts } from './training-step.js';
+import type { HessianPart, StepParts } from './training-step.js';
 
 /** A schedule of the rate, such as those of `optim.lrScheduler`. */
 export interface Scheduler extends Stateful {
@@ -22,6 +24,10 @@ export interface TrainerOptions<B, M extends Module = Module>
     Partial<Pick<StepParts<B, M>, 'weight' | 'clipNorm' | 'clipValue'>> {
   /** Default 'float32'. */
   precision?: Precision;
+  /** Where Sophia's estimates of the curvature come from; that optimizer needs it, and no other takes it. */
+  hessian?: HessianPart<B, M>;
+  /** Averages of weights: follow each update, are in checkpoints, and stand in for the weights in evaluations. */
+  ema?: ExponentialMovingAverage;
   /** What is learnt from. */
   trainData: Batches<B>;
   /** What is measured with, by the same loss. */
@@ -48,7 +54,7 @@ export interface TrainerOptions<B, M extends Module = Module>
   callbacks?: readonly TrainerCallback[];
   /** Default: `[nonFinite()]`. */
   guards?: readonly Guard[];
-  /** More that checkpoints keep, by name: moving averages of weights, generators of your own. */
+  /** More that checkpoints keep, by name: generators of your own, for example. */
   extra?: Readonly<Record<string, Stateful>>;
   /** Seeds the default generator when a run begins anew. */
   seed?: number;
@@ -64,7 +70,7 @@ export interface TrainerOptions<B, M extends Module = Module>
 }
 
 /** With defaults. */
-export type CheckedOptions<B, M extends Module> = TrainerOptions<B, M> &
+export type CheckedOptions<B, M extends Module> = Omit<TrainerOptions<B, M>, 'hessian'> &
   StepParts<B, M> &
   Required<Pick<TrainerOptions<B, M>, 'accumulate' | 'callbacks' | 'guards' | 'extra' | 'scheduleEvery'>> & {
     logPath: string | undefined;
@@ -78,6 +84,8 @@ const optionNames = [
   'precision',
   'clipNorm',
   'clipValue',
+  'hessian',
+  'ema',
   'trainData',
   'evalData',
   'scheduler',
@@ -136,8 +144,23 @@ function checkParts<B, M extends Module>({ model, optimizer, loss, ...rest }: Tr
   if (typeof extra !== 'object' || extra === null) throw argumentError(op, 'extra', 'an object', extra);
   for (const [name, part] of Object.entries(extra))
     if (!isStateful(part)) throw argumentError(op, `extra.${name}`, 'an object with stateDict and loadStateDict', part);
+  if (rest.ema !== undefined && !(rest.ema instanceof ExponentialMovingAverage))
+    throw argumentError(op, 'ema', 'an ExponentialMovingAverage', rest.ema);
   if (signal !== undefined && !(signal instanceof AbortSignal))
     throw argumentError(op, 'signal', 'an AbortSignal', signal);
+}
+
+/** Sophia has estimates of the curvature, and no other optimizer does. */
+function hessianArg<B, M extends Module>({ optimizer, hessian }: TrainerOptions<B, M>): StepParts<B, M>['hessian'] {
+  const sophia = optimizer instanceof Sophia;
+  if (hessian === undefined) {
+    if (!sophia) return undefined;
+    throw argumentError(op, 'hessian', '{ estimate }, since the optimizer is Sophia', undefined);
+  }
+  if (!sophia) throw argumentError(op, 'hessian', 'nothing beside an optimizer other than Sophia', hessian);
+  const { estimate, every = 10 } = optionsArg(op, hessian, ['estimate', 'every']);
+  functionArg(op, 'hessian.estimate', estimate);
+  return { estimate, every: countArg(op, 'hessian.every', every, 1) };
 }
 
 function checkNumbers<B, M extends Module>(options: TrainerOptions<B, M>): void {
@@ -192,6 +215,7 @@ export function checkedOptions<B, M extends Module>(given: TrainerOptions<B, M>)
     precision: precisionArg(op, options.precision ?? 'float32'),
     clipNorm: options.clipNorm,
     clipValue: options.clipValue,
+    hessian: hessianArg(options),
     scheduleEvery: options.scheduleEvery ?? 'step',
     accumulate: options.accumulate ?? 1,
     extra: options.extra ?? {},

@@ -152,7 +152,7 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
     const { optimizer, scheduler, scheduleEvery, model } = this.#options;
     resetPeakMemory();
     const gradients = await this.#stepper.gradients(batches);
-    const verdict = await this.#ask(gradients).catch(async (error: unknown) => {
+    const verdict = await this.#judge(gradients, batches).catch(async (error: unknown) => {
       await this.#stepper.update(true);
       throw error;
     });
@@ -160,6 +160,7 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
     const lossScale = this.#stepper.scaler.getScale();
     const updated = await this.#stepper.update(verdict !== undefined);
     if (verdict === 'stop') return false;
+    if (updated) this.#options.ema?.update();
     if (updated && scheduleEvery === 'step') scheduler?.step();
     const step = this.#progress.count(gradients.loss);
     const { devices } = memory();
@@ -193,6 +194,13 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
     for (const callback of this.#options.callbacks) await call(callback);
   }
 
+  /** What the guards want done about a step, whose curvature is looked at unless they want it left out. */
+  async #judge(gradients: StepGradients, batches: readonly B[]): Promise<'skip' | 'stop' | undefined> {
+    const verdict = await this.#ask(gradients);
+    if (verdict === undefined) this.#stepper.followHessian(this.step, batches);
+    return verdict;
+  }
+
   /** What the guards want done about a step. */
   async #ask({ loss, gradNorm }: StepGradients): Promise<'skip' | 'stop' | undefined> {
     const sample = { step: this.step + 1, loss, gradNorm, scaled: this.#stepper.scaler.isEnabled() };
@@ -216,17 +224,19 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
   }
 
   /**
-   * The mean loss of the evaluation data, by weight, in evaluation mode and without gradients.
+   * The mean loss of the evaluation data, by weight, in evaluation mode and without gradients; of the averages `ema`,
+   * if there are any.
    *
    * @throws FOVEA_ARGUMENT without `evalData`, or where that has no batch
    */
   async evaluate(): Promise<number> {
-    const { evalData, model, signal } = this.#options;
+    const { evalData, model, signal, ema } = this.#options;
     if (evalData === undefined) throw argumentError('Trainer.evaluate', 'evalData', 'batches', evalData);
     const loss = (batch: B): Promise<number> => this.#stepper.evaluate(batch);
     const weight = (batch: B): number => this.#stepper.weightOf(batch);
     const parts = { loss, weight, disposes: this.#disposes(evalData), signal };
-    return await inEvaluation(model, () => meanLoss(evalData, parts));
+    const measure = (): Promise<number> => inEvaluation(model, () => meanLoss(evalData, parts));
+    return await (ema ? ema.average(measure) : measure());
   }
 
   async #look(): Promise<void> {
@@ -273,18 +283,24 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
   }
 
   #checkpoint(): RunCheckpoint {
-    const { model, optimizer, scheduler, extra } = this.#options;
+    const { model, optimizer, extra } = this.#options;
     const state = {
       progress: this.#progress.state,
       position: this.#batches.stateDict(),
       generator: defaultGenerator().getState(),
       scaler: this.#stepper.scaler.stateDict(),
       optimizerName: optimizer.constructor.name,
-      core: statesOf(Object.entries(scheduler ? { optimizer, scheduler } : { optimizer })),
+      core: statesOf(Object.entries(this.#core())),
       extra: statesOf(Object.entries(extra)),
       watchers: statesOf(this.#watchers()),
     };
     return { model: model.stateDict(), state };
+  }
+
+  /** What every run of these options has in its checkpoints. */
+  #core(): Record<string, Stateful> {
+    const { optimizer, scheduler, ema } = this.#options;
+    return { optimizer, ...(scheduler ? { scheduler } : {}), ...(ema ? { ema } : {}) };
   }
 
   /** Callbacks and guards with a state, by name. */
@@ -320,9 +336,9 @@ export class Trainer<B, M extends Module = Module> implements RunningTrainer {
   }
 
   #load({ model: weights, state }: RunCheckpoint): void {
-    const { model, optimizer, scheduler, extra } = this.#options;
+    const { model, optimizer, extra } = this.#options;
     const op = 'Trainer.resume';
-    const core: Record<string, Stateful> = scheduler ? { optimizer, scheduler } : { optimizer };
+    const core = this.#core();
     const { optimizerName, core: coreStates, extra: extraStates, watchers, scaler } = state;
     if (optimizerName !== optimizer.constructor.name)
       throw argumentError(op, 'optimizer', String(optimizerName), optimizer, 'the checkpoint is of that');

@@ -15,12 +15,24 @@ import { mul } from '../ops/index.js';
 import { kernels } from '../ops/kernels.gen.js';
 import { GradScaler } from '../optim/grad-scaler.js';
 import type { Optimizer } from '../optim/optimizer.js';
+import { Sophia } from '../optim/sophia.js';
 import { argumentError } from '../tensor/check.js';
 import { autocast, isThenable } from '../tensor/modes.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
 import { tidy } from '../tensor/tidy.js';
 import type { PrecisionDtype } from './precision.js';
 import type { Awaitable } from './trainer-events.js';
+
+/** How Sophia learns of the curvature. */
+export interface HessianPart<B, M extends Module> {
+  /**
+   * Estimates of the Hessian's diagonal on a batch, one for each of `params` in its shape, such as
+   * `optim.gaussNewtonBartlett(model.forward(batch).logits, params)`; what it makes besides is freed.
+   */
+  estimate: (model: M, batch: B, params: readonly Tensor[]) => readonly Tensor[];
+  /** Updates from one estimate to the next, the first being before the first update (default 10). */
+  every?: number;
+}
 
 /** What an update is made of. */
 export interface StepParts<B, M extends Module> {
@@ -35,6 +47,8 @@ export interface StepParts<B, M extends Module> {
   clipNorm: number | undefined;
   /** Of each element of the gradients, at most. */
   clipValue: number | undefined;
+  /** Beside Sophia; otherwise none. */
+  hessian: Required<HessianPart<B, M>> | undefined;
 }
 
 /** Gradients of a step, which are in `.grad`. */
@@ -128,6 +142,20 @@ export class TrainingStep<B, M extends Module> {
     const norm = clipNorm === undefined ? kernels.gradNorm({ g }, {}).norm : clipGradNorm_(params, clipNorm);
     if (clipValue !== undefined) clipGradValue_(params, clipValue);
     return norm;
+  }
+
+  /**
+   * Takes an estimate of the curvature, on the first batch of a step that counts, where it is time to. In the step's
+   * precision, but for float16, in which gradients vanish without a scale.
+   *
+   * @param done steps so far
+   */
+  followHessian(done: number, batches: readonly B[]): void {
+    const { model, optimizer, hessian, precision } = this.#parts;
+    if (!hessian || done % hessian.every !== 0 || !(optimizer instanceof Sophia)) return;
+    const batch = batches.find((one) => this.weightOf(one) > 0)!;
+    const dtype = precision === 'bfloat16' ? precision : false;
+    optimizer.updateHessian((params) => autocast(dtype, () => hessian.estimate(model, batch, params)));
   }
 
   /** Changes the weights by the gradients, unless it is to be skipped, and frees them. @returns whether it did */

@@ -1,7 +1,7 @@
 /** Batches of windows of one long sequence of tokens. */
 import { FoveaError } from '../errors.js';
 import type { CausalLM } from '../models/causal-lm.js';
-import { Generator, type GeneratorState, randint, tensor } from '../ops/index.js';
+import { Generator, type GeneratorState, narrow, randint, tensor } from '../ops/index.js';
 import { argumentError, countArg, optionsArg } from '../tensor/check.js';
 import type { Device } from '../tensor/device.js';
 import type { Tensor } from '../tensor/tensor.js';
@@ -43,6 +43,23 @@ function windowsAt({ tokens, starts }: WindowBatch, length: number, device: Devi
 export function windowsLoss(model: CausalLM, batch: WindowBatch, length: number): Tensor {
   const inputIds = windowsAt(batch, length, model.device);
   return model.forward({ inputIds, labels: inputIds, outputLogits: false }).loss!;
+}
+
+/** What a language model predicts in windows of `length` tokens, and what is there: [n, classes] and int64 [n]. */
+export function windowsLogits(
+  model: CausalLM,
+  batch: WindowBatch,
+  length: number,
+): { inputIds: Tensor; logits: Tensor; labels: Tensor } {
+  const inputIds = windowsAt(batch, length, model.device);
+  const { logits } = model.forward({ inputIds });
+  return { inputIds, logits: predictions(logits), labels: narrow(inputIds, 1, 1, length - 1).reshape([-1]) };
+}
+
+/** @param logits [windows, length, classes] @returns those that foresee a token of the window, [n, classes] */
+export function predictions(logits: Tensor): Tensor {
+  const [, length, classes] = logits.shape as [number, number, number];
+  return narrow(logits, 1, 0, length - 1).reshape([-1, classes]);
 }
 
 /** There must be a window. */

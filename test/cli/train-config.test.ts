@@ -1,47 +1,14 @@
 // `fovea train <config.json>`, run as users run it.
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tensor } from 'fovea';
 import { loadFile } from 'fovea/io';
 import { Seq2SeqTransformer } from 'fovea/models';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { config, configFolder, main } from './configs.ts';
 
-const main = join(import.meta.dirname, '../../dist/cli/main.js');
-const folder = mkdtempSync(join(tmpdir(), 'fovea-config-'));
-afterAll(() => rmSync(folder, { recursive: true }));
-mkdirSync(join(folder, 'notes'));
-writeFileSync(join(folder, 'notes', 'text.txt'), 'let there be attention. '.repeat(400));
-
-const config = {
-  text: 'notes',
-  model: { layers: 1, width: 16, heads: 2, context: 16, dropout: 0.1 },
-  optimizer: { type: 'AdamW', lr: 1e-2, weightDecay: 0.01, betas: [0.9, 0.99] },
-  schedule: { type: 'cosine', warmupSteps: 3, minLrRatio: 0.2 },
-  steps: 40,
-  batchSize: 4,
-  accumulate: 2,
-  precision: 'bf16',
-  clipNorm: 1,
-  evaluateEvery: 10,
-  earlyStopping: { patience: 20 },
-  saveEvery: 10,
-  keepLast: 2,
-  folder: 'run',
-  seed: 3,
-};
-
-function write(name: string, value: unknown): string {
-  writeFileSync(join(folder, name), typeof value === 'string' ? value : JSON.stringify(value));
-  return name;
-}
-
-function fovea(...args: string[]): { status: number | null; stderr: string } {
-  return spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', cwd: folder });
-}
-
-const weights = (run: string): Buffer => readFileSync(join(folder, run, 'model', 'model.safetensors'));
+const { folder, write, fovea, weights } = configFolder();
 
 test('trains, evaluates, saves and says so', { timeout: 120_000 }, () => {
   const { status, stderr } = fovea('train', write('run.json', config));
@@ -94,6 +61,7 @@ const parts: [string, object, string, object, number[]][] = [
   ['Adafactor', { d: 2 }, 'inverse-sqrt', {}, rising(...halves)],
   ['Lion', { stateDtype: 'int8', weightDecay: 0.3 }, 'constant', {}, rising(1, 1)],
   ['Muon', { momentum: 0.8, nesterov: false }, 'cosine', {}, rising(1, 0.55)],
+  ['Sophia', { gamma: 0.01, eps: 1e-10 }, 'cosine', {}, rising(1, 0.55)],
 ];
 test.each(parts)('takes %s %j with the schedule %s %j', { timeout: 60_000 }, (type, options, name, more, factors) => {
   const optimizer = { type, lr: 0.01, ...options, ...(type === 'Muon' ? { others: { lr: 0.02, eps: 1e-5 } } : {}) };
@@ -161,6 +129,17 @@ describe('all at once: adapters, averages, guards, recomputed activations', () =
     const guards = { gradientNorm: { max: 1e-9, action: 'stop' } };
     const { stderr } = fovea('train', write('guarded.json', { ...all, guards, folder: 'guarded' }));
     expect(stderr).toMatch(/step 1: gradientNorm \(stop\): the norm of the gradients is [\d.e-]+, above 1e-9/);
+  });
+
+  test('so does the one that looks at attention', { timeout: 60_000 }, () => {
+    const run = (threshold: number): string => {
+      const guards = { attentionCollapse: { every: 2, threshold } };
+      return fovea('train', write('watched.json', { ...all, guards, folder: `watched-${threshold}` })).stderr;
+    };
+    expect(run(100)).toMatch(
+      /step 2: attentionCollapse \(stop\): the entropy of attention is below 100 nats in transformer\.h\.0\.attn/,
+    );
+    expect(run(1e-9)).toMatch(/bits per token after 6 steps/);
   });
 
   test('options of an adapter that do not fit', { timeout: 60_000 }, () => {
@@ -309,7 +288,7 @@ describe('a config that cannot be run is one sentence', () => {
     [{ ...config, model: 3 }, /an object for model, received 3/],
     [
       { ...config, optimizer: { type: 'adam' } },
-      /one of AdamW, Adam, SGD, RAdam, .*, Muon for optimizer\.type, received "adam"/,
+      /one of AdamW, Adam, SGD, RAdam, .*, Muon, Sophia for optimizer\.type, received "adam"/,
     ],
     [
       { ...config, optimizer: { type: 'SGD', betas: [0, 0] } },
@@ -326,6 +305,16 @@ describe('a config that cannot be run is one sentence', () => {
       /true or false for optimizer\.nesterov, received "yes"/,
     ],
     [{ ...config, optimizer: { type: 'Muon', others: { eps: -1 } } }, /optimizer\.others: AdamW: .* for eps/],
+    [{ ...config, optimizer: { type: 'Sophia', gamma: -1 } }, /optimizer: Sophia: .* for gamma/],
+    [{ ...config, optimizer: { type: 'Sophia', estimator: 'x' } }, /one of .* for optimizer\.estimator, received "x"/],
+    [{ ...config, optimizer: { estimateEvery: 3 } }, /optimizer: AdamW: .* received string "estimateEvery"/],
+    [{ ...config, distillation: {} }, /a string for distillation\.teacher, received nothing/],
+    [{ ...config, distillation: { teacher: 'x', alpha: 2 } }, /distillation: distillationLoss: .* for alpha/],
+    [
+      { ...config, distillation: { teacher: 'x', labels: 1 } },
+      /nothing: every token counts.* for distillation\.labels/,
+    ],
+    [{ ...config, zLoss: -1 }, /a number of at least 0 for zLoss, received -1/],
     [{ ...config, optimizer: { others: {} } }, /optimizer: AdamW: .* received string "others"/],
     [{ ...config, schedule: { type: 'exponential' } }, /schedule: ExponentialLR: .* for gamma, received undefined/],
     [{ ...config, schedule: { type: 'wsd', decaySteps: -1 } }, /schedule: warmupStableDecay: .* for decaySteps/],
@@ -335,6 +324,8 @@ describe('a config that cannot be run is one sentence', () => {
     [{ ...config, guards: { gradientNorm: true } }, /guards: gradientNorm: expected a number above 0 for max/],
     [{ ...config, guards: { lossSpike: 3 } }, /true, the action or an object for guards\.lossSpike, received 3/],
     [{ ...config, guards: { collapse: true } }, /guards\.collapse is not known here; known are nonFinite, lossSpike/],
+    [{ ...config, guards: { attentionCollapse: { every: 0 } } }, /guards: attentionCollapse: .* for every, received 0/],
+    [{ ...config, guards: { attentionCollapse: { entropies: 1 } } }, /no entropies.* for guards\.attentionCollapse/],
     [{ ...config, ema: { decay: 1 } }, /ema: ExponentialMovingAverage: .* for decay, received 1/],
     [{ ...config, stream: 'yes' }, /true or false for stream, received "yes"/],
     [{ ...config, checkpoint: 1 }, /true or false for checkpoint, received 1/],

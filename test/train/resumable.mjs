@@ -3,7 +3,7 @@
 //
 //   node resumable.mjs <folder> whole|killed|resumed <precision> <data> <what is learnt with>
 import { createHash } from 'node:crypto';
-import { functional as F, Generator, manualSeed, nn, optim, randn, train } from 'fovea';
+import { functional as F, manualSeed, nn, optim, train } from 'fovea';
 import { dataOf } from './resumable-data.mjs';
 
 const [folder, mode, precision, data, method] = process.argv.slice(2);
@@ -24,7 +24,7 @@ manualSeed(mode === 'resumed' ? 99 : 1); // what is loaded has the last word
 const model = new Net();
 const lossOf = (net, { x, y }) => F.mseLoss(net.forward(x).mean([1, 2]), y);
 
-/** Optimizer, what else the checkpoint keeps, and what is done behind a step. */
+/** Optimizer, and what else the run is made of. */
 const methods = {
   AdamW: () => ({ optimizer: new optim.AdamW(model.parameters(), { lr: 1e-2 }) }),
   Muon: () => ({
@@ -35,19 +35,13 @@ const methods = {
   }),
   Adafactor: () => ({ optimizer: new optim.Adafactor(model.parameters(), { lr: 1e-2 }) }),
   Sophia() {
-    const optimizer = new optim.Sophia(model.parameters(), { lr: 1e-2 });
-    const batch = {
-      x: randn([4, 5, 16], { generator: new Generator(8) }),
-      y: randn([4], { generator: new Generator(9) }),
-    };
-    const curvature = (params) => optim.hutchinson(lossOf(model, batch), params);
-    const onStep = ({ step }) => (step % 3 === 0 ? optimizer.updateHessian(curvature) : undefined);
-    return { optimizer, onStep };
+    const estimate = (net, batch, params) => optim.hutchinson(lossOf(net, batch), params);
+    return { optimizer: new optim.Sophia(model.parameters(), { lr: 1e-2 }), hessian: { estimate, every: 3 } };
   },
   'int8 and averages'() {
     const optimizer = new optim.AdamW(model.parameters(), { lr: 1e-2, stateDtype: 'int8' });
     const ema = new optim.ExponentialMovingAverage(model.parameters(), { decay: 0.9, useWarmup: true });
-    return { optimizer, extra: { ema }, onStep: () => ema.update() };
+    return { optimizer, ema };
   },
   LoRA() {
     nn.addAdapter(model, { r: 3, loraDropout: 0.2, targetModules: 'all-linear' });
@@ -60,12 +54,13 @@ const methods = {
   },
   'batch norm': () => methods.AdamW(),
 };
-const { optimizer, extra = {}, onStep: behind } = methods[method]();
+const parts = methods[method]();
+const { optimizer, ema } = parts;
 
 const losses = [];
 const trainer = new train.Trainer({
   model,
-  optimizer,
+  ...parts,
   scheduler: optim.lrScheduler.warmupCosine(optimizer, { warmupSteps: 4, totalSteps: steps }),
   loss: lossOf,
   trainData: dataOf(data, `${folder}-train`),
@@ -77,14 +72,12 @@ const trainer = new train.Trainer({
   clipNorm: 1,
   folder,
   saveEvery: savedAt,
-  extra,
   guards: [train.nonFinite(), train.lossSpike()],
   callbacks: [
     train.earlyStopping({ patience: 50 }),
     {
       onStep({ step, loss, lr, lossScale }) {
         losses.push([step, loss, lr, lossScale]);
-        behind?.({ step });
         if (mode === 'killed' && step === savedAt + 2) process.kill(process.pid, 'SIGKILL');
       },
     },
@@ -102,5 +95,5 @@ for (const [name, tensor] of Object.entries(model.stateDict())) digests.push(`${
 for (const states of optimizer.state.values())
   for (const [name, value] of Object.entries(states))
     digests.push(`${name} ${typeof value === 'number' ? value : await digestOf(value)}`);
-for (const average of extra.ema?.averages ?? []) digests.push(`average ${await digestOf(average)}`);
+for (const average of ema?.averages ?? []) digests.push(`average ${await digestOf(average)}`);
 console.log(JSON.stringify({ losses, digests, best, evalLoss }));

@@ -1,7 +1,7 @@
 // What a run computes, and what it refuses.
 import { keep, memory, optim, randn, tensor, type Tensor, train } from 'fovea';
 import { describe, expect, test } from 'vitest';
-import { cut, mse, type Net, type Pair, setUp } from './net.ts';
+import { cut, mse, Net, type Pair, setUp } from './net.ts';
 
 async function weightsAfter(
   trainData: Pair[],
@@ -197,7 +197,23 @@ describe('what does not fit is refused', () => {
     ['evaluating nothing', { evaluateEvery: 1 }, /batches, since evaluateEvery is given for evalData/],
     ['a guard', { guards: [1] }, /a list of objects for guards/],
     ['a callback', { callbacks: [{ onStep: 1 }] }, /a function for callbacks\[0\]\.onStep, received 1/],
-    ['extra', { extra: { ema: {} } }, /stateDict and loadStateDict for extra\.ema/],
+    ['extra', { extra: { rng: {} } }, /stateDict and loadStateDict for extra\.rng/],
+    ['averages', { ema: {} }, /an ExponentialMovingAverage for ema/],
+    [
+      'curvature without Sophia',
+      { hessian: { estimate: () => [] } },
+      /nothing beside an optimizer other than Sophia for hessian/,
+    ],
+    [
+      'Sophia without curvature',
+      { optimizer: new optim.Sophia(new Net().parameters()) },
+      /\{ estimate \}, since the optimizer is Sophia for hessian/,
+    ],
+    [
+      'curvature every 0 steps',
+      { optimizer: new optim.Sophia(new Net().parameters()), hessian: { estimate: () => [], every: 0 } },
+      /hessian\.every/,
+    ],
     [
       'two of a name',
       { guards: [train.lossSpike(), train.lossSpike()] },
