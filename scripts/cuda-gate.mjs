@@ -10,7 +10,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const flags = [
@@ -100,7 +100,8 @@ async function check(file, architecture) {
   }
 }
 
-const files = process.argv.length > 2 ? process.argv.slice(2) : sources();
+const { positionals } = parseArgs({ allowPositionals: true });
+const files = positionals.length > 0 ? positionals : sources();
 const waiting = files.flatMap((file) => architecturesOf(file).map((architecture) => [file, architecture]));
 let failed = 0;
 async function work() {

@@ -122,6 +122,7 @@ interface Solved extends Problem {
   total: Tensor;
 }
 const savedNames = ['logProbs', 'inputLengths', 'classes', 'skips', 'end', 'atEnd', 'lattice', 'total'] as const;
+type Saved = (typeof savedNames)[number];
 
 function solve(problem: Problem): Solved {
   const lattice = forwards(problem, emissions(problem).e);
@@ -158,7 +159,7 @@ class CtcLossNode extends Node {
     if (again)
       throw new FoveaError('FOVEA_AUTOGRAD', 'backward: ctcLoss has no second gradient; leave out createGraph');
     const values = this.values(again);
-    const solved = Object.fromEntries(savedNames.map((name) => [name, values[name]!])) as unknown as Solved;
+    const solved = Object.fromEntries(savedNames.map((name) => [name, values[name]!])) as Record<Saved, Tensor>;
     return [gradientOf(solved, dloss!, this.#zeroInfinity)];
   }
 }
