@@ -18,9 +18,10 @@ let kept;
 /** What is in the name of every step that runs. */
 let wanted = '';
 
-/** What results are of: every file that git does not ignore, this Node and this processor. */
-function sources() {
-  const { status, stdout } = spawnSync('git', ['ls-files', '-co', '--exclude-standard', '-z'], { cwd: root });
+/** What results are of: files that git does not ignore, all or those below some paths, this Node and this processor. */
+function sourcesOf(paths) {
+  const args = ['ls-files', '-co', '--exclude-standard', '-z', '--', ...paths];
+  const { status, stdout } = spawnSync('git', args, { cwd: root });
   if (status !== 0) throw new Error('the sources cannot be told from others without git');
   const hash = createHash('sha256').update(`${process.version} ${cpus()[0]?.model}`);
   for (const name of String(stdout).split('\0').filter(Boolean).sort())
@@ -30,34 +31,35 @@ function sources() {
 }
 
 /**
- * From here on, steps that pass are written down in a file of the build folder, for the sources that they ran on.
+ * From here on, steps that pass are written down in a file of the build folder, each with the sources that it ran on.
  *
  * @param resume whether steps that are written down for these very sources count as they are, and do not run
  * @param only what is in the name of every step that runs
  */
 export function keepSteps(name, { resume, only = '' }) {
   const path = join(root, 'build', name);
-  const now = sources();
-  const before = existsSync(path) ? JSON.parse(readFileSync(path)) : {};
-  kept = { path, resume, sources: now, passed: before.sources === now ? before.passed : [] };
+  kept = { path, resume, passed: existsSync(path) ? JSON.parse(readFileSync(path)) : [] };
   wanted = only;
 }
 
 /** Writes down what a step that ran has come to, in place of what was known of it. */
-function keep(row) {
+function keep(row, sources) {
   kept.passed = kept.passed.filter(({ name }) => name !== row.name);
-  if (row.outcome === 'passed') kept.passed.push(row);
+  if (row.outcome === 'passed') kept.passed.push({ ...row, sources });
   mkdirSync(dirname(kept.path), { recursive: true });
-  writeFileSync(kept.path, JSON.stringify({ sources: kept.sources, passed: kept.passed }));
+  writeFileSync(kept.path, JSON.stringify(kept.passed));
 }
 
 /**
  * Runs one step; what it throws is its failure and the next step still runs. `body` returns counts, or nothing for one.
+ *
+ * @param of the paths of the sources that it reads (default: all)
  */
-export function step(name, body) {
+export function step(name, body, { of = [] } = {}) {
   if (!name.includes(wanted)) return;
   console.log(`\n── ${name}`);
-  const before = kept?.resume && kept.passed.find((row) => row.name === name);
+  const sources = kept && sourcesOf(of);
+  const before = kept?.resume && kept.passed.find((row) => row.name === name && row.sources === sources);
   if (before) {
     console.log('passed in an earlier run on the same sources');
     rows.push({ ...before, outcome: 'passed before' });
@@ -75,7 +77,7 @@ export function step(name, body) {
   }
   row.seconds = (performance.now() - start) / 1000;
   rows.push(row);
-  if (kept) keep(row);
+  if (kept) keep(row, sources);
 }
 
 /** Runs a command with its output shown; throws when it fails. */

@@ -5,7 +5,7 @@
 //   npm run test:full -- [--resume] [--only <part of the names of steps>]
 //
 // Hours long; what has passed is written to build/full-tier.json, and with `--resume` does not run again if no source
-// has changed. The build comes first: `--only` takes what is built.
+// of it has changed. The build comes first: `--only` takes what is built.
 import { cpSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -28,6 +28,9 @@ import {
 
 const full = { FOVEA_TIER: 'full' };
 const jobs = String(availableParallelism());
+
+/** What is compiled; with the scripts that compile it otherwise than CMake does. */
+const native = (...scripts) => ({ of: ['native', 'cmake', 'CMakeLists.txt', ...scripts] });
 
 /** What the sanitizers see: the tests that reach native code and start no other process. */
 const sanitized = ['ops', 'tensor', 'autograd', 'nn', 'io', 'models', 'generate', 'train', 'inspect', 'types'];
@@ -116,31 +119,42 @@ for (const sanitizer of ['address', 'thread']) {
   step(`${sanitizer} sanitizer, runtime`, () => sanitize());
   step(`${sanitizer} sanitizer, tests`, () => sanitize('--no-build', ...testsIn(sanitized)));
 }
-step('native tests', () => nativeTests('native'));
-step('native tests, address sanitizer', () => nativeTests('native-address', '-DFOVEA_SANITIZE=address'));
-step('native tests, arm64', () => {
-  if (!has('aarch64-linux-gnu-g++')) throw new Skip('no aarch64-linux-gnu-g++ (`apt install g++-aarch64-linux-gnu`)');
-  if (!has('qemu-aarch64')) throw new Skip('no qemu-aarch64 (`apt install qemu-user`)');
-  nativeTests('native-arm64', `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake/aarch64-linux-gnu.cmake')}`);
-});
-step('CUDA kernels on the emulator', () => {
-  ctest(buildEmulator('build-emulator'));
-});
+step('native tests', () => nativeTests('native'), native());
+step('native tests, address sanitizer', () => nativeTests('native-address', '-DFOVEA_SANITIZE=address'), native());
+step(
+  'native tests, arm64',
+  () => {
+    if (!has('aarch64-linux-gnu-g++')) throw new Skip('no aarch64-linux-gnu-g++ (`apt install g++-aarch64-linux-gnu`)');
+    if (!has('qemu-aarch64')) throw new Skip('no qemu-aarch64 (`apt install qemu-user`)');
+    nativeTests('native-arm64', `-DCMAKE_TOOLCHAIN_FILE=${join(root, 'cmake/aarch64-linux-gnu.cmake')}`);
+  },
+  native(),
+);
+step('CUDA kernels on the emulator', () => ctest(buildEmulator('build-emulator')), native());
 step('op table and models on the emulated GPU', () =>
   vitestOnEmulator(join(root, 'build-emulator'), ['test/ops', 'test/device', 'test/models/gpt2']),
 );
 step('op table on an emulated GPU without wgmma', () =>
   vitestOnEmulator(join(root, 'build-emulator'), ['test/ops/forward'], { FOVEA_EMULATOR_CAPABILITY: '80' }),
 );
-step('CUDA kernels on the emulator, address sanitizer', () => {
-  const build = buildEmulator('build-emulator-address', '-DFOVEA_SANITIZE=address');
-  ctest(build);
-});
-step('planted faults in CUDA kernels', () => sh(process.execPath, [need('scripts/mutate-cuda.mjs')]));
-step('CUDA compilers', () => {
-  if (!has('nvcc')) throw new Skip('no nvcc (the CUDA toolkit)');
-  sh(process.execPath, [need('scripts/cuda-gate.mjs')]);
-});
+step(
+  'CUDA kernels on the emulator, address sanitizer',
+  () => ctest(buildEmulator('build-emulator-address', '-DFOVEA_SANITIZE=address')),
+  native(),
+);
+step(
+  'planted faults in CUDA kernels',
+  () => sh(process.execPath, [need('scripts/mutate-cuda.mjs')]),
+  native('scripts/mutate-cuda.mjs'),
+);
+step(
+  'CUDA compilers',
+  () => {
+    if (!has('nvcc')) throw new Skip('no nvcc (the CUDA toolkit)');
+    sh(process.execPath, [need('scripts/cuda-gate.mjs')]);
+  },
+  native('scripts/cuda-gate.mjs'),
+);
 step('the CUDA plugin without a driver', () => {
   if (!has('nvcc')) throw new Skip('no nvcc (the CUDA toolkit)');
   const build = join(root, 'build', 'cuda');
