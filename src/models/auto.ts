@@ -1,19 +1,12 @@
 /** `load(folder)`: a Hugging Face checkpoint directory becomes a model of the class that its `config.json` names. */
-import { join } from 'node:path';
 import { FoveaError } from '../errors.js';
-import { readJsonFile, throwIfAborted } from '../io/files.js';
 import type { JsonObject } from '../io/strict-json.js';
-import { skipInit } from '../nn/init.js';
-import type { StateDict } from '../nn/module.js';
-import { argumentError, optionsArg } from '../tensor/check.js';
-import { deviceArg, deviceName, type Device } from '../tensor/device.js';
-import type { Dtype } from '../tensor/dtype.js';
-import type { Tensor } from '../tensor/tensor.js';
 import type { CausalLM } from './causal-lm.js';
 import { readGenerationConfig } from './generation-config.js';
-import { loadCheckpoint, type LoadProgress } from './checkpoint.js';
 import { gpt2ConfigFromJson } from './gpt2/config.js';
 import { GPT2LMHeadModel } from './gpt2/model.js';
+import { type LoadOptions, loadPretrained } from './pretrained.js';
+import { isTransformerConfig } from './transformer/config.js';
 
 interface ModelType {
   /** Architectures of this type whose head is built. */
@@ -31,24 +24,15 @@ const modelTypes: ReadonlyMap<string, ModelType> = new Map<string, ModelType>([
   ],
 ]);
 
-/** Options of {@link load}. */
-export interface LoadOptions {
-  /** Convert the weights (default: as they are stored). */
-  dtype?: Dtype;
-  /** Where the weights go; default: 'cpu'. */
-  device?: Device;
-  /** Keep weights in the mapped files until something writes to them (default true); false copies them. */
-  mmap?: boolean;
-  /** Cancels between tensors: loading then rejects with FOVEA_ABORTED. */
-  signal?: AbortSignal;
-  /** Called after each tensor. */
-  onProgress?: (progress: LoadProgress) => void;
-}
-
 function supportedType(config: JsonObject, file: string): ModelType {
   const { model_type: type, architectures } = config;
   const found = typeof type === 'string' ? modelTypes.get(type) : undefined;
   if (!found) {
+    if (isTransformerConfig(config))
+      throw new FoveaError(
+        'FOVEA_UNSUPPORTED',
+        `load: ${file}: this is an encoder and a decoder; use Seq2SeqTransformer.fromPretrained`,
+      );
     throw new FoveaError(
       'FOVEA_UNSUPPORTED',
       `load: ${file}: model_type is ${JSON.stringify(type)}; supported: ${[...modelTypes.keys()].join(', ')}`,
@@ -63,17 +47,6 @@ function supportedType(config: JsonObject, file: string): ModelType {
   );
 }
 
-/** The checkpoint's tensors under the model's keys. */
-function renameKeys(model: CausalLM, tensors: ReadonlyMap<string, Tensor>): StateDict {
-  const dict = Object.create(null) as StateDict;
-  for (const [key, tensor] of tensors) {
-    const name = model.checkpointKey(key);
-    if (name === undefined) tensor.dispose();
-    else dict[name] = tensor;
-  }
-  return dict;
-}
-
 /**
  * Loads a model from a Hugging Face checkpoint directory (`config.json`, `model.safetensors` or shards with an index),
  * in evaluation mode. Weights are mapped, so that loading takes no time and no memory until they are used.
@@ -86,30 +59,12 @@ function renameKeys(model: CausalLM, tensors: ReadonlyMap<string, Tensor>): Stat
  *   FOVEA_IO; FOVEA_ABORTED
  */
 export async function load(folder: string, options: LoadOptions = {}): Promise<CausalLM> {
-  const known = ['dtype', 'device', 'mmap', 'signal', 'onProgress'] as const;
-  const { dtype, device, mmap, signal, onProgress } = optionsArg('load', options, known);
-  const target = deviceName(deviceArg('load', device));
-  if (typeof folder !== 'string') throw argumentError('load', 'folder', 'the path of a checkpoint directory', folder);
-  throwIfAborted(signal, 'load');
-  const file = join(folder, 'config.json');
-  const config = await readJsonFile(file);
-  const type = supportedType(config, file);
-  const generationConfig = await readGenerationConfig(folder, config, file);
-  const tensors = await loadCheckpoint(folder, { mmap, signal, onProgress });
-  const model = skipInit(() => type.make(config, file));
-  try {
-    model.loadStateDict(renameKeys(model, tensors), { assign: true });
-  } catch (error) {
-    for (const tensor of tensors.values()) tensor.dispose();
-    model.dispose();
-    if (!(error instanceof FoveaError)) throw error;
-    throw new FoveaError(
-      'FOVEA_FILE_FORMAT',
-      `load: the weights in ${folder} do not fit its config.json: ${error.message}`,
-      { cause: error },
-    );
-  }
-  model.generationConfig = generationConfig;
-  if (dtype) model.to(dtype);
-  return model.to(target).eval();
+  return loadPretrained('load', folder, options, async (config, file) => {
+    const type = supportedType(config, file);
+    const generationConfig = await readGenerationConfig(folder, config, file);
+    return {
+      make: () => Object.assign(type.make(config, file), { generationConfig }),
+      key: (model, key) => model.checkpointKey(key),
+    };
+  });
 }

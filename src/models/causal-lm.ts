@@ -1,6 +1,4 @@
 /** What every language model has: one way to call it, to generate with it and to save it. */
-import { join } from 'node:path';
-import { FoveaError } from '../errors.js';
 import { generate, type GenerateOptions, stream } from '../generate/generate.js';
 import type { KvCache } from '../generate/kv-cache.js';
 import type {
@@ -11,13 +9,11 @@ import type {
   LanguageModel,
 } from '../generate/language-model.js';
 import type { TokenStream } from '../generate/token-stream.js';
-import { writeJsonFile } from '../io/files.js';
-import { saveFile } from '../io/safetensors.js';
-import { adapterSettings } from '../nn/lora-places.js';
 import { Module } from '../nn/module.js';
 import type { Device } from '../tensor/device.js';
 import type { Tensor } from '../tensor/tensor.js';
 import { generationConfigToJson } from './generation-config.js';
+import { savePretrained } from './pretrained.js';
 
 /** Base class of models that predict the next token. */
 export abstract class CausalLM extends Module implements LanguageModel {
@@ -70,19 +66,10 @@ export abstract class CausalLM extends Module implements LanguageModel {
    * @throws FOVEA_UNSUPPORTED for a model with adapters, which `saveAdapter` saves; FOVEA_IO, FOVEA_ABORTED
    */
   async savePretrained(folder: string, options: { signal?: AbortSignal } = {}): Promise<void> {
-    if (adapterSettings(this).size > 0)
-      throw new FoveaError(
-        'FOVEA_UNSUPPORTED',
-        'savePretrained: the model has adapters, for which a checkpoint has no place; save them by saveAdapter, or call unloadAdapters(model, { merge: true }) first',
-      );
-    const seen = new Set<Tensor>();
-    // Tied weights are stored once, under their first key.
-    const unique = Object.entries(this.stateDict()).filter(([, tensor]) => !seen.has(tensor) && seen.add(tensor));
-    const [first] = unique;
-    if (!first) throw new FoveaError('FOVEA_ARGUMENT', 'savePretrained: the model has no parameters');
-    await writeJsonFile(join(folder, 'config.json'), { ...this.configJson(), dtype: first[1].dtype });
-    await writeJsonFile(join(folder, 'generation_config.json'), generationConfigToJson(this));
-    const save = { metadata: { format: 'pt' }, ...(options.signal ? { signal: options.signal } : {}) };
-    await saveFile(Object.fromEntries(unique), join(folder, 'model.safetensors'), save);
+    const configs = {
+      'config.json': this.configJson(),
+      'generation_config.json': generationConfigToJson(this),
+    };
+    await savePretrained(this, folder, configs, options);
   }
 }

@@ -1,6 +1,8 @@
 /** The sizes and constants of the transformer of Vaswani et al. 2017; the defaults are those of its base model. */
+import type { JsonObject } from '../../io/strict-json.js';
 import { activationOf } from '../../nn/activations.js';
 import { argumentError, countArg, numberArg, optionsArg, probabilityArg } from '../../tensor/check.js';
+import { ConfigReader } from '../config-reader.js';
 
 /** Options of `Seq2SeqTransformer`. */
 export interface TransformerOptions {
@@ -53,15 +55,20 @@ const defaults = {
 /** A checked set of options. */
 export type TransformerConfig = Readonly<TransformerOptions>;
 
+/** The `model_type` of a checkpoint. */
+export const transformerModelType = 'transformer';
+const architecture = 'Seq2SeqTransformer';
+
 /**
  * Completes and checks options.
  *
+ * @param op what errors begin with
  * @throws FOVEA_ARGUMENT naming the option that does not fit
  */
 export function transformerConfig(
   options: Partial<TransformerOptions> & Pick<TransformerOptions, 'vocabSize'>,
+  op = 'TransformerConfig',
 ): TransformerConfig {
-  const op = 'TransformerConfig';
   if (options === undefined) throw argumentError(op, 'options', 'an object with vocabSize', options);
   const known = ['vocabSize', ...Object.keys(defaults)] as (keyof TransformerOptions)[];
   const config: TransformerConfig = { ...defaults, ...optionsArg(op, options, known) };
@@ -78,4 +85,65 @@ export function transformerConfig(
     if (countArg(op, key, special[i]) >= config.vocabSize || special.indexOf(special[i]!) !== i)
       throw argumentError(op, key, `a token of its own below vocabSize (${config.vocabSize})`, special[i]);
   return config;
+}
+
+/** Whether a `config.json` is that of a {@link TransformerConfig}. */
+export function isTransformerConfig({ model_type: type }: JsonObject): boolean {
+  return type === transformerModelType;
+}
+
+/**
+ * Reads a `config.json`; every key is used, known not to matter, or refused by name.
+ *
+ * @throws FOVEA_UNSUPPORTED, FOVEA_ARGUMENT naming the file and the option
+ */
+export function transformerConfigFromJson(values: JsonObject, file: string): TransformerConfig {
+  const read = new ConfigReader(values, file);
+  if (!isTransformerConfig(values))
+    throw read.error('model_type', `"${transformerModelType}"; other models are loaded by the function load`);
+  const { architectures } = values;
+  if (Array.isArray(architectures) && architectures.some((name) => name !== architecture))
+    throw read.error('architectures', `["${architecture}"]`);
+  read.is('is_encoder_decoder', [true, null]);
+  const config = {
+    vocabSize: read.count('vocab_size'),
+    dModel: read.count('d_model', defaults.dModel),
+    nHead: read.count('n_head', defaults.nHead),
+    numEncoderLayers: read.count('num_encoder_layers', defaults.numEncoderLayers),
+    numDecoderLayers: read.count('num_decoder_layers', defaults.numDecoderLayers),
+    dimFeedforward: read.count('dim_feedforward', defaults.dimFeedforward),
+    activation: read.string('activation', defaults.activation),
+    dropout: read.probability('dropout', defaults.dropout),
+    normFirst: read.boolean('norm_first', defaults.normFirst),
+    tieWordEmbeddings: read.boolean('tie_word_embeddings', defaults.tieWordEmbeddings),
+    labelSmoothing: read.probability('label_smoothing', defaults.labelSmoothing),
+    padTokenId: read.wholeNumber('pad_token_id', defaults.padTokenId),
+    bosTokenId: read.wholeNumber('bos_token_id', defaults.bosTokenId),
+    eosTokenId: read.wholeNumber('eos_token_id', defaults.eosTokenId),
+  };
+  read.finish();
+  return transformerConfig(config, `load: ${file}`);
+}
+
+/** The `config.json` of a config. */
+export function transformerConfigToJson(config: TransformerConfig): Record<string, unknown> {
+  return {
+    activation: config.activation,
+    architectures: [architecture],
+    bos_token_id: config.bosTokenId,
+    d_model: config.dModel,
+    dim_feedforward: config.dimFeedforward,
+    dropout: config.dropout,
+    eos_token_id: config.eosTokenId,
+    is_encoder_decoder: true,
+    label_smoothing: config.labelSmoothing,
+    model_type: transformerModelType,
+    n_head: config.nHead,
+    norm_first: config.normFirst,
+    num_decoder_layers: config.numDecoderLayers,
+    num_encoder_layers: config.numEncoderLayers,
+    pad_token_id: config.padTokenId,
+    tie_word_embeddings: config.tieWordEmbeddings,
+    vocab_size: config.vocabSize,
+  };
 }

@@ -23,7 +23,14 @@ import { argumentError, optionsArg } from '../../tensor/check.js';
 import type { Device } from '../../tensor/device.js';
 import { slotOf, type Tensor } from '../../tensor/tensor.js';
 import { tidy } from '../../tensor/tidy.js';
-import { type TransformerConfig, transformerConfig, type TransformerOptions } from './config.js';
+import { type LoadOptions, loadPretrained, savePretrained } from '../pretrained.js';
+import {
+  type TransformerConfig,
+  transformerConfig,
+  transformerConfigFromJson,
+  transformerConfigToJson,
+  type TransformerOptions,
+} from './config.js';
 
 /** Arguments of {@link Seq2SeqTransformer.forward}. */
 export interface Seq2SeqInput {
@@ -91,6 +98,30 @@ export class Seq2SeqTransformer extends Module {
     const layers = { dModel, nHead, dimFeedforward, dropout, activation, normFirst, batchFirst: true };
     this.transformer = new Transformer({ ...layers, numEncoderLayers, numDecoderLayers });
     this.lmHead = tieWordEmbeddings ? undefined : new Linear(dModel, vocabSize, { bias: false });
+  }
+
+  /**
+   * Loads a model that {@link savePretrained} saved (`config.json`, `model.safetensors` or shards with an index), in
+   * evaluation mode. Weights are mapped, so that loading takes no time and no memory until they are used.
+   *
+   * @throws FOVEA_UNSUPPORTED or FOVEA_ARGUMENT naming the file and the option that is not supported or does not fit;
+   *   FOVEA_FILE_FORMAT; FOVEA_IO; FOVEA_ABORTED
+   */
+  static fromPretrained(folder: string, options: LoadOptions = {}): Promise<Seq2SeqTransformer> {
+    return loadPretrained('Seq2SeqTransformer.fromPretrained', folder, options, (values, file) => {
+      const config = transformerConfigFromJson(values, file);
+      return { make: () => new Seq2SeqTransformer(config), key: (_, key) => key };
+    });
+  }
+
+  /**
+   * Writes a checkpoint directory: `config.json`, whose keys are the options in snake_case, and `model.safetensors`.
+   * Each file is replaced atomically; the weights come last, so a directory without them is an unfinished save.
+   *
+   * @throws FOVEA_UNSUPPORTED for a model with adapters, which `saveAdapter` saves; FOVEA_IO, FOVEA_ABORTED
+   */
+  async savePretrained(folder: string, options: { signal?: AbortSignal } = {}): Promise<void> {
+    await savePretrained(this, folder, { 'config.json': transformerConfigToJson(this.config) }, options);
   }
 
   /** Where the weights are: inputs have to be there, too. */
