@@ -108,19 +108,24 @@ program
 
 program
   .command('generate')
-  .description('continue a prompt with a checkpoint')
+  .description('continue a prompt with a checkpoint, or say what an encoder-decoder makes of it')
   .argument('<folder>', 'a Hugging Face checkpoint directory')
-  .option('--prompt <text>', 'the text to continue; needs a byte-level tokenizer.json')
-  .option('--ids <numbers>', 'token numbers to continue instead, separated by commas', tokenIds)
+  .option('--prompt <text>', 'the text; to continue it needs a byte-level tokenizer.json')
+  .option('--ids <numbers>', 'token numbers instead, separated by commas', tokenIds)
   .option('--max-new-tokens <n>', 'how many tokens to make', count, 200)
   .option('--temperature <x>', '0 takes the likeliest token always', real, 0.8)
   .option('--top-k <n>', 'draw among this many likeliest tokens; 0: all', count, 0)
   .option('--top-p <x>', 'draw among the likeliest tokens that reach this probability', real, 1)
   .option('--seed <n>', 'makes the draws repeatable', count)
+  .option('--beams <n>', 'of an encoder-decoder, which draws nothing: continuations carried on', count, 1)
   .option('--adapter <folder>', 'a LoRA adapter of the checkpoint')
   .option('--device <name>', 'where to run: cpu, cuda or cuda:<n>', 'cpu')
-  .action((folder: string, options: GenerateCommandOptions) =>
-    runCommand(async (signal) => (await import('./generate-command.js')).generateCommand(folder, options, signal)),
-  );
+  .action((folder: string, options: Omit<GenerateCommandOptions, 'signal'>, command: Command) => {
+    const given = command.options.filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli');
+    return runCommand(async (signal) => {
+      const { generateCommand } = await import('./generate-command.js');
+      await generateCommand(folder, { ...options, signal }, new Set(given.map(({ long }) => String(long))));
+    });
+  });
 
 await program.parseAsync();

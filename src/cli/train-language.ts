@@ -10,6 +10,7 @@ import { TokenFiles } from '../train/token-files.js';
 import {
   checkLength,
   checkTokens,
+  type HasVocabulary,
   RandomWindows,
   readWindows,
   spreadWindows,
@@ -30,20 +31,20 @@ import type { TrainTask } from './train-task.js';
 const evaluationWindows = 64;
 
 /** Tokens to learn from and to measure by, in memory or, where they know a vocabulary's size, not. */
-interface ConfigTokens {
+export interface ConfigTokens {
   /** That hold some. */
   files: number;
   train: { readonly length: number };
   validation: { readonly length: number };
   /** Tokens of a model, checked. */
-  of(model: CausalLM, length: number): { train: Tokens; validation: Tokens };
+  of(model: HasVocabulary, length: number): { train: Tokens; validation: Tokens };
 }
 
 async function inFiles({ paths, kind, heldOut }: DataConfig): Promise<ConfigTokens> {
   const all = await TokenFiles.open(paths, kind);
   const { length, files } = all;
   const split = Math.floor(length * (1 - heldOut));
-  const parts = ({ config: { vocabSize } }: CausalLM): { train: Tokens; validation: Tokens } => ({
+  const parts = ({ config: { vocabSize } }: HasVocabulary): { train: Tokens; validation: Tokens } => ({
     train: all.range(0, split, vocabSize),
     validation: all.range(split, length, vocabSize),
   });
@@ -65,22 +66,21 @@ async function inMemory({ paths, kind, heldOut }: DataConfig): Promise<ConfigTok
 /**
  * Finds the tokens.
  *
- * @throws FOVEA_IO, FOVEA_FILE_FORMAT, FOVEA_ARGUMENT for none, FOVEA_UNSUPPORTED for other tokenizers
+ * @throws FOVEA_IO, FOVEA_FILE_FORMAT, FOVEA_ARGUMENT for none
  */
-async function tokensOf({ data, model }: LanguageSubject): Promise<ConfigTokens> {
-  if (data.kind === 'text' && 'load' in model) await byteTokens(model.load);
+export async function tokensOf(data: DataConfig): Promise<ConfigTokens> {
   const tokens = await (data.stream ? inFiles : inMemory)(data);
   sayCorpus(tokens, data.kind);
   return tokens;
 }
 
 /** Random windows of `length` tokens to learn from, and those that are measured. */
-function windowsOf(
-  model: CausalLM,
+export function windowsOf(
+  model: HasVocabulary,
   tokens: ConfigTokens,
   { batchSize, seed }: Pick<TrainConfig, 'batchSize' | 'seed'>,
   length: number,
-): Omit<TrainTask<WindowBatch, CausalLM>['data'], 'loss'> {
+): { trainData: RandomWindows; evalData: AsyncIterable<WindowBatch>; weight: (batch: WindowBatch) => number } {
   checkLength('train', tokens.train, length);
   checkLength('train: held-out text', tokens.validation, length);
   const { train, validation } = tokens.of(model, length);
@@ -130,12 +130,17 @@ async function save(
   return 'config.json, model.safetensors, tokenizer.json';
 }
 
-/** What a language model learns, and from what. */
+/**
+ * What a language model learns, and from what.
+ *
+ * @throws FOVEA_IO, FOVEA_FILE_FORMAT, FOVEA_ARGUMENT for no tokens, FOVEA_UNSUPPORTED for other tokenizers
+ */
 export async function languageTask(
   subject: LanguageSubject,
   config: TrainConfig,
 ): Promise<TrainTask<WindowBatch, CausalLM>> {
-  const tokens = await tokensOf(subject);
+  if (subject.data.kind === 'text' && 'load' in subject.model) await byteTokens(subject.model.load);
+  const tokens = await tokensOf(subject.data);
   const model = await modelOf(subject, config);
   const context = 'load' in subject.model ? subject.model.context : undefined;
   const length = context ?? model.config.nPositions;

@@ -17,6 +17,7 @@ import { say } from './say.js';
 import type { TrainConfig } from './train-config.js';
 import { makeGuards } from './train-guards.js';
 import { languageTask } from './train-language.js';
+import { denoisingTask } from './train-denoising.js';
 import { type HessianConfig, makeOptimizer } from './train-optimizers.js';
 import { makeSchedule } from './train-schedules.js';
 import type { TrainTask } from './train-task.js';
@@ -110,5 +111,6 @@ export async function trainRun(config: TrainConfig, signal?: AbortSignal): Promi
   const { subject, seed } = config;
   manualSeed(seed);
   if ('pairs' in subject) await runTask(await translationTask(subject, config), config, signal);
+  else if ('transformer' in subject) await runTask(await denoisingTask(subject, config), config, signal);
   else await runTask(await languageTask(subject, config), config, signal);
 }

@@ -8,7 +8,7 @@ import type { Module } from '../nn/module.js';
 import type { TokenKind } from '../train/token-files.js';
 import type { ConfigFields } from './config-fields.js';
 import { type LanguageObjective, languageObjective } from './train-objective.js';
-import { pairTokens } from './pair-tokens.js';
+import { denoisingTokens, longestDenoising, pairTokens } from './pair-tokens.js';
 import { defaultTrainOptions as defaults } from './train-options.js';
 
 /** Sizes of a new model. */
@@ -57,11 +57,21 @@ export interface TranslationSubject {
   pairs: string[];
   /** The share at the end that is not trained on. */
   heldOut: number;
+  /** The most tokens of a batch's sources, and of its targets, padding included; undefined: batches of pairs. */
+  maxTokens: number | undefined;
   transformer: TransformerConfig;
 }
 
-/** Either. */
-export type Subject = LanguageSubject | TranslationSubject;
+/** An encoder and a decoder that restore spans of text. */
+export interface DenoisingSubject {
+  data: DataConfig;
+  /** Bytes of a window. */
+  context: number;
+  transformer: TransformerConfig;
+}
+
+/** One of them. */
+export type Subject = LanguageSubject | TranslationSubject | DenoisingSubject;
 
 function dataOf(fields: ConfigFields, at: (path: string) => string): DataConfig {
   const kind = fields.has('tokens') ? 'tokens' : 'text';
@@ -100,11 +110,27 @@ function loraOf(fields: ConfigFields): LanguageSubject['lora'] {
   return (model) => void fields.checked(() => addAdapter(model, Object(options)));
 }
 
-function transformerOf(fields: ConfigFields): TransformerConfig {
-  const taken = Object.keys(pairTokens).find((name) => fields.has(name));
+function transformerOf(
+  fields: ConfigFields,
+  tokens: typeof pairTokens | typeof denoisingTokens = pairTokens,
+): TransformerConfig {
+  const taken = Object.keys(tokens).find((name) => fields.has(name));
   if (taken !== undefined) throw fields.error(taken, 'nothing, since tokens are bytes,');
   const options = fields.rest();
-  return fields.checked(() => transformerConfig({ ...Object(options), ...pairTokens }));
+  return fields.checked(() => transformerConfig({ ...Object(options), ...tokens }));
+}
+
+function maxTokensOf(fields: ConfigFields): number | undefined {
+  if (!fields.has('maxTokens')) return undefined;
+  if (fields.has('batchSize')) throw fields.error('batchSize', 'nothing beside maxTokens');
+  return fields.count('maxTokens', 1);
+}
+
+function denoisingOf(fields: ConfigFields, data: DataConfig): DenoisingSubject {
+  if (data.kind === 'tokens') throw fields.error('objective', 'causal beside tokens');
+  const context = fields.count('context', 2, 128);
+  if (context > longestDenoising) throw fields.error('context', `at most ${longestDenoising}`);
+  return { data, context, transformer: transformerOf(fields.object('model'), denoisingTokens) };
 }
 
 /**
@@ -117,9 +143,10 @@ export function subjectOf(fields: ConfigFields, at: (path: string) => string): S
   if (fields.has('pairs')) {
     const pairs = fields.strings('pairs').map(at);
     const heldOut = fields.real('heldOut', { most: 0.9 }, 0.05);
-    return { pairs, heldOut, transformer: transformerOf(fields.object('model')) };
+    return { pairs, heldOut, maxTokens: maxTokensOf(fields), transformer: transformerOf(fields.object('model')) };
   }
   const data = dataOf(fields, at);
+  if (fields.oneOf('objective', ['causal', 'span-corruption'], 'causal') !== 'causal') return denoisingOf(fields, data);
   const model = modelOf(fields.object('model'), data.kind, at);
   const lora = fields.has('lora') ? loraOf(fields.object('lora')) : undefined;
   if (lora && !('load' in model))

@@ -18,6 +18,11 @@ export interface Windows<T extends { readonly length: number }> {
 /** Some windows of a text that is there. */
 export type WindowBatch = Windows<Uint16Array>;
 
+/** What says how many tokens there are, such as a model. */
+export interface HasVocabulary {
+  config: { readonly vocabSize: number };
+}
+
 /** A sequence of tokens, in memory or not. */
 export type Tokens = Uint16Array | TokenSource;
 
@@ -72,7 +77,7 @@ export function checkLength(op: string, tokens: { readonly length: number }, len
 /**
  * A token that the model lacks would fail in the middle of a step, and the step would pass the failure to the weights.
  */
-export function checkTokens(op: string, tokens: Uint16Array, length: number, { config }: CausalLM): void {
+export function checkTokens(op: string, tokens: Uint16Array, length: number, { config }: HasVocabulary): void {
   if (!(tokens instanceof Uint16Array)) throw argumentError(op, 'tokens', 'a Uint16Array of token numbers', tokens);
   checkLength(op, tokens, length);
   const { vocabSize } = config;

@@ -38,7 +38,7 @@ export function configFolder() {
       writeFileSync(join(folder, name), typeof value === 'string' ? value : JSON.stringify(value));
       return name;
     },
-    fovea: (...args: string[]): { status: number | null; stderr: string } =>
+    fovea: (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
       spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', cwd: folder }),
     weights: (run: string): Buffer => readFileSync(join(folder, run, 'model', 'model.safetensors')),
   };

@@ -3,7 +3,6 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { tensor } from 'fovea';
-import { loadFile } from 'fovea/io';
 import { Seq2SeqTransformer } from 'fovea/models';
 import { describe, expect, test } from 'vitest';
 import { config, configFolder, main } from './configs.ts';
@@ -225,13 +224,8 @@ describe('an encoder and a decoder', () => {
     expect(fovea('train', write('some.json', { ...given, steps: 25, folder: 'some' })).status).toBe(0);
     expect(fovea('train', write('on.json', { ...given, folder: 'some' })).stderr).toMatch(/resumed from step 25/);
     expect(weights('some').equals(weights('pairs'))).toBe(true);
-    const config = JSON.parse(readFileSync(join(folder, 'pairs', 'model', 'config.json'), 'utf8')) as {
-      vocabSize: number;
-    };
-    expect(config).toMatchObject({ ...model, vocabSize: 259, bosTokenId: 1 });
-    using loaded = new Seq2SeqTransformer(config);
-    loaded.loadStateDict(loadFile(join(folder, 'pairs', 'model', 'model.safetensors')));
-    loaded.eval();
+    using loaded = await Seq2SeqTransformer.fromPretrained(join(folder, 'pairs', 'model'));
+    expect(loaded.config).toMatchObject({ ...model, vocabSize: 259, bosTokenId: 1 });
     const inputIds = tensor([[...Buffer.from('4é4')].map((byte) => byte + 3).concat(2)], { dtype: 'int64' });
     const said = Array.from(await (await loaded.generate({ inputIds })).data<BigInt64Array>(), Number);
     expect(Buffer.from(said.filter((token) => token > 2).map((token) => token - 3)).toString()).toMatch(/^ab/);
@@ -327,6 +321,7 @@ describe('a config that cannot be run is one sentence', () => {
     [{ ...config, guards: { attentionCollapse: { every: 0 } } }, /guards: attentionCollapse: .* for every, received 0/],
     [{ ...config, guards: { attentionCollapse: { entropies: 1 } } }, /no entropies.* for guards\.attentionCollapse/],
     [{ ...config, ema: { decay: 1 } }, /ema: ExponentialMovingAverage: .* for decay, received 1/],
+    [{ ...config, maxTokens: 9 }, /maxTokens is not known here/],
     [{ ...config, stream: 'yes' }, /true or false for stream, received "yes"/],
     [{ ...config, checkpoint: 1 }, /true or false for checkpoint, received 1/],
     [{ ...config, lora: { r: 2 } }, /nothing beside a new model, which has learnt nothing yet, for lora/],
