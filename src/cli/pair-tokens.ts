@@ -16,8 +16,11 @@ export const sentinelIds: readonly number[] = Array.from({ length: 100 }, (_, i)
 /** The tokens of models that restore spans: the bytes and the sentinels. */
 export const denoisingTokens = { padTokenId: 0, bosTokenId: 1, eosTokenId: 2, vocabSize: 359 } as const;
 
-/** Bytes of which so many sentinels can stand for the spans that are cut out: 0.15 n bytes, 3 a span. */
-export const longestDenoising = 2000;
+/**
+ * Bytes of a window out of which 15 % are cut, 3 a span: at most so many that there is a sentinel for each span, and at
+ * least so many that there are two spans, since one alone would always be the end of the window.
+ */
+export const denoisingContext = { least: 30, most: 2000 } as const;
 
 /** The token of a byte. */
 export const byteToken = (byte: number): number => first + byte;

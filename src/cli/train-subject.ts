@@ -8,7 +8,7 @@ import type { Module } from '../nn/module.js';
 import type { TokenKind } from '../train/token-files.js';
 import type { ConfigFields } from './config-fields.js';
 import { type LanguageObjective, languageObjective } from './train-objective.js';
-import { denoisingTokens, longestDenoising, pairTokens } from './pair-tokens.js';
+import { denoisingContext, denoisingTokens, pairTokens } from './pair-tokens.js';
 import { defaultTrainOptions as defaults } from './train-options.js';
 
 /** Sizes of a new model. */
@@ -128,8 +128,9 @@ function maxTokensOf(fields: ConfigFields): number | undefined {
 
 function denoisingOf(fields: ConfigFields, data: DataConfig): DenoisingSubject {
   if (data.kind === 'tokens') throw fields.error('objective', 'causal beside tokens');
-  const context = fields.count('context', 2, 128);
-  if (context > longestDenoising) throw fields.error('context', `at most ${longestDenoising}`);
+  const { least, most } = denoisingContext;
+  const context = fields.count('context', least, 128);
+  if (context > most) throw fields.error('context', `at most ${most}`);
   return { data, context, transformer: transformerOf(fields.object('model'), denoisingTokens) };
 }
 
