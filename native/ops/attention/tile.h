@@ -74,17 +74,18 @@ FOVEA_INLINE Vec<double> exp2_of(Vec<double> x) {
   return Vec<double>(_mm512_scalef_pd(__m512d(exp2_polynomial(x - Vec<double>(n))), n));
 }
 #else
-// Adding 1.5 2^23 leaves the nearest integer in the low bits of the mantissa, from where it moves into the exponent.
+// Adding 1.5 2^23 leaves the nearest integer in the low bits of the mantissa, from where it moves into the exponent;
+// unsigned, since below the range of the exponent, where the result is not taken, it overflows.
 FOVEA_INLINE Vec<float> exp2_of(Vec<float> x) {
   constexpr float c[] = {6.9314721e-1f, 2.4022647e-1f, 5.5503288e-2f, 9.6184890e-3f, 1.3399931e-3f, 1.5345811e-4f};
   Vec<float> shifted = x + 0x1.8p23f;
-  Vec<float> power = Vec<float>((Vec<int32_t>(shifted) << 23) + 0x3f800000);
+  Vec<float> power = Vec<float>((Vec<uint32_t>(shifted) << 23) + 0x3f800000u);
   const Vec<float> f = x - (shifted - 0x1.8p23f);
   return select(x < -126.0f, Vec<float>{}, (1.f + f * polynomial(f, c)) * power);
 }
 FOVEA_INLINE Vec<double> exp2_of(Vec<double> x) {
   Vec<double> shifted = x + 0x1.8p52;
-  Vec<double> power = Vec<double>((Vec<int64_t>(shifted) << 52) + 0x3ff0000000000000);
+  Vec<double> power = Vec<double>((Vec<uint64_t>(shifted) << 52) + 0x3ff0000000000000u);
   Vec<double> result = exp2_polynomial(x - (shifted - 0x1.8p52)) * power;
   return select(x < -1022.0, Vec<double>{}, result);
 }
