@@ -33,8 +33,8 @@ export interface GenerateCommandOptions {
 const ofCausal = ['--temperature', '--top-k', '--top-p', '--seed', '--adapter'];
 const ofSeq2Seq = ['--beams'];
 
-function refuse(given: ReadonlySet<string>, names: readonly string[], why: string): void {
-  const name = names.find((option) => given.has(option));
+function refuse(given: readonly string[], names: readonly string[], why: string): void {
+  const name = names.find((option) => given.includes(option));
   if (name !== undefined) throw new FoveaError('FOVEA_ARGUMENT', `generate: leave out ${name}: ${why}`);
 }
 
@@ -46,7 +46,7 @@ function refuse(given: ReadonlySet<string>, names: readonly string[], why: strin
 export async function generateCommand(
   folder: string,
   options: GenerateCommandOptions,
-  given: ReadonlySet<string>,
+  given: readonly string[],
 ): Promise<void> {
   const { prompt, ids } = options;
   const source = ids ?? prompt;

@@ -38,6 +38,12 @@ const precision = (otherwise: string): Option =>
     .choices(precisionNames)
     .default(otherwise);
 
+/** The options that were set on the command line, such as `--steps`. */
+function givenOptions(command: Command): string[] {
+  const given = command.options.filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli');
+  return given.flatMap(({ long }) => long ?? []);
+}
+
 const defaults = defaultTrainOptions;
 const program = new Command('fovea').description('The attention engine for Node.js').version(version);
 
@@ -73,10 +79,9 @@ program
   .option('--device <name>', 'where to train: cpu, cuda or cuda:<n>', defaults.device)
   .addOption(precision(defaults.precision))
   .action((paths: string[], options: Omit<TrainTextOptions, 'paths' | 'signal'>, command: Command) => {
-    const given = Object.keys(options).find((name) => command.getOptionValueSource(name) === 'cli');
     return runCommand(async (signal) => {
       const { trainCommand } = await import('./train-command.js');
-      await trainCommand({ ...options, paths, signal }, given);
+      await trainCommand({ ...options, paths, signal }, givenOptions(command));
     });
   });
 
@@ -121,10 +126,9 @@ program
   .option('--adapter <folder>', 'a LoRA adapter of the checkpoint')
   .option('--device <name>', 'where to run: cpu, cuda or cuda:<n>', 'cpu')
   .action((folder: string, options: Omit<GenerateCommandOptions, 'signal'>, command: Command) => {
-    const given = command.options.filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli');
     return runCommand(async (signal) => {
       const { generateCommand } = await import('./generate-command.js');
-      await generateCommand(folder, { ...options, signal }, new Set(given.map(({ long }) => String(long))));
+      await generateCommand(folder, { ...options, signal }, givenOptions(command));
     });
   });
 

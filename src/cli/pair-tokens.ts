@@ -8,13 +8,16 @@ import type { TransformerConfig } from '../models/transformer/config.js';
 const first = 3;
 
 /** Tokens that are no bytes, and how many there are in all. */
-export const pairTokens = { padTokenId: 0, bosTokenId: 1, eosTokenId: 2, vocabSize: 259 } as const;
+export type PairTokens = Pick<TransformerConfig, 'padTokenId' | 'bosTokenId' | 'eosTokenId' | 'vocabSize'>;
+
+/** The tokens of models that learn pairs: the bytes. */
+export const pairTokens: PairTokens = { padTokenId: 0, bosTokenId: 1, eosTokenId: 2, vocabSize: 259 };
 
 /** Stand for spans that were cut out, the first span's first. */
 export const sentinelIds: readonly number[] = Array.from({ length: 100 }, (_, i) => pairTokens.vocabSize + i);
 
 /** The tokens of models that restore spans: the bytes and the sentinels. */
-export const denoisingTokens = { padTokenId: 0, bosTokenId: 1, eosTokenId: 2, vocabSize: 359 } as const;
+export const denoisingTokens: PairTokens = { ...pairTokens, vocabSize: pairTokens.vocabSize + sentinelIds.length };
 
 /**
  * Bytes of a window out of which 15 % are cut, 3 a span: at most so many that there is a sentinel for each span, and at

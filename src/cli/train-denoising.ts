@@ -10,7 +10,7 @@ import type { RandomWindows, WindowBatch } from '../train/windows.js';
 import { byteToken, denoisingTokens, sentinelIds } from './pair-tokens.js';
 import type { TrainConfig } from './train-config.js';
 import { tokensOf, windowsOf } from './train-language.js';
-import { seq2seqTask, type TargetBatch, targetBatch } from './train-seq2seq.js';
+import { seq2seqTask, type TargetBatch } from './train-seq2seq.js';
 import type { DenoisingSubject } from './train-subject.js';
 import type { TrainTask } from './train-task.js';
 
@@ -29,7 +29,7 @@ function corruptionOf(length: number, seed: number): Corruption {
     const padded = collate(texts, { epoch: 0, batch });
     // As many tokens are cut out of each window, in as many spans, so that no target is padded.
     const [rows, target] = padded.labels.shape as [number, number];
-    return targetBatch(padded, new Array<number>(rows).fill(target));
+    return { padded, lengths: new Array<number>(rows).fill(target) };
   };
 }
 

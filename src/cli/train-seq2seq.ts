@@ -7,32 +7,26 @@ import type { Tensor } from '../tensor/tensor.js';
 import type { Seq2SeqBatch } from '../train/data/seq2seq.js';
 import type { TrainTask } from './train-task.js';
 
-/** Sources and targets, and how many tokens the targets have. */
+/** Sources and targets. */
 export interface TargetBatch {
   padded: Seq2SeqBatch;
-  tokens: number;
-  /** int64 [n]: which positions of the targets, row after row, hold them. */
-  places: Tensor;
+  /** Of the targets, in tokens. */
+  lengths: readonly number[];
 }
 
 /** Batches to learn from and to measure by. */
 export type Seq2SeqData = Pick<TrainTask<TargetBatch, Seq2SeqTransformer>['data'], 'trainData' | 'evalData'>;
-
-/** @param lengths of the targets, in tokens */
-export function targetBatch(padded: Seq2SeqBatch, lengths: readonly number[]): TargetBatch {
-  const longest = Math.max(...lengths);
-  const places = lengths.flatMap((length, row) => Array.from({ length }, (_, i) => row * longest + i));
-  return { padded, tokens: places.length, places: tensor(places, { dtype: 'int64' }) };
-}
 
 function inputOf({ device }: Seq2SeqTransformer, { inputIds, decoderInputIds, labels }: Seq2SeqBatch): Seq2SeqInput {
   return { inputIds: inputIds.to(device), decoderInputIds: decoderInputIds.to(device), labels: labels.to(device) };
 }
 
 /** Of the tokens of targets, padding left out. */
-function logitsOf(model: Seq2SeqTransformer, { padded, places }: TargetBatch): Tensor {
+function logitsOf(model: Seq2SeqTransformer, { padded, lengths }: TargetBatch): Tensor {
   const { logits } = model.forward(inputOf(model, padded));
-  return indexSelect(logits.reshape([-1, logits.shape.at(-1)!]), 0, places.to(model.device));
+  const [, longest, classes] = logits.shape as [number, number, number];
+  const places = lengths.flatMap((length, row) => Array.from({ length }, (_, i) => row * longest + i));
+  return indexSelect(logits.reshape([-1, classes]), 0, tensor(places, { dtype: 'int64', device: model.device }));
 }
 
 /** A fresh model, which learns from such batches. */
@@ -48,7 +42,7 @@ export function seq2seqTask(
     data: {
       ...data,
       loss: (learner, { padded }) => learner.forward(inputOf(learner, padded)).loss!,
-      weight: ({ tokens }) => tokens,
+      weight: ({ lengths }) => lengths.reduce((a, b) => a + b),
     },
     logits: logitsOf,
     [Symbol.dispose]: () => model.dispose(),

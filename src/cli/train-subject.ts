@@ -8,7 +8,7 @@ import type { Module } from '../nn/module.js';
 import type { TokenKind } from '../train/token-files.js';
 import type { ConfigFields } from './config-fields.js';
 import { type LanguageObjective, languageObjective } from './train-objective.js';
-import { denoisingContext, denoisingTokens, pairTokens } from './pair-tokens.js';
+import { denoisingContext, denoisingTokens, type PairTokens, pairTokens } from './pair-tokens.js';
 import { defaultTrainOptions as defaults } from './train-options.js';
 
 /** Sizes of a new model. */
@@ -110,10 +110,7 @@ function loraOf(fields: ConfigFields): LanguageSubject['lora'] {
   return (model) => void fields.checked(() => addAdapter(model, Object(options)));
 }
 
-function transformerOf(
-  fields: ConfigFields,
-  tokens: typeof pairTokens | typeof denoisingTokens = pairTokens,
-): TransformerConfig {
+function transformerOf(fields: ConfigFields, tokens: PairTokens): TransformerConfig {
   const taken = Object.keys(tokens).find((name) => fields.has(name));
   if (taken !== undefined) throw fields.error(taken, 'nothing, since tokens are bytes,');
   const options = fields.rest();
@@ -144,7 +141,12 @@ export function subjectOf(fields: ConfigFields, at: (path: string) => string): S
   if (fields.has('pairs')) {
     const pairs = fields.strings('pairs').map(at);
     const heldOut = fields.real('heldOut', { most: 0.9 }, 0.05);
-    return { pairs, heldOut, maxTokens: maxTokensOf(fields), transformer: transformerOf(fields.object('model')) };
+    return {
+      pairs,
+      heldOut,
+      maxTokens: maxTokensOf(fields),
+      transformer: transformerOf(fields.object('model'), pairTokens),
+    };
   }
   const data = dataOf(fields, at);
   if (fields.oneOf('objective', ['causal', 'span-corruption'], 'causal') !== 'causal') return denoisingOf(fields, data);

@@ -12,7 +12,7 @@ import { textLines } from '../train/data/text-lines.js';
 import { encodePart, pairTokens } from './pair-tokens.js';
 import { say } from './say.js';
 import type { TrainConfig } from './train-config.js';
-import { type Seq2SeqData, seq2seqTask, type TargetBatch, targetBatch } from './train-seq2seq.js';
+import { type Seq2SeqData, seq2seqTask, type TargetBatch } from './train-seq2seq.js';
 import type { TranslationSubject } from './train-subject.js';
 import type { TrainTask } from './train-task.js';
 
@@ -64,11 +64,10 @@ function dataOf(
 ): Seq2SeqData {
   const { padTokenId, bosTokenId } = pairTokens;
   const pad = seq2seqCollator({ padId: padTokenId, decoderStartId: bosTokenId });
-  const collate = (items: Seq2SeqItem[]): TargetBatch =>
-    targetBatch(
-      pad(items),
-      items.map(({ labels }) => labels.length),
-    );
+  const collate = (items: Seq2SeqItem[]): TargetBatch => ({
+    padded: pad(items),
+    lengths: items.map(({ labels }) => labels.length),
+  });
   const batches = (items: Seq2SeqItem[], shuffle: boolean): DataLoader<Seq2SeqItem, TargetBatch> => {
     const order =
       tokensPerBatch === undefined

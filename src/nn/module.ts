@@ -53,7 +53,7 @@ interface Slot {
 
 type AnyForward = (...args: unknown[]) => unknown;
 
-function snakeCase(name: string): string {
+export function snakeCase(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 

@@ -152,15 +152,15 @@ function checkParts<B, M extends Module>({ model, optimizer, loss, ...rest }: Tr
 
 /** Sophia has estimates of the curvature, and no other optimizer does. */
 function hessianArg<B, M extends Module>({ optimizer, hessian }: TrainerOptions<B, M>): StepParts<B, M>['hessian'] {
-  const sophia = optimizer instanceof Sophia;
-  if (hessian === undefined) {
-    if (!sophia) return undefined;
-    throw argumentError(op, 'hessian', '{ estimate }, since the optimizer is Sophia', undefined);
+  if (!(optimizer instanceof Sophia)) {
+    if (hessian === undefined) return undefined;
+    throw argumentError(op, 'hessian', 'nothing beside an optimizer other than Sophia', hessian);
   }
-  if (!sophia) throw argumentError(op, 'hessian', 'nothing beside an optimizer other than Sophia', hessian);
+  if (hessian === undefined)
+    throw argumentError(op, 'hessian', '{ estimate }, since the optimizer is Sophia', undefined);
   const { estimate, every = 10 } = optionsArg(op, hessian, ['estimate', 'every']);
   functionArg(op, 'hessian.estimate', estimate);
-  return { estimate, every: countArg(op, 'hessian.every', every, 1) };
+  return { estimate, every: countArg(op, 'hessian.every', every, 1), follower: optimizer };
 }
 
 function checkNumbers<B, M extends Module>(options: TrainerOptions<B, M>): void {

@@ -15,7 +15,7 @@ import { mul } from '../ops/index.js';
 import { kernels } from '../ops/kernels.gen.js';
 import { GradScaler } from '../optim/grad-scaler.js';
 import type { Optimizer } from '../optim/optimizer.js';
-import { Sophia } from '../optim/sophia.js';
+import type { Sophia } from '../optim/sophia.js';
 import { argumentError } from '../tensor/check.js';
 import { autocast, isThenable } from '../tensor/modes.js';
 import { slotOf, type Tensor } from '../tensor/tensor.js';
@@ -47,8 +47,8 @@ export interface StepParts<B, M extends Module> {
   clipNorm: number | undefined;
   /** Of each element of the gradients, at most. */
   clipValue: number | undefined;
-  /** Beside Sophia; otherwise none. */
-  hessian: Required<HessianPart<B, M>> | undefined;
+  /** Where the optimizer is Sophia. */
+  hessian: (Required<HessianPart<B, M>> & { follower: Sophia }) | undefined;
 }
 
 /** Gradients of a step, which are in `.grad`. */
@@ -151,11 +151,11 @@ export class TrainingStep<B, M extends Module> {
    * @param done steps so far
    */
   followHessian(done: number, batches: readonly B[]): void {
-    const { model, optimizer, hessian, precision } = this.#parts;
-    if (!hessian || done % hessian.every !== 0 || !(optimizer instanceof Sophia)) return;
+    const { model, hessian, precision } = this.#parts;
+    if (!hessian || done % hessian.every !== 0) return;
     const batch = batches.find((one) => this.weightOf(one) > 0)!;
     const dtype = precision === 'bfloat16' ? precision : false;
-    optimizer.updateHessian((params) => autocast(dtype, () => hessian.estimate(model, batch, params)));
+    hessian.follower.updateHessian((params) => autocast(dtype, () => hessian.estimate(model, batch, params)));
   }
 
   /** Changes the weights by the gradients, unless it is to be skipped, and frees them. @returns whether it did */

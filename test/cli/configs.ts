@@ -26,6 +26,13 @@ export const config = {
   seed: 3,
 };
 
+/** A line of a log: that of a step, or with less in it. */
+export interface LoggedEvent {
+  event: string;
+  loss: number;
+  lr: number;
+}
+
 /** A folder with a text in `notes`, which goes when the tests of the file are done. */
 export function configFolder() {
   const folder = mkdtempSync(join(tmpdir(), 'fovea-config-'));
@@ -40,6 +47,12 @@ export function configFolder() {
     },
     fovea: (...args: string[]): { status: number | null; stdout: string; stderr: string } =>
       spawnSync(process.execPath, [main, ...args], { encoding: 'utf8', cwd: folder }),
+    /** What a run has written to its log. */
+    events: (run: string): LoggedEvent[] =>
+      readFileSync(join(folder, run, 'log.jsonl'), 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line) as LoggedEvent),
     weights: (run: string): Buffer => readFileSync(join(folder, run, 'model', 'model.safetensors')),
   };
 }

@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest';
 import { readGolden } from '../golden.js';
 import { configFolder } from './configs.ts';
 
-const { folder, write, fovea, weights } = configFolder();
+const { folder, write, fovea, events, weights } = configFolder();
 const model = { dModel: 32, nHead: 2, numEncoderLayers: 1, numDecoderLayers: 1, dimFeedforward: 64, dropout: 0.1 };
 const learning = { optimizer: { lr: 1e-2 }, schedule: { type: 'constant' } };
 
@@ -104,13 +104,10 @@ describe('spans that are cut out of text', () => {
   test('each evaluation measures the same, whatever was learnt before it', { timeout: 60_000 }, () => {
     const still = { ...denoising, optimizer: { type: 'SGD', lr: 1e-30 }, steps: 6, evaluateEvery: 2, folder: 'still' };
     expect(fovea('train', write('still.json', still)).status).toBe(0);
-    const lines = readFileSync(join(folder, 'still', 'log.jsonl'), 'utf8')
-      .trim()
-      .split('\n');
-    const events = lines.map((line) => JSON.parse(line) as { event: string; loss: number });
+    const logged = events('still');
     const losses = (kind: string): Set<number> =>
-      new Set(events.filter(({ event }) => event === kind).map(({ loss }) => loss));
-    expect(events.filter(({ event }) => event === 'evaluation').length).toBeGreaterThan(2);
+      new Set(logged.filter(({ event }) => event === kind).map(({ loss }) => loss));
+    expect(logged.filter(({ event }) => event === 'evaluation').length).toBeGreaterThan(2);
     expect(losses('evaluation').size).toBe(1);
     expect(losses('step').size).toBe(6);
   });

@@ -7,7 +7,7 @@ import { Seq2SeqTransformer } from 'fovea/models';
 import { describe, expect, test } from 'vitest';
 import { config, configFolder, main } from './configs.ts';
 
-const { folder, write, fovea, weights } = configFolder();
+const { folder, write, fovea, events, weights } = configFolder();
 
 test('trains, evaluates, saves and says so', { timeout: 120_000 }, () => {
   const { status, stderr } = fovea('train', write('run.json', config));
@@ -69,11 +69,9 @@ test.each(parts)('takes %s %j with the schedule %s %j', { timeout: 60_000 }, (ty
   const { status, stderr } = fovea('train', write('one.json', { ...given, optimizer, schedule }));
   expect(stderr).toMatch(/bits per token after 4 steps/);
   expect(status).toBe(0);
-  const lines = readFileSync(join(folder, type, 'log.jsonl'), 'utf8')
-    .trim()
-    .split('\n');
-  const events = lines.map((line) => JSON.parse(line) as { event: string; lr: number });
-  const rates = events.filter(({ event }) => event === 'step').map(({ lr }) => lr);
+  const rates = events(type)
+    .filter(({ event }) => event === 'step')
+    .map(({ lr }) => lr);
   expect(rates).toHaveLength(4);
   for (const [i, rate] of rates.entries()) expect(rate).toBeCloseTo(0.01 * factors[i]!, 12);
   const { state } = JSON.parse(readFileSync(join(folder, type, 'step-00000004', 'trainer.json'), 'utf8')) as {

@@ -1,10 +1,10 @@
 // What a config may have learnt, and by what: Sophia's curvature, a teacher, a normaliser.
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { config, configFolder } from './configs.ts';
 
-const { folder, write, fovea, weights } = configFolder();
+const { folder, write, fovea, events, weights } = configFolder();
 
 test.each([
   ['gaussNewtonBartlett', 'text'],
@@ -34,23 +34,18 @@ test.each([
 test('a teacher teaches, a normaliser is held, and evaluations measure the text', { timeout: 120_000 }, () => {
   const given = { text: 'notes', model: config.model, steps: 4, batchSize: 4, evaluateEvery: 1 };
   const losses = (run: string): { loss: number }[] =>
-    readFileSync(join(folder, run, 'log.jsonl'), 'utf8')
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as { event: string; loss: number })
-      .filter(({ event }) => event === 'step' || event === 'evaluation');
+    events(run).filter(({ event }) => event === 'step' || event === 'evaluation');
   const run = (name: string, more: object): string =>
     fovea('train', write('taught.json', { ...given, folder: name, ...more })).stderr;
   const bits = (text: string): string => /, (\d+\.\d+) before/.exec(text)![1]!;
   const plain = run('untaught', {});
-  run('teacher', {});
-  const distillation = { teacher: 'teacher/model', temperature: 3, alpha: 0.8 };
+  const distillation = { teacher: 'untaught/model', temperature: 3, alpha: 0.8 };
   const taught = run('taught', { distillation, zLoss: 1e-3 });
   // The same model before the first step, measured alike, though it learns something else.
   expect(bits(taught)).toBe(bits(plain));
   expect(losses('taught')[0]).not.toEqual(losses('untaught')[0]);
   // With the whole weight on the text, and none on the normaliser, distillation is the text alone.
-  run('only-text', { distillation: { teacher: 'teacher/model', alpha: 0 }, zLoss: 0 });
+  run('only-text', { distillation: { teacher: 'untaught/model', alpha: 0 }, zLoss: 0 });
   for (const [i, { loss }] of losses('only-text').entries()) expect(loss).toBeCloseTo(losses('untaught')[i]!.loss, 4);
   const other = { ...given, model: { ...config.model, context: 32 }, folder: 'long', distillation };
   expect(fovea('train', write('long.json', other)).stderr).toMatch(

@@ -21,6 +21,7 @@ const evil = '</script><img src=x onerror="globalThis.broken=true">';
 const queries = ['the', 'cat', evil, 'on', 'the', 'mat'];
 const keys = ['le', 'chat', 'est', 'assis', 'sur', 'le', 'tapis', '.'];
 
+// Not every machine has it. What the report and the SVG say is tested everywhere, as text, in drawing.test.ts.
 describe.skipIf(chromium === undefined)('the report in Chromium', () => {
   const folder = mkdtempSync(join(tmpdir(), 'fovea-report-'));
   const file = join(folder, 'attention.html');

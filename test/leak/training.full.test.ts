@@ -1,5 +1,5 @@
-// What training.mjs measures needs half a minute, and a clock: other tests may run beside it, so a late loop gets
-// another chance.
+// What training.mjs measures needs half a minute, and a clock: the full tier runs it alone. Something else may run on
+// the machine, so a late loop gets another chance.
 import { expect, test } from 'vitest';
 import { checksOf, runScript } from '../native-runtime/children.ts';
 

@@ -58,28 +58,14 @@ for (let window = 0; window < 8; window++) {
 }
 check('a warm training step touches no fresh memory', each < 4, `${each.toFixed(1)} page faults`);
 
-/** By how much equal turns of the event loop differ, the slowest and a fast one, where other programs run beside it. */
-async function stretch() {
-  const taken = [];
-  for (let turn = 0, x = 1; turn < 400; turn++) {
-    const start = performance.now();
-    for (let i = 0; i < 500_000; i++) x = Math.sqrt(x + i);
-    taken.push(x > 0 && performance.now() - start);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  const sorted = taken.slice(20).toSorted((a, b) => a - b); // the first ones are not compiled yet
-  return sorted[Math.floor(0.99 * sorted.length)] / sorted[Math.floor(0.1 * sorted.length)];
-}
-
-// What the machine itself adds, by waking late and by taking the processor away, counts for nobody.
+// What the machine itself adds while nothing of ours runs counts for nobody.
 const idle = await delayDuring(() => new Promise((resolve) => setTimeout(resolve, 1000)));
-const shared = await stretch();
-const allowed = 5 * shared + idle;
+const allowed = 5 + idle;
 const training = await delayDuring(() => times(100, step));
 check(
   'training leaves the event loop free',
   training <= allowed,
-  `p99 ${training.toFixed(2)} ms of ${allowed.toFixed(2)}: idle ${idle.toFixed(2)} ms, turns ${shared.toFixed(1)} x`,
+  `p99 ${training.toFixed(2)} ms, idle ${idle.toFixed(2)} ms`,
 );
 const multiplying = await delayDuring(matmulChain);
 check('a chain of 4096^3 products leaves it free', multiplying <= allowed, `p99 ${multiplying.toFixed(2)} ms`);

@@ -166,7 +166,8 @@ describe('what cannot be written is an error that names path and reason, and the
   test('a folder that is read-only', () =>
     failsIn('frozen', 'chmod 555 "$3"; "$1" "$2" "$3" 1000 65534; chmod 755 "$3"', /EACCES: permission denied/));
 
-  // Where a file system may be mounted, which takes rights that not every machine gives.
+  // Where a file system may be mounted, which takes rights that not every machine gives; a write that fails in the
+  // middle is tested above everywhere.
   const mounts = spawnSync('unshare', ['-m', 'mount', '-t', 'tmpfs', 'none', folder]).status === 0;
   test.skipIf(!mounts)('a disk that is full', async () => {
     const [place, seen] = ['mounted', 'full'].map((name) => join(folder, name)) as [string, string];

@@ -1,6 +1,7 @@
 /** The sizes and constants of the transformer of Vaswani et al. 2017; the defaults are those of its base model. */
 import type { JsonObject } from '../../io/strict-json.js';
 import { activationOf } from '../../nn/activations.js';
+import { snakeCase } from '../../nn/module.js';
 import { argumentError, countArg, numberArg, optionsArg, probabilityArg } from '../../tensor/check.js';
 import { ConfigReader } from '../config-reader.js';
 
@@ -125,25 +126,9 @@ export function transformerConfigFromJson(values: JsonObject, file: string): Tra
   return transformerConfig(config, `load: ${file}`);
 }
 
-/** The `config.json` of a config. */
+/** The `config.json` of a config: its options in snake case, as they are read above, and what it is. */
 export function transformerConfigToJson(config: TransformerConfig): Record<string, unknown> {
-  return {
-    activation: config.activation,
-    architectures: [architecture],
-    bos_token_id: config.bosTokenId,
-    d_model: config.dModel,
-    dim_feedforward: config.dimFeedforward,
-    dropout: config.dropout,
-    eos_token_id: config.eosTokenId,
-    is_encoder_decoder: true,
-    label_smoothing: config.labelSmoothing,
-    model_type: transformerModelType,
-    n_head: config.nHead,
-    norm_first: config.normFirst,
-    num_decoder_layers: config.numDecoderLayers,
-    num_encoder_layers: config.numEncoderLayers,
-    pad_token_id: config.padTokenId,
-    tie_word_embeddings: config.tieWordEmbeddings,
-    vocab_size: config.vocabSize,
-  };
+  const options = Object.entries(config).map(([name, value]) => [snakeCase(name), value] as const);
+  const kind = { architectures: [architecture], is_encoder_decoder: true, model_type: transformerModelType };
+  return { ...Object.fromEntries(options), ...kind };
 }
