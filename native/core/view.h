@@ -26,9 +26,12 @@ struct View {
   FOVEA_INLINE T* as() const {
     return reinterpret_cast<T*>(data);
   }
+  // Wraps beyond 2^63: an empty tensor may have any axes besides the empty one, and what is larger than memory is refused
+  // by those who allocate it.
+  static FOVEA_INLINE int64_t product(int64_t a, int64_t b) { return int64_t(uint64_t(a) * uint64_t(b)); }
   FOVEA_INLINE int64_t size() const {
     int64_t n = 1;
-    for (int i = 0; i < rank; i++) n *= shape[i];
+    for (int i = 0; i < rank; i++) n = product(n, shape[i]);
     return n;
   }
   FOVEA_INLINE int64_t dim(int i) const { return shape[i < 0 ? rank + i : i]; }
@@ -38,13 +41,13 @@ struct View {
     int64_t expected = 1;
     for (int i = rank - 1; i >= from; i--) {
       if (shape[i] != 1 && strides[i] != expected) return false;
-      expected *= shape[i];
+      expected = product(expected, shape[i]);
     }
     return true;
   }
   FOVEA_INLINE void make_contiguous_strides() {
     int64_t step = 1;
-    for (int i = rank - 1; i >= 0; i--) strides[i] = step, step *= shape[i];
+    for (int i = rank - 1; i >= 0; i--) strides[i] = step, step = product(step, shape[i]);
   }
 };
 

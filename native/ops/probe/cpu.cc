@@ -106,11 +106,20 @@ int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
 }
 #else
 constexpr int64_t kInt8Operations = kChains * kSteps * kLanes<int32_t> * 4 * 2;
-// The same of products of bytes, with activations from the first cache as in a product of matrices.
+// The same of products of bytes, with activations from the first cache as in a product of matrices. Every other one of a
+// chain is the negative of the one before, so that no sum grows out of its 32 bits.
 int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
   constexpr int kReach = 8;
   alignas(64) int8_t quads[kReach * kChains * kQuadBytes];
-  for (int i = 0; i < int(sizeof quads); i++) quads[i] = int8_t(seed + i);
+  for (int quad = 0; quad < kReach * kChains; quad += 8) {
+    int32_t values[32];
+    for (int i = 0; i < 32; i++) {
+      const int chain = (quad + i / 4) % kChains, turn = (quad + i / 4) / kChains;
+      const int value = int(uint32_t(seed + 4 * chain + i % 4) % 64);
+      values[i] = turn % 2 ? -value : value;
+    }
+    store_quads(values, quads + quad * kQuadBytes);
+  }
   Quants weights = prepare<true>(splat(uint32_t(seed)) + 0x01020304u);
   Sums acc[kChains];
 #pragma GCC unroll 12
