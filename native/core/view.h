@@ -26,8 +26,8 @@ struct View {
   FOVEA_INLINE T* as() const {
     return reinterpret_cast<T*>(data);
   }
-  // Wraps beyond 2^63: an empty tensor may have any axes besides the empty one, and what is larger than memory is refused
-  // by those who allocate it.
+  // Wraps beyond 2^63: an empty tensor may have any axes besides the empty one, and what is larger than memory is
+  // refused by those who allocate it.
   static FOVEA_INLINE int64_t product(int64_t a, int64_t b) { return int64_t(uint64_t(a) * uint64_t(b)); }
   FOVEA_INLINE int64_t size() const {
     int64_t n = 1;

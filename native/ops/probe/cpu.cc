@@ -106,8 +106,8 @@ int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
 }
 #else
 constexpr int64_t kInt8Operations = kChains * kSteps * kLanes<int32_t> * 4 * 2;
-// The same of products of bytes, with activations from the first cache as in a product of matrices. Every other one of a
-// chain is the negative of the one before, so that no sum grows out of its 32 bits.
+// The same of products of bytes, with activations from the first cache as in a product of matrices. Every other one of
+// a chain is the negative of the one before, so that no sum grows out of its 32 bits.
 int32_t multiply_add_bytes(int32_t seed, int64_t rounds) {
   constexpr int kReach = 8;
   alignas(64) int8_t quads[kReach * kChains * kQuadBytes];
