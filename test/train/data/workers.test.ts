@@ -2,6 +2,7 @@
 // iteration.
 import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -33,8 +34,9 @@ const inWorkers = (numWorkers: number, data: object = {}): DataLoaderOptions<num
 const threads = (): number => (existsSync('/proc/self/task') ? readdirSync('/proc/self/task').length : 0);
 let before = 0;
 beforeAll(async () => {
-  // What starts with the first worker and stays: threads of the runtime's own.
+  // What starts with the first worker, or the first file that is read, and stays: threads of the runtime's own.
   await all(new DataLoader(numbers, inWorkers(3)));
+  await stat('.');
   before = threads();
 });
 
